@@ -1,0 +1,108 @@
+#include "base/merkle.h"
+
+void ch_merkle_leaf(const void *data, size_t length, uint8_t hash[CH_HASH_BYTES])
+{
+    struct ch_hash h;
+    ch_hash_init(&h);
+    ch_hash_add(&h, "\0", 1);
+    ch_hash_add(&h, data, length);
+    ch_hash_end(&h, hash);
+}
+
+void ch_merkle_node(const uint8_t left[CH_HASH_BYTES], const uint8_t right[CH_HASH_BYTES], uint8_t hash[CH_HASH_BYTES])
+{
+    struct ch_hash h;
+    ch_hash_init(&h);
+    ch_hash_add(&h, "\1", 1);
+    ch_hash_add(&h, left, CH_HASH_BYTES);
+    ch_hash_add(&h, right, CH_HASH_BYTES);
+    ch_hash_end(&h, hash);
+}
+
+void ch_merkle_append(struct ch_merkle_frontier *tree, const uint8_t leaf[CH_HASH_BYTES])
+{
+    uint8_t carry[CH_HASH_BYTES];
+    memcpy(carry, leaf, CH_HASH_BYTES);
+    unsigned level = 0;
+    for (; tree->size >> level & 1; level++)
+        ch_merkle_node(tree->full[level], carry, carry);
+    memcpy(tree->full[level], carry, CH_HASH_BYTES);
+    tree->size++;
+}
+
+void ch_merkle_frontier_root(const struct ch_merkle_frontier *tree, uint8_t root[CH_HASH_BYTES])
+{
+    bool have = false;
+    uint8_t sum[CH_HASH_BYTES];
+    for (unsigned level = 0; level < CH_MERKLE_DEPTH_MAX; level++) {
+        if (!(tree->size >> level & 1))
+            continue;
+        if (have)
+            ch_merkle_node(tree->full[level], sum, sum);
+        else
+            memcpy(sum, tree->full[level], CH_HASH_BYTES);
+        have = true;
+    }
+    if (have)
+        memcpy(root, sum, CH_HASH_BYTES);
+    else
+        ch_hash("", 0, root);
+}
+
+void ch_merkle_root(const uint8_t (*leaves)[CH_HASH_BYTES], uint64_t count, uint8_t root[CH_HASH_BYTES])
+{
+    struct ch_merkle_frontier tree = {.size = 0};
+    for (uint64_t i = 0; i < count; i++)
+        ch_merkle_append(&tree, leaves[i]);
+    ch_merkle_frontier_root(&tree, root);
+}
+
+/* The largest power of two below count, count >= 2. */
+static uint64_t split(uint64_t count)
+{
+    return 1ull << (63 - __builtin_clzll(count - 1));
+}
+
+uint32_t ch_merkle_path(const uint8_t (*leaves)[CH_HASH_BYTES], uint64_t count, uint64_t index,
+                        uint8_t (*path)[CH_HASH_BYTES])
+{
+    CH_ASSERT(index < count);
+    if (count == 1)
+        return 0;
+    uint64_t k = split(count);
+    uint32_t length;
+    if (index < k) {
+        length = ch_merkle_path(leaves, k, index, path);
+        ch_merkle_root(leaves + k, count - k, path[length]);
+    } else {
+        length = ch_merkle_path(leaves + k, count - k, index - k, path);
+        ch_merkle_root(leaves, k, path[length]);
+    }
+    return length + 1;
+}
+
+bool ch_merkle_verify(const uint8_t leaf[CH_HASH_BYTES], uint64_t index, uint64_t count,
+                      const uint8_t (*path)[CH_HASH_BYTES], uint32_t path_length, const uint8_t root[CH_HASH_BYTES])
+{
+    if (index >= count)
+        return false;
+    uint64_t node = index, last = count - 1;
+    uint8_t hash[CH_HASH_BYTES];
+    memcpy(hash, leaf, CH_HASH_BYTES);
+    for (uint32_t i = 0; i < path_length; i++) {
+        if (last == 0)
+            return false;
+        if ((node & 1) || node == last) {
+            ch_merkle_node(path[i], hash, hash);
+            while (!(node & 1) && node != 0) {
+                node >>= 1;
+                last >>= 1;
+            }
+        } else {
+            ch_merkle_node(hash, path[i], hash);
+        }
+        node >>= 1;
+        last >>= 1;
+    }
+    return last == 0 && memcmp(hash, root, CH_HASH_BYTES) == 0;
+}
