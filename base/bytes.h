@@ -129,9 +129,13 @@ static inline uint8_t *ch_write_room(struct ch_writer *w, size_t length)
 }
 static inline void ch_write(struct ch_writer *w, const void *data, size_t length)
 {
-    uint8_t *p = ch_write_room(w, length);
-    if (p && length)
-        memcpy(p, data, length);
+    if (w->bad || w->capacity - w->used < length) {
+        w->bad = true;
+        return;
+    }
+    if (length)
+        memcpy(w->start + w->used, data, length);
+    w->used += length;
 }
 static inline void ch_write8(struct ch_writer *w, uint8_t v)
 {

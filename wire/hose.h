@@ -1,0 +1,42 @@
+/* wire/hose.h - the fire hose: a UDP datagram of whole transactions, which nobody answers.
+ *
+ *   offset size field
+ *   0      2    magic "Ch"
+ *   2      1    version 1
+ *   3      1    flags 0
+ *   4      2    count, 1..
+ *   6      2    length of the whole datagram
+ *   8      ..   the transactions, one behind the other
+ *
+ * Thread: no state. Errors: a malformed datagram is refused as a whole; a malformed transaction inside it ends the walk.
+ */
+#ifndef CHAPPE_WIRE_HOSE_H
+#define CHAPPE_WIRE_HOSE_H
+
+#include "wire/tx.h"
+
+#define CH_HOSE_HEADER_BYTES 8
+#define CH_HOSE_MAGIC        0x6843 /* "Ch", little-endian */
+#define CH_HOSE_VERSION      1
+
+/* True when header and length fit; *count is what the header promises. */
+static inline bool ch_hose_check(const uint8_t *datagram, size_t length, uint16_t *count)
+{
+    if (length < CH_HOSE_HEADER_BYTES + CH_TX_BYTES_MIN || ch_load16(datagram) != CH_HOSE_MAGIC ||
+        datagram[2] != CH_HOSE_VERSION || datagram[3] != 0 || ch_load16(datagram + 6) != length ||
+        ch_load16(datagram + 4) == 0)
+        return false;
+    *count = ch_load16(datagram + 4);
+    return true;
+}
+
+static inline void ch_hose_header_write(uint8_t *datagram, uint16_t count, uint16_t length)
+{
+    ch_store16(datagram, CH_HOSE_MAGIC);
+    datagram[2] = CH_HOSE_VERSION;
+    datagram[3] = 0;
+    ch_store16(datagram + 4, count);
+    ch_store16(datagram + 6, length);
+}
+
+#endif
