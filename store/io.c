@@ -85,10 +85,10 @@ ch_err ch_io_free_bytes(struct ch_io *io, const char *dir, uint64_t *bytes)
     return io->ops->free_bytes(io, dir, bytes);
 }
 
-ch_err ch_io_register(struct ch_io *io, void *memory, size_t bytes)
+void ch_io_register(struct ch_io *io, void *memory, size_t bytes)
 {
     CH_ASSERT((uintptr_t)memory % CH_IO_BLOCK_BYTES == 0 && bytes <= (size_t)1 << 30);
-    return io->ops->register_memory(io, memory, bytes);
+    io->ops->register_memory(io, memory, bytes);
 }
 
 ch_err ch_io_submit(struct ch_io *io, const struct ch_io_request *request)

@@ -71,9 +71,10 @@ CH_MUST_CHECK ch_err ch_io_sync_dir(struct ch_io *io, const char *dir);
 /* Bytes that this process may still fill on the file system of `dir`. */
 CH_MUST_CHECK ch_err ch_io_free_bytes(struct ch_io *io, const char *dir, uint64_t *bytes);
 
-/* Makes `memory` (block-aligned, at most 1 GiB, once for a ch_io) the fast place for requests: pinned once instead of
- * for each request. A hint: where locked memory is limited (RLIMIT_MEMLOCK) requests from it are merely slower. */
-CH_MUST_CHECK ch_err ch_io_register(struct ch_io *io, void *memory, size_t bytes);
+/* Makes `memory` (block-aligned, at most 1 GiB) the fast place for requests: pinned once instead of for each request. It
+ * takes the place of what was registered before; NULL before the memory is freed. A hint: where locked memory is limited
+ * (RLIMIT_MEMLOCK) requests from it are merely slower. */
+void ch_io_register(struct ch_io *io, void *memory, size_t bytes);
 
 enum ch_io_kind { CH_IO_OP_READ, CH_IO_OP_WRITE, CH_IO_OP_SYNC };
 

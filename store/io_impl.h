@@ -21,7 +21,7 @@ struct ch_io_ops {
     ch_err (*unlink)(struct ch_io *, const char *);
     ch_err (*sync_dir)(struct ch_io *, const char *);
     ch_err (*free_bytes)(struct ch_io *, const char *, uint64_t *);
-    ch_err (*register_memory)(struct ch_io *, void *, size_t);
+    void (*register_memory)(struct ch_io *, void *, size_t);
     ch_err (*submit)(struct ch_io *, const struct ch_io_request *);
     size_t (*poll)(struct ch_io *, struct ch_io_done *, size_t);
     ch_err (*wait)(struct ch_io *);

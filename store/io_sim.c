@@ -425,9 +425,8 @@ static ch_err sim_free_bytes(struct ch_io *io, const char *dir, uint64_t *bytes)
     return CH_OK;
 }
 
-static ch_err sim_register(struct ch_io *io, void *memory, size_t bytes)
+static void sim_register(struct ch_io *io, void *memory, size_t bytes)
 {
-    return CH_OK;
 }
 
 /* --- the queue --- */

@@ -220,15 +220,17 @@ static ch_err uring_free_bytes(struct ch_io *io, const char *dir, uint64_t *byte
     return CH_OK;
 }
 
-static ch_err uring_register(struct ch_io *io, void *memory, size_t bytes)
+static void uring_register(struct ch_io *io, void *memory, size_t bytes)
 {
+    struct uring *u = self(io);
     struct iovec vector = {.iov_base = memory, .iov_len = bytes};
-    CH_ASSERT(!self(io)->memory);
-    if (io_uring_register_buffers(&self(io)->ring, &vector, 1) == 0) {
-        self(io)->memory = memory;
-        self(io)->memory_bytes = bytes;
+    if (u->memory)
+        (void)io_uring_unregister_buffers(&u->ring);
+    u->memory = NULL;
+    if (memory && io_uring_register_buffers(&u->ring, &vector, 1) == 0) {
+        u->memory = memory;
+        u->memory_bytes = bytes;
     }
-    return CH_OK;
 }
 
 /* Gives the file a slot in the ring's table the first time it is used there. */
