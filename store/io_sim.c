@@ -604,11 +604,16 @@ ch_err ch_sim_io_open(struct ch_sim_disk *disk, struct ch_io **out)
 /* What of the unsynced changes arrived: nothing, all, the last ones alone, whole writes, or single sectors. */
 enum survival { NOTHING, ALL, LATEST, WRITES, SECTORS, SURVIVALS };
 
+static void copy_content(struct content *to, const struct content *from)
+{
+    resize(to, from->size);
+    if (from->size)
+        memcpy(to->bytes, from->bytes, from->size);
+}
+
 static void survive(struct inode *to, const struct inode *from, struct ch_prng *g, enum survival how)
 {
-    resize(&to->now, from->durable.size);
-    if (from->durable.size)
-        memcpy(to->now.bytes, from->durable.bytes, from->durable.size);
+    copy_content(&to->now, &from->durable);
     for (size_t i = 0; i < from->change_count; i++) {
         const struct change *c = &from->change[i];
         bool arrives = how == ALL || (how == LATEST && i + 1 + ch_prng_below(g, 2) >= from->change_count) ||
@@ -624,9 +629,7 @@ static void survive(struct inode *to, const struct inode *from, struct ch_prng *
                 put(&to->now, c->data + at, c->offset + at, length);
         }
     }
-    resize(&to->durable, to->now.size);
-    if (to->now.size)
-        memcpy(to->durable.bytes, to->now.bytes, to->now.size);
+    copy_content(&to->durable, &to->now);
 }
 
 ch_err ch_sim_disk_after_power_loss(const struct ch_sim_disk *disk, uint64_t seed, struct ch_sim_disk **out)
@@ -650,6 +653,39 @@ ch_err ch_sim_disk_after_power_loss(const struct ch_sim_disk *disk, uint64_t see
         set_name(&d->durable, left.at[i].path, n);
     }
     free_names(&left);
+    *out = d;
+    return CH_OK;
+}
+
+ch_err ch_sim_disk_after_kill(const struct ch_sim_disk *disk, uint64_t seed, struct ch_sim_disk **out)
+{
+    struct ch_sim_disk *d;
+    ch_err err = ch_sim_disk_open(seed, &d);
+    if (err != CH_OK)
+        return err;
+    d->capacity = disk->capacity;
+    d->clock = disk->clock + 1;
+    for (size_t i = 0; i < disk->now.count; i++) {
+        const struct inode *from = disk->now.at[i].inode;
+        struct inode *n = new_inode();
+        copy_content(&n->durable, &from->durable);
+        copy_content(&n->now, &from->now);
+        for (size_t k = 0; k < from->change_count; k++) {
+            const struct change *c = &from->change[k];
+            if (!c->ended && ch_prng_below(&d->prng, 2))
+                continue;
+            struct change *kept = add_change(n, c->data, c->offset, c->length);
+            kept->stuck = c->stuck;
+            kept->ended = c->ended;
+            if (!c->ended) {
+                kept->ended = d->clock;
+                apply(&n->now, kept);
+            }
+        }
+        /* Names: as if the directory had been synced; its journal is the power loss's subject. */
+        set_name(&d->now, disk->now.at[i].path, n);
+        set_name(&d->durable, disk->now.at[i].path, n);
+    }
     *out = d;
     return CH_OK;
 }

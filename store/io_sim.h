@@ -24,6 +24,10 @@ CH_MUST_CHECK ch_err ch_sim_io_open(struct ch_sim_disk *disk, struct ch_io **out
 CH_MUST_CHECK ch_err ch_sim_disk_after_power_loss(const struct ch_sim_disk *disk, uint64_t seed,
                                                   struct ch_sim_disk **out);
 
+/* Gives the disk as the next process finds it when this one was killed: it reads all writes that had ended and perhaps
+ * those in flight, but they are no more durable than before. */
+CH_MUST_CHECK ch_err ch_sim_disk_after_kill(const struct ch_sim_disk *disk, uint64_t seed, struct ch_sim_disk **out);
+
 /* How many calls and requests there were. */
 uint64_t ch_sim_disk_calls(const struct ch_sim_disk *disk);
 /* Call number `call` (from 1; 0: none) fails with `err`: a write leaves any part of itself behind, after a failed sync

@@ -15,12 +15,16 @@
 
 static const struct ch_wal_options small = {.segment_bytes = SEGMENT_BYTES, .frame_bytes_max = FRAME_BYTES};
 
-/* --- records whose bytes follow from their lsn --- */
+/* --- records whose bytes follow from their lsn, and from which process appended them --- */
+
+#define LSN_MAX 8192
+static uint8_t life, life_of[LSN_MAX];
 
 static size_t body_of(uint64_t lsn, uint8_t *body)
 {
     struct ch_prng g;
-    ch_prng_seed(&g, lsn);
+    assert_true(lsn < LSN_MAX);
+    ch_prng_seed(&g, lsn << 8 | life_of[lsn]);
     size_t length = ch_prng_below(&g, 8) == 0 ? ch_prng_below(&g, BODY_MAX + 1) : ch_prng_below(&g, 600);
     for (size_t i = 0; i < length; i++)
         body[i] = (uint8_t)ch_prng_next(&g);
@@ -31,6 +35,8 @@ static ch_err append(struct ch_wal *wal, uint64_t expected_lsn, ch_wal_position 
 {
     uint8_t body[BODY_MAX];
     uint64_t lsn;
+    assert_true(expected_lsn < LSN_MAX);
+    life_of[expected_lsn] = life;
     size_t length = body_of(expected_lsn, body);
     struct ch_bytes parts[2] = {{body, length / 3}, {body + length / 3, length - length / 3}};
     ch_err err = ch_wal_append(wal, (uint8_t)expected_lsn, parts, 2, &lsn, position);
@@ -97,6 +103,7 @@ struct world {
 static void begin(struct world *w, uint64_t seed)
 {
     *w = (struct world){0};
+    life = 0;
     assert_ok(ch_sim_disk_open(seed, &w->disk));
     assert_ok(ch_sim_io_open(w->disk, &w->io));
     assert_ok(ch_wal_create(w->io, "wal", &small));
@@ -241,21 +248,26 @@ static void check_image(struct ch_sim_disk *disk, uint64_t promised, uint64_t ap
     struct ch_wal *wal;
     struct replayed seen;
     ch_wal_position position;
+    uint8_t outer_life_of[LSN_MAX];
+    memcpy(outer_life_of, life_of, sizeof life_of);
+    life++;
     assert_ok(ch_sim_io_open(disk, &io));
     assert_ok(open_wal(io, &seen, &wal));
     assert_true(seen.last >= promised && seen.last <= appended);
-    /* The log goes on from there, and may lose its power again. */
-    uint64_t count = ch_prng_below(g, 40);
+    /* The log goes on from there, and its process may be killed, and its power lost again. */
+    uint64_t count = ch_prng_below(g, 3) ? ch_prng_below(g, 40) : 0;
     for (uint64_t i = 0; i < count; i++)
         assert_ok(append_next(wal, &position));
     if (depth < 3) {
         struct ch_sim_disk *again;
-        assert_ok(ch_sim_disk_after_power_loss(disk, ch_prng_next(g), &again));
+        assert_ok((ch_prng_below(g, 2) ? ch_sim_disk_after_kill : ch_sim_disk_after_power_loss)(disk, ch_prng_next(g), &again));
         check_image(again, ch_wal_durable_lsn(wal), ch_wal_appended_lsn(wal), g, depth + 1);
         ch_sim_disk_close(again);
     }
     ch_wal_close(wal);
     ch_io_close(io);
+    memcpy(life_of, outer_life_of, sizeof life_of);
+    life--;
 }
 
 static void power_loss_keeps_every_promised_record(void **state)
@@ -279,7 +291,8 @@ static void power_loss_keeps_every_promised_record(void **state)
                     assert_ok(ch_wal_cut_below(w.wal, position));
             }
             struct ch_sim_disk *lost;
-            assert_ok(ch_sim_disk_after_power_loss(w.disk, ch_prng_next(&g), &lost));
+            assert_ok((ch_prng_below(&g, 3) ? ch_sim_disk_after_power_loss : ch_sim_disk_after_kill)(
+                w.disk, ch_prng_next(&g), &lost));
             check_image(lost, ch_wal_durable_lsn(w.wal), ch_wal_appended_lsn(w.wal), &g, 0);
             ch_sim_disk_close(lost);
         }
@@ -465,6 +478,39 @@ static void lost_first_frame_of_a_later_segment_is_damage(void **state)
     finish(&w);
 }
 
+static void frame_of_an_abandoned_tail_never_fits_again(void **state)
+{
+    struct world w;
+    ch_wal_position position[13];
+    uint8_t stale[CH_IO_BLOCK_BYTES], byte = 7;
+    struct ch_bytes body = {&byte, 1};
+    uint64_t lsn;
+    size_t length;
+    begin(&w, test_seed());
+    for (int i = 1; i <= 12; i++) { /* a block each */
+        assert_ok(ch_wal_append(w.wal, 0, &body, 1, &lsn, &position[i]));
+        assert_ok(ch_wal_settle(w.wal));
+    }
+    ch_wal_close(w.wal);
+    uint8_t *bytes = ch_sim_disk_bytes(w.disk, "wal/00000001.wal", &length);
+    uint32_t last = (uint32_t)position[12] & ~(uint32_t)(CH_IO_BLOCK_BYTES - 1);
+    memcpy(stale, bytes + last, sizeof stale);
+    memset(bytes + last - 2 * CH_IO_BLOCK_BYTES, 0, 3 * CH_IO_BLOCK_BYTES); /* 10 to 12 never arrived */
+
+    struct ch_wal_options quiet = small;
+    assert_ok(ch_wal_open(w.io, "wal", &quiet, &w.wal));
+    assert_int_equal(ch_wal_appended_lsn(w.wal), 9);
+    for (int i = 10; i <= 11; i++) /* in one frame: the next would be 12, where the old 12 was */
+        assert_ok(ch_wal_append(w.wal, 0, &body, 1, &lsn, &position[i]));
+    assert_ok(ch_wal_settle(w.wal));
+    assert_int_equal(ch_wal_durable_end(w.wal), position[12] & ~(uint64_t)(CH_IO_BLOCK_BYTES - 1));
+    ch_wal_close(w.wal);
+    memcpy(ch_sim_disk_bytes(w.disk, "wal/00000001.wal", &length) + last, stale, sizeof stale);
+    assert_ok(ch_wal_open(w.io, "wal", &quiet, &w.wal));
+    assert_int_equal(ch_wal_appended_lsn(w.wal), 11);
+    finish(&w);
+}
+
 /* --- the real disk --- */
 
 static void killed_process_loses_nothing_promised(void **state)
@@ -596,6 +642,7 @@ int main(void)
         cmocka_unit_test(flipped_bit_in_a_promised_frame_is_damage),
         cmocka_unit_test(damaged_tail_without_promise_is_cut_off),
         cmocka_unit_test(lost_first_frame_of_a_later_segment_is_damage),
+        cmocka_unit_test(frame_of_an_abandoned_tail_never_fits_again),
         cmocka_unit_test(killed_process_loses_nothing_promised),
         cmocka_unit_test(reader_on_another_thread_never_sees_a_segment_used_again),
     };
