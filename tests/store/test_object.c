@@ -489,7 +489,7 @@ static void destroyed_segment_has_no_salt_left_even_if_its_file_stays(void **sta
 
 #define NONCES 65536
 static struct {
-    uint64_t where, counter; /* segment and incarnation; counter */
+    uint64_t where, counter; /* the key: salt, segment, incarnation */
     uint64_t what;           /* of the ciphertext */
 } nonces[NONCES];
 
@@ -507,7 +507,9 @@ static void collect_file(void *context, const char *name)
         uint32_t plain = ch_load32(bytes + at + 12);
         if (plain > LENGTH_MAX || at + 96 + plain + 16 > length)
             continue;
-        uint64_t where = ch_load64(bytes + at + 16), counter = ch_load64(bytes + at + 24);
+        /* A segment begun after the image was taken isn't in it: the next one of that number has another salt. */
+        const uint8_t *salt = bytes + (ch_load64(bytes + 32) ? 32 : CH_IO_BLOCK_BYTES + 32);
+        uint64_t where = ch_load64(bytes + at + 16) ^ ch_load64(salt), counter = ch_load64(bytes + at + 24);
         ch_hash(bytes + at + 8, 88, digest); /* the header binds the CID: same nonce, same header, same ciphertext */
         uint64_t slot = (where * 0x9e3779b97f4a7c15u ^ counter * 0xbf58476d1ce4e5b9u) >> 40 & (NONCES - 1);
         for (int i = 0; i < NONCES; i++, slot = (slot + 1) & (NONCES - 1)) {
