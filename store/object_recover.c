@@ -270,7 +270,6 @@ static ch_err load_segment(struct ch_object_store *s, uint32_t number, bool newe
  * what can be read. */
 static ch_err finish_segment(struct ch_object_store *s, struct object_segment *segment, bool newest)
 {
-    ch_err err;
     if (segment->sealed) {
         ch_io_close_file(s->io, segment->file);
         segment->file = NULL;
@@ -279,14 +278,11 @@ static ch_err finish_segment(struct ch_object_store *s, struct object_segment *s
         segment->entry_count = segment->entry_capacity = 0;
         return CH_OK;
     }
-    /* What was read may still be in a cache; from now on it counts as durable. */
-    err = ch_io_sync(s->io, segment->file);
-    if (err != CH_OK)
-        return err;
+    /* What was read may still be in a cache, and counts as durable from now on: both ways end with a sync. */
     if (!newest || segment->file_bytes != s->segment_bytes)
         return object_segment_seal(s, segment);
     segment->slot.incarnation++;
-    err = object_slot_store(s, segment);
+    ch_err err = object_slot_store(s, segment);
     if (err != CH_OK)
         return err;
     s->active = segment;

@@ -490,7 +490,7 @@ static void destroyed_segment_has_no_salt_left_even_if_its_file_stays(void **sta
 #define NONCES 65536
 static struct {
     uint64_t where, counter; /* the key: salt, segment, incarnation */
-    uint64_t what;           /* of the ciphertext */
+    uint32_t what;           /* the header's crc, which covers the CID: another block, another crc */
 } nonces[NONCES];
 
 static void collect_file(void *context, const char *name)
@@ -503,24 +503,20 @@ static void collect_file(void *context, const char *name)
     for (size_t at = 8192; at + 96 + 16 <= length; at += 64) {
         if (memcmp(bytes + at, "COR1", 4) != 0)
             continue;
-        uint8_t digest[CH_HASH_BYTES];
-        uint32_t plain = ch_load32(bytes + at + 12);
-        if (plain > LENGTH_MAX || at + 96 + plain + 16 > length)
-            continue;
+        uint32_t what = ch_load32(bytes + at + 4);
         /* A segment begun after the image was taken isn't in it: the next one of that number has another salt. */
         const uint8_t *salt = bytes + (ch_load64(bytes + 32) ? 32 : CH_IO_BLOCK_BYTES + 32);
         uint64_t where = ch_load64(bytes + at + 16) ^ ch_load64(salt), counter = ch_load64(bytes + at + 24);
-        ch_hash(bytes + at + 8, 88, digest); /* the header binds the CID: same nonce, same header, same ciphertext */
         uint64_t slot = (where * 0x9e3779b97f4a7c15u ^ counter * 0xbf58476d1ce4e5b9u) >> 40 & (NONCES - 1);
         for (int i = 0; i < NONCES; i++, slot = (slot + 1) & (NONCES - 1)) {
             if (!nonces[slot].where) {
                 nonces[slot].where = where;
                 nonces[slot].counter = counter;
-                nonces[slot].what = ch_load64(digest);
+                nonces[slot].what = what;
                 break;
             }
             if (nonces[slot].where == where && nonces[slot].counter == counter) {
-                assert_true(nonces[slot].what == ch_load64(digest));
+                assert_int_equal(nonces[slot].what, what);
                 break;
             }
         }
