@@ -36,10 +36,11 @@ struct ch_ledger_rows {
      * the accounts with the smaller and larger key. */
     ch_err (*relation_put)(void *context, uint64_t serial, uint64_t smaller, uint64_t larger,
                            const struct ch_relation *row);
-    /* How many relations this account has in state REQUESTED, asked by itself, with since_ms >= since_min_ms; counting
-     * may stop at `limit`. since_min_ms never goes down from call to call. */
-    ch_err (*open_requests)(void *context, uint64_t account, uint64_t since_min_ms, uint64_t limit, uint64_t *count);
-    /* Message `sequence` of the recipient's inbox: its row has this sequence and head from now on. */
+    /* Whether this account has `limit` relations or more in state REQUESTED, asked by itself, with since_ms >=
+     * since_min_ms. since_min_ms never goes down from call to call, so older ones need not be counted again. */
+    ch_err (*requests_full)(void *context, uint64_t account, uint64_t since_min_ms, uint64_t limit, bool *full);
+    /* Message `sequence` of the inbox of the account that the last call of `account` gave: its row has this sequence
+     * and head from now on. */
     ch_err (*message)(void *context, uint64_t recipient, uint64_t sequence, const uint8_t head[CH_HASH_BYTES],
                       uint64_t log_index);
     /* The next entry of the log, and one that is there. */
@@ -73,8 +74,8 @@ CH_MUST_CHECK ch_err ch_ledger_open(const struct ch_ledger_options *options, str
 void ch_ledger_close(struct ch_ledger *ledger);
 
 /* After a restart, before the first apply: an applied transaction of the log, in any order. All whose commit's time is
- * >= head's time - window_back_ms - window_ahead_ms must be given; others change nothing. CH_ERR_FULL: more of them than
- * the window holds; CH_ERR_EXISTS: given twice. Both say that log and genesis don't belong together. */
+ * >= head's time - window_back_ms - window_ahead_ms must be given; others change nothing. CH_ERR_FULL: more of them
+ * than the window holds; CH_ERR_EXISTS: given twice. Both say that log and genesis don't belong together. */
 CH_MUST_CHECK ch_err ch_ledger_remember(struct ch_ledger *ledger, const uint8_t tx_id[CH_HASH_BYTES],
                                         uint64_t timestamp_ms, uint64_t log_index);
 

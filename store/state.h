@@ -5,14 +5,14 @@
  * Not:     no rule (ledger/), no transaction bytes (they stay in the log on disk, found by position).
  * Thread:  the writer functions belong to one thread; each reader belongs to one thread, as many as readers_max. A
  *          reader never waits for the writer, nor the writer for it; it sees whole batches.
- * Batches: begin, rows and their changes, commit. A batch is durable (fdatasync) and visible to readers when commit
- *          returns; before that readers see nothing of it. So release receipts after commit: whoever holds one finds it.
+ * Batches: begin, rows and their changes, commit. Readers see a batch when commit returns and nothing of it before. So
+ *          release receipts after commit: whoever holds one finds it. (The transaction itself is durable in the log.)
  * Crash:   LMDB is derived. After a crash at any moment it holds the last batch committed, or the one before
- *          (MDB_NOMETASYNC); the caller replays the log from applied_lsn + 1 and gets the same bytes again.
- * Memory:  the two caches and one flush of records, from open; LMDB's pages are the page cache's, and a batch's dirty
- *          pages until commit.
- * Errors:  CH_ERR_IO, CH_ERR_NO_SPACE, CH_ERR_NO_MEMORY, CH_ERR_CORRUPT. After one of a writer function the batch is lost
- *          and the state must be closed; the program ends, what is on disk is whole. LMDB reports a full disk as CH_ERR_IO.
+ *          (after a power loss: MDB_NOMETASYNC); the caller replays the log from applied_lsn + 1 and gets the same
+ * rows. So the log is cut only below the applied_lsn of the batch before the last. Memory:  the two caches and one
+ * flush of records, from open; LMDB's pages are the page cache's, and a batch's dirty pages until commit. Errors:
+ * CH_ERR_IO, CH_ERR_NO_SPACE, CH_ERR_NO_MEMORY, CH_ERR_CORRUPT. After one of a writer function the batch is lost and
+ * the state must be closed; the program ends, what is on disk is whole. LMDB reports a full disk as CH_ERR_IO.
  */
 #ifndef CHAPPE_STORE_STATE_H
 #define CHAPPE_STORE_STATE_H
@@ -71,8 +71,8 @@ CH_MUST_CHECK ch_err ch_state_relation(struct ch_state *state, uint64_t one, uin
                                        const struct ch_relation **row);
 CH_MUST_CHECK ch_err ch_state_relation_put(struct ch_state *state, uint64_t serial, uint64_t smaller, uint64_t larger,
                                            const struct ch_relation *row);
-CH_MUST_CHECK ch_err ch_state_open_requests(struct ch_state *state, uint64_t account, uint64_t since_min_ms,
-                                            uint64_t limit, uint64_t *count);
+CH_MUST_CHECK ch_err ch_state_requests_full(struct ch_state *state, uint64_t account, uint64_t since_min_ms,
+                                            uint64_t limit, bool *full);
 CH_MUST_CHECK ch_err ch_state_message(struct ch_state *state, uint64_t recipient, uint64_t sequence,
                                       const uint8_t head[CH_HASH_BYTES], uint64_t log_index);
 CH_MUST_CHECK ch_err ch_state_log_append(struct ch_state *state, uint64_t log_index, const uint8_t tx_id[CH_HASH_BYTES],
