@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#define PREFETCH_AHEAD 8 /* items; long enough to hide a cache miss behind the hashing of the items before */
+#define PREFETCH_STRIDE 4 /* items between two steps; long enough to hide a cache miss behind the hashing of others */
 
 void ch_ledger_head_write(const struct ch_ledger_head *head, uint8_t out[CH_LEDGER_HEAD_BYTES])
 {
@@ -201,14 +201,16 @@ static ch_err apply_one(struct call *c, struct ch_receipt *receipt)
     return write_log(c);
 }
 
-static void prefetch(const struct ch_ledger *l, const struct ch_ledger_item *item)
+/* Before item i is applied: each step of prefetching, for an item farther on. */
+static void prefetch(const struct ch_ledger *l, const struct ch_ledger_item *items, size_t count, size_t i)
 {
-    if (!item->tx)
-        return;
-    window_prefetch(&l->window, item->tx_id);
-    l->rows.prefetch(l->rows.context, item->tx->sender);
-    if (item->tx->peer)
-        l->rows.prefetch(l->rows.context, item->tx->peer);
+    for (unsigned step = 0; step < CH_LEDGER_PREFETCH_STEPS; step++) {
+        size_t at = i + (size_t)PREFETCH_STRIDE * (CH_LEDGER_PREFETCH_STEPS - step);
+        if (at >= count || !items[at].tx)
+            continue;
+        window_prefetch(&l->window, items[at].tx_id, step);
+        l->rows.prefetch(l->rows.context, step, items[at].tx->sender, items[at].tx->peer);
+    }
 }
 
 ch_err ch_ledger_apply(struct ch_ledger *l, uint64_t commit_index, uint64_t time_ms, const struct ch_ledger_item *items,
@@ -217,8 +219,7 @@ ch_err ch_ledger_apply(struct ch_ledger *l, uint64_t commit_index, uint64_t time
     CH_ASSERT(commit_index == l->head.commit_index + 1 && time_ms >= l->head.commit_time_ms);
     window_advance(&l->window, time_ms);
     for (size_t i = 0; i < count; i++) {
-        if (i + PREFETCH_AHEAD < count)
-            prefetch(l, &items[i + PREFETCH_AHEAD]);
+        prefetch(l, items, count, i);
         struct call call = {
             .ledger = l, .item = &items[i], .tx = items[i].tx, .commit_index = commit_index, .time_ms = time_ms};
         ch_err err = apply_one(&call, &receipts[i]);

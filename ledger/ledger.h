@@ -19,6 +19,8 @@
 #include "wire/rows.h"
 #include "wire/tx.h"
 
+#define CH_LEDGER_PREFETCH_STEPS 4
+
 /* The rows as the ledger sees them: every read shows every earlier write. Each returns CH_OK, CH_ERR_NOT_FOUND where
  * said, or an error of the world, which ends ch_ledger_apply. */
 struct ch_ledger_rows {
@@ -47,8 +49,10 @@ struct ch_ledger_rows {
     ch_err (*log_append)(void *context, uint64_t log_index, const uint8_t tx_id[CH_HASH_BYTES],
                          const struct ch_log_entry *entry);
     ch_err (*log_entry)(void *context, uint64_t log_index, struct ch_log_entry *entry);
-    /* Soon `account` will be called with this key: a hint, may do nothing. */
-    void (*prefetch)(void *context, const uint8_t key[32]);
+    /* A hint, may do nothing: this sender and peer (or NULL) will be looked up soon. Called for each transaction with
+     * step 0, 1, .. CH_LEDGER_PREFETCH_STEPS - 1, some transactions apart, so that each step finds in the CPU's cache
+     * what the one before began to load. */
+    void (*prefetch)(void *context, unsigned step, const uint8_t *sender, const uint8_t *peer);
 };
 
 /* What the ledger needs to go on after a restart, besides the rows and the window; kept with the rows. */

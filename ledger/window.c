@@ -1,8 +1,7 @@
 #include "ledger/window_impl.h"
 
 #include "base/bytes.h"
-
-#include <stdlib.h>
+#include "base/pages.h"
 
 #define TIME_BUCKETS_MAX (1u << 20) /* 4 MiB of list heads; one millisecond each for windows up to 17 minutes */
 
@@ -18,21 +17,21 @@ ch_err window_init(struct window *w, uint64_t back_ms, uint64_t ahead_ms, uint64
     w->floor_ms = now_ms > back_ms ? now_ms - back_ms : 0;
     for (w->id_bits = 4; 1ull << w->id_bits < ids_max; w->id_bits++)
         ;
-    w->entries = calloc(ids_max, sizeof *w->entries);
-    w->next_by_id = calloc(ids_max, sizeof *w->next_by_id);
-    w->next_by_time = calloc(ids_max, sizeof *w->next_by_time);
-    w->by_id = calloc(1ull << w->id_bits, sizeof *w->by_id);
-    w->by_time = calloc(w->times, sizeof *w->by_time);
+    w->entries = ch_pages_alloc(ids_max * sizeof *w->entries);
+    w->next_by_id = ch_pages_alloc(ids_max * sizeof *w->next_by_id);
+    w->next_by_time = ch_pages_alloc(ids_max * sizeof *w->next_by_time);
+    w->by_id = ch_pages_alloc(sizeof *w->by_id << w->id_bits);
+    w->by_time = ch_pages_alloc(w->times * sizeof *w->by_time);
     return w->entries && w->next_by_id && w->next_by_time && w->by_id && w->by_time ? CH_OK : CH_ERR_NO_MEMORY;
 }
 
 void window_free(struct window *w)
 {
-    free(w->entries);
-    free(w->next_by_id);
-    free(w->next_by_time);
-    free(w->by_id);
-    free(w->by_time);
+    ch_pages_free(w->entries, w->ids_max * sizeof *w->entries);
+    ch_pages_free(w->next_by_id, w->ids_max * sizeof *w->next_by_id);
+    ch_pages_free(w->next_by_time, w->ids_max * sizeof *w->next_by_time);
+    ch_pages_free(w->by_id, sizeof *w->by_id << w->id_bits);
+    ch_pages_free(w->by_time, w->times * sizeof *w->by_time);
     *w = (struct window){0};
 }
 
@@ -86,9 +85,13 @@ void window_advance(struct window *w, uint64_t now_ms)
         expire(w, &w->by_time[bucket % w->times]);
 }
 
-void window_prefetch(const struct window *w, const uint8_t id[32])
+void window_prefetch(const struct window *w, const uint8_t id[32], unsigned step)
 {
-    __builtin_prefetch(id_bucket(w, ch_load64(id)));
+    const uint32_t *bucket = id_bucket(w, ch_load64(id));
+    if (step == 0)
+        __builtin_prefetch(bucket, 1);
+    else if (step == 1 && *bucket)
+        __builtin_prefetch(&w->entries[*bucket - 1]);
 }
 
 const struct window_entry *window_find(const struct window *w, const uint8_t id[32])

@@ -36,8 +36,8 @@ CH_MUST_CHECK ch_err window_init(struct window *w, uint64_t back_ms, uint64_t ah
 void window_free(struct window *w);
 /* Drops what has expired at now_ms, which never goes back. */
 void window_advance(struct window *w, uint64_t now_ms);
-/* Starts loading what window_find will look at. */
-void window_prefetch(const struct window *w, const uint8_t id[32]);
+/* Starts loading what window_find will look at: its bucket (step 0), then what is in there (1). */
+void window_prefetch(const struct window *w, const uint8_t id[32], unsigned step);
 const struct window_entry *window_find(const struct window *w, const uint8_t id[32]);
 /* used < ids_max; floor_ms <= timestamp <= now + ahead_ms; the id is not there. */
 void window_insert(struct window *w, const uint8_t id[32], uint64_t timestamp_ms, uint64_t log_index);

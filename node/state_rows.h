@@ -47,9 +47,9 @@ static inline ch_err state_rows_log_entry(void *state, uint64_t log_index, struc
 {
     return ch_state_log_entry(state, log_index, entry);
 }
-static inline void state_rows_prefetch(void *state, const uint8_t key[32])
+static inline void state_rows_prefetch(void *state, unsigned step, const uint8_t *sender, const uint8_t *peer)
 {
-    ch_state_prefetch(state, key);
+    ch_state_prefetch(state, step, sender, peer);
 }
 
 static inline struct ch_ledger_rows ch_state_rows(struct ch_state *state)

@@ -78,7 +78,7 @@ CH_MUST_CHECK ch_err ch_state_message(struct ch_state *state, uint64_t recipient
 CH_MUST_CHECK ch_err ch_state_log_append(struct ch_state *state, uint64_t log_index, const uint8_t tx_id[CH_HASH_BYTES],
                                          const struct ch_log_entry *entry);
 CH_MUST_CHECK ch_err ch_state_log_entry(struct ch_state *state, uint64_t log_index, struct ch_log_entry *entry);
-void ch_state_prefetch(struct ch_state *state, const uint8_t key[32]);
+void ch_state_prefetch(const struct ch_state *state, unsigned step, const uint8_t *sender, const uint8_t *peer);
 
 struct ch_state_counters {
     uint64_t batches, records;

@@ -1,21 +1,21 @@
 #include "store/state_impl.h"
 
-#include <stdlib.h>
+#include "base/pages.h"
 
 ch_err cache_open(struct cache *c, uint32_t capacity, uint32_t stride)
 {
     *c = (struct cache){.stride = stride, .capacity = capacity, .pin = 1};
     for (c->bits = 4; 1u << c->bits < capacity; c->bits++)
         ;
-    c->entries = calloc(capacity, stride);
-    c->heads = calloc(1u << c->bits, sizeof *c->heads);
+    c->entries = ch_pages_alloc((size_t)capacity * stride);
+    c->heads = ch_pages_alloc(sizeof *c->heads << c->bits);
     return c->entries && c->heads ? CH_OK : CH_ERR_NO_MEMORY;
 }
 
 void cache_close(struct cache *c)
 {
-    free(c->entries);
-    free(c->heads);
+    ch_pages_free(c->entries, (size_t)c->capacity * c->stride);
+    ch_pages_free(c->heads, sizeof *c->heads << c->bits);
     *c = (struct cache){0};
 }
 

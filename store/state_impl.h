@@ -79,7 +79,6 @@ struct databases {
     MDB_dbi meta, accounts, keys, handles, relations, pairs, relations_of, requests, log;
 };
 
-#define PREFETCH_RING 8u
 struct ch_state {
     MDB_env *env;
     int folder_fd;
@@ -93,8 +92,6 @@ struct ch_state {
     uint64_t accounts, relations, log_size;
     uint64_t batch_records, random_pages;
     struct cache account_cache, relation_cache;
-    uint32_t *prefetch_ring[PREFETCH_RING];
-    uint32_t prefetch_at;
     /* Records not yet in LMDB. */
     struct entry *fresh[INDICES], *scratch;
     uint32_t fresh_count[INDICES], fresh_max;

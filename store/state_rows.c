@@ -27,7 +27,7 @@ static uint64_t account_hash(const struct ch_state *s, const uint8_t key[32])
     return mix(mix(ch_load64(key) ^ s->seed) ^ ch_load64(key + 8));
 }
 
-static struct cached_account *account_cached(struct ch_state *s, uint64_t hash, const uint8_t key[32])
+static struct cached_account *account_cached(const struct ch_state *s, uint64_t hash, const uint8_t key[32])
 {
     for (uint32_t at = *cache_head(&s->account_cache, hash); at;) {
         struct cached_account *entry = (struct cached_account *)cache_at(&s->account_cache, at);
@@ -149,21 +149,6 @@ ch_err ch_state_log_entry(struct ch_state *s, uint64_t log_index, struct ch_log_
     return CH_OK;
 }
 
-/* A look-up misses the CPU's cache twice, for the bucket and for its entry: the bucket now, the entry of a key that was
- * announced a few calls ago. */
-void ch_state_prefetch(struct ch_state *s, const uint8_t key[32])
-{
-    uint32_t *head = cache_head(&s->account_cache, account_hash(s, key));
-    uint32_t **slot = &s->prefetch_ring[s->prefetch_at++ % PREFETCH_RING];
-    __builtin_prefetch(head);
-    if (*slot && **slot) {
-        const uint8_t *entry = (const uint8_t *)cache_at(&s->account_cache, **slot);
-        for (unsigned line = 0; line < sizeof(struct cached_account); line += 64)
-            __builtin_prefetch(entry + line, 1);
-    }
-    *slot = head;
-}
-
 /* --- relations --- */
 
 static uint64_t relation_hash(const struct ch_state *s, uint64_t smaller, uint64_t larger)
@@ -171,7 +156,8 @@ static uint64_t relation_hash(const struct ch_state *s, uint64_t smaller, uint64
     return mix(mix(smaller ^ s->seed) ^ larger);
 }
 
-static struct cached_relation *relation_cached(struct ch_state *s, uint64_t hash, uint64_t smaller, uint64_t larger)
+static struct cached_relation *relation_cached(const struct ch_state *s, uint64_t hash, uint64_t smaller,
+                                               uint64_t larger)
 {
     for (uint32_t at = *cache_head(&s->relation_cache, hash); at;) {
         struct cached_relation *entry = (struct cached_relation *)cache_at(&s->relation_cache, at);
@@ -342,4 +328,43 @@ ch_err ch_state_relation_put(struct ch_state *s, uint64_t serial, uint64_t small
     }
     entry->row = *row;
     return CH_OK;
+}
+
+/* --- loading ahead --- */
+
+static void prefetch_first(const struct cache *c, uint64_t hash)
+{
+    uint32_t at = *cache_head(c, hash);
+    if (!at)
+        return;
+    const uint8_t *entry = (const uint8_t *)cache_at(c, at);
+    for (uint32_t line = 0; line < c->stride; line += 64)
+        __builtin_prefetch(entry + line, 1);
+}
+
+/* The account's bucket, its entry; then the relation's bucket, which takes both serials, and its entry. */
+void ch_state_prefetch(const struct ch_state *s, unsigned step, const uint8_t *sender, const uint8_t *peer)
+{
+    if (step == 0) {
+        __builtin_prefetch(cache_head(&s->account_cache, account_hash(s, sender)));
+        if (peer)
+            __builtin_prefetch(cache_head(&s->account_cache, account_hash(s, peer)));
+        return;
+    }
+    if (step == 1) {
+        prefetch_first(&s->account_cache, account_hash(s, sender));
+        if (peer)
+            prefetch_first(&s->account_cache, account_hash(s, peer));
+        return;
+    }
+    const struct cached_account *one = account_cached(s, account_hash(s, sender), sender);
+    const struct cached_account *other = peer ? account_cached(s, account_hash(s, peer), peer) : NULL;
+    if (!one || !other)
+        return;
+    bool swap = one->serial > other->serial;
+    uint64_t hash = relation_hash(s, swap ? other->serial : one->serial, swap ? one->serial : other->serial);
+    if (step == 2)
+        __builtin_prefetch(cache_head(&s->relation_cache, hash));
+    else
+        prefetch_first(&s->relation_cache, hash);
 }

@@ -106,7 +106,7 @@ static ch_err log_entry(void *context, uint64_t log_index, struct ch_log_entry *
     return CH_OK;
 }
 
-static void prefetch(void *context, const uint8_t key[32])
+static void prefetch(void *context, unsigned step, const uint8_t *sender, const uint8_t *peer)
 {
 }
 
