@@ -49,6 +49,12 @@ void remove_folder(const char *folder)
     rmdir(folder);
 }
 
+void from_hex(const char *hex, uint8_t *out, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        assert_int_equal(sscanf(hex + 2 * i, "%2hhx", &out[i]), 1);
+}
+
 static void open_ledger(struct chain *c)
 {
     struct ch_ledger_options o = {.genesis = &c->genesis, .seed = 5};

@@ -61,5 +61,6 @@ bool chain_relation(struct chain *c, unsigned one, unsigned other, struct ch_rel
 void chain_digest(struct chain *c, uint8_t digest[CH_HASH_BYTES]);
 
 void remove_folder(const char *folder);
+void from_hex(const char *hex, uint8_t *out, size_t length);
 
 #endif
