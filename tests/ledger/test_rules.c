@@ -229,7 +229,8 @@ static void remembered_ids_must_fit_the_chain(void **state)
     const uint8_t other[32] = {9};
     uint64_t now = c.now_ms;
     assert_int_equal(ch_ledger_remember(c.ledger, c.ids[0], now, 0), CH_ERR_EXISTS);
-    assert_int_equal(ch_ledger_remember(c.ledger, other, now + c.genesis.limits.window_ahead_ms + 1, 1), CH_ERR_INVALID);
+    assert_int_equal(ch_ledger_remember(c.ledger, other, now + c.genesis.limits.window_ahead_ms + 1, 1),
+                     CH_ERR_INVALID);
     assert_int_equal(ch_ledger_remember(c.ledger, other, now, 2), CH_ERR_INVALID);
     assert_ok(ch_ledger_remember(c.ledger, other, now - c.genesis.limits.window_back_ms - 1, 1));
     assert_int_equal(ch_ledger_window_used(c.ledger), 2);
