@@ -32,7 +32,7 @@ struct ch_state_options {
     uint64_t map_bytes;        /* 0: 1 TiB (address space only) */
     uint32_t readers_max;      /* 0: 126 */
     uint32_t accounts_cached;  /* 0: 1 << 20, about 300 bytes each; at least 4 x batch_records is used */
-    uint32_t relations_cached; /* 0: 1 << 20, about 150 bytes each */
+    uint32_t relations_cached; /* 0: 1 << 21, about 90 bytes each */
     uint32_t batch_records;    /* records held in memory before they go to LMDB, 0: 32,000, which is the maximum */
     uint64_t seed;             /* unpredictable to peers: nobody can aim at the caches' buckets */
 };
@@ -68,7 +68,7 @@ CH_MUST_CHECK ch_err ch_state_account(struct ch_state *state, const uint8_t key[
 CH_MUST_CHECK ch_err ch_state_handle_taken(struct ch_state *state, const uint8_t *handle, size_t length, bool *taken);
 CH_MUST_CHECK ch_err ch_state_account_put(struct ch_state *state, uint64_t serial, const struct ch_account *row);
 CH_MUST_CHECK ch_err ch_state_relation(struct ch_state *state, uint64_t one, uint64_t other, uint64_t *serial,
-                                       const struct ch_relation **row);
+                                       struct ch_relation *row);
 CH_MUST_CHECK ch_err ch_state_relation_put(struct ch_state *state, uint64_t serial, uint64_t smaller, uint64_t larger,
                                            const struct ch_relation *row);
 CH_MUST_CHECK ch_err ch_state_requests_full(struct ch_state *state, uint64_t account, uint64_t since_min_ms,
