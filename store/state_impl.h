@@ -58,9 +58,10 @@ struct runs {
     uint64_t entries_merged, merges;
 };
 
-/* A bounded table of entries found by hash, thrown out by CLOCK. Entries begin with a struct cached. */
+/* A bounded table of entries found by hash, thrown out by CLOCK. Entries begin with a struct cached and fill whole
+ * cache lines. */
 struct cached {
-    uint64_t hash;
+    uint32_t hash;
     uint32_t next; /* index + 1 */
     uint32_t pin;  /* kept while it equals the cache's pin */
     bool used;     /* since the hand came by */
@@ -73,18 +74,23 @@ struct cache {
     uint32_t stride, capacity, bits, count, hand, pin, last;
 };
 
+/* A message looks at the first line (is it this key?) and at the third (inbox, status). */
 struct cached_account {
-    struct cached link;
+    _Alignas(64) struct cached link;
     uint64_t serial;
-    struct ch_account row;
+    _Alignas(32) struct ch_account row;
 };
+_Static_assert(offsetof(struct cached_account, row.key) + 32 == 64 &&
+                   offsetof(struct cached_account, row.inbox_head) == 128,
+               "a look-up loads two lines");
 
 struct cached_relation {
-    struct cached link;
+    _Alignas(64) struct cached link;
     uint64_t smaller, larger; /* serials of accounts */
-    uint64_t serial, since_ms, request_log_index, accept_log_index;
-    uint8_t state, by;
+    uint64_t serial, request_log_index, accept_log_index;
+    uint64_t since_ms : 48, state : 8, by : 8;
 };
+_Static_assert(sizeof(struct cached_relation) == 64, "a look-up loads one line");
 
 struct databases {
     MDB_dbi meta, accounts, keys, handles, relations, pairs, relations_of, requests, log;
@@ -161,13 +167,13 @@ static inline struct cached *cache_at(const struct cache *c, uint32_t entry)
 {
     return (struct cached *)(c->entries + (size_t)c->stride * (entry - 1));
 }
-static inline uint32_t *cache_head(const struct cache *c, uint64_t hash)
+static inline uint32_t *cache_head(const struct cache *c, uint32_t hash)
 {
-    return &c->heads[hash >> (64 - c->bits)];
+    return &c->heads[hash >> (32 - c->bits)];
 }
 /* Room for a new entry of this hash, in place of an old one when the table is full. The last one returned by this and
  * cache_use, and those pinned, stay. */
-struct cached *cache_insert(struct cache *c, uint64_t hash);
+struct cached *cache_insert(struct cache *c, uint32_t hash);
 static inline void cache_use(struct cache *c, struct cached *entry)
 {
     entry->used = true;

@@ -22,12 +22,12 @@ static ch_err put(struct ch_state *s, MDB_dbi db, const void *key, size_t key_le
 
 /* --- accounts --- */
 
-static uint64_t account_hash(const struct ch_state *s, const uint8_t key[32])
+static uint32_t account_hash(const struct ch_state *s, const uint8_t key[32])
 {
-    return mix(mix(ch_load64(key) ^ s->seed) ^ ch_load64(key + 8));
+    return (uint32_t)(mix(mix(ch_load64(key) ^ s->seed) ^ ch_load64(key + 8)) >> 32);
 }
 
-static struct cached_account *account_cached(const struct ch_state *s, uint64_t hash, const uint8_t key[32])
+static struct cached_account *account_cached(const struct ch_state *s, uint32_t hash, const uint8_t key[32])
 {
     for (uint32_t at = *cache_head(&s->account_cache, hash); at;) {
         struct cached_account *entry = (struct cached_account *)cache_at(&s->account_cache, at);
@@ -41,7 +41,8 @@ static struct cached_account *account_cached(const struct ch_state *s, uint64_t 
 /* The account in the cache, read in where it was not. */
 static ch_err account_entry(struct ch_state *s, const uint8_t key[32], struct cached_account **out)
 {
-    uint64_t hash = account_hash(s, key), serial;
+    uint32_t hash = account_hash(s, key);
+    uint64_t serial;
     struct cached_account *entry = account_cached(s, hash, key);
     if (entry) {
         s->account_cache.hits++;
@@ -103,7 +104,7 @@ ch_err ch_state_account_put(struct ch_state *s, uint64_t serial, const struct ch
         return err;
     s->random_pages += ACCOUNT_PAGES;
     s->accounts += new;
-    uint64_t hash = account_hash(s, row->key);
+    uint32_t hash = account_hash(s, row->key);
     struct cached_account *entry = account_cached(s, hash, row->key);
     if (!entry) {
         entry = (struct cached_account *)cache_insert(&s->account_cache, hash);
@@ -151,12 +152,12 @@ ch_err ch_state_log_entry(struct ch_state *s, uint64_t log_index, struct ch_log_
 
 /* --- relations --- */
 
-static uint64_t relation_hash(const struct ch_state *s, uint64_t smaller, uint64_t larger)
+static uint32_t relation_hash(const struct ch_state *s, uint64_t smaller, uint64_t larger)
 {
-    return mix(mix(smaller ^ s->seed) ^ larger);
+    return (uint32_t)(mix(mix(smaller ^ s->seed) ^ larger) >> 32);
 }
 
-static struct cached_relation *relation_cached(const struct ch_state *s, uint64_t hash, uint64_t smaller,
+static struct cached_relation *relation_cached(const struct ch_state *s, uint32_t hash, uint64_t smaller,
                                                uint64_t larger)
 {
     for (uint32_t at = *cache_head(&s->relation_cache, hash); at;) {
@@ -178,7 +179,7 @@ static void cache_relation(struct cached_relation *entry, uint64_t serial, const
     entry->by = row->by;
 }
 
-static struct cached_relation *new_cached_relation(struct ch_state *s, uint64_t hash, uint64_t smaller, uint64_t larger)
+static struct cached_relation *new_cached_relation(struct ch_state *s, uint32_t hash, uint64_t smaller, uint64_t larger)
 {
     struct cached_relation *entry = (struct cached_relation *)cache_insert(&s->relation_cache, hash);
     entry->smaller = smaller;
@@ -189,7 +190,7 @@ static struct cached_relation *new_cached_relation(struct ch_state *s, uint64_t 
 ch_err ch_state_relation(struct ch_state *s, uint64_t one, uint64_t other, uint64_t *serial, struct ch_relation *row)
 {
     uint64_t smaller = one < other ? one : other, larger = one < other ? other : one;
-    uint64_t hash = relation_hash(s, smaller, larger);
+    uint32_t hash = relation_hash(s, smaller, larger);
     struct cached_relation *entry = relation_cached(s, hash, smaller, larger);
     if (entry) {
         s->relation_cache.hits++;
@@ -325,7 +326,7 @@ ch_err ch_state_relation_put(struct ch_state *s, uint64_t serial, uint64_t small
     CH_ASSERT(serial <= s->relations);
     bool new = serial == s->relations;
     uint64_t low = smaller < larger ? smaller : larger, high = smaller < larger ? larger : smaller;
-    uint64_t hash = relation_hash(s, low, high);
+    uint32_t hash = relation_hash(s, low, high);
     struct cached_relation *entry = relation_cached(s, hash, low, high);
     struct ch_relation old = {.state = CH_RELATION_NONE};
     ch_err err = CH_OK;
@@ -357,14 +358,19 @@ ch_err ch_state_relation_put(struct ch_state *s, uint64_t serial, uint64_t small
 
 /* --- loading ahead --- */
 
-static void prefetch_first(const struct cache *c, uint64_t hash)
+static const uint8_t *first_in(const struct cache *c, uint32_t hash)
 {
     uint32_t at = *cache_head(c, hash);
-    if (!at)
+    return at ? (const uint8_t *)cache_at(c, at) : NULL;
+}
+
+static void prefetch_account(const struct ch_state *s, const uint8_t key[32])
+{
+    const uint8_t *entry = first_in(&s->account_cache, account_hash(s, key));
+    if (!entry)
         return;
-    const uint8_t *entry = (const uint8_t *)cache_at(c, at);
-    for (uint32_t line = 0; line < c->stride; line += 64)
-        __builtin_prefetch(entry + line, 1);
+    __builtin_prefetch(entry, 1);
+    __builtin_prefetch(entry + offsetof(struct cached_account, row.inbox_head), 1);
 }
 
 /* The account's bucket, its entry; then the relation's bucket, which takes both serials, and its entry. */
@@ -377,9 +383,9 @@ void ch_state_prefetch(const struct ch_state *s, unsigned step, const uint8_t *s
         return;
     }
     if (step == 1) {
-        prefetch_first(&s->account_cache, account_hash(s, sender));
+        prefetch_account(s, sender);
         if (peer)
-            prefetch_first(&s->account_cache, account_hash(s, peer));
+            prefetch_account(s, peer);
         return;
     }
     const struct cached_account *one = account_cached(s, account_hash(s, sender), sender);
@@ -387,9 +393,9 @@ void ch_state_prefetch(const struct ch_state *s, unsigned step, const uint8_t *s
     if (!one || !other)
         return;
     bool swap = one->serial > other->serial;
-    uint64_t hash = relation_hash(s, swap ? other->serial : one->serial, swap ? one->serial : other->serial);
+    uint32_t hash = relation_hash(s, swap ? other->serial : one->serial, swap ? one->serial : other->serial);
     if (step == 2)
         __builtin_prefetch(cache_head(&s->relation_cache, hash));
     else
-        prefetch_first(&s->relation_cache, hash);
+        __builtin_prefetch(first_in(&s->relation_cache, hash));
 }
