@@ -1,13 +1,15 @@
 /* dataplane/port.h - UDP datagrams in bursts, whatever carries them: a DPDK device, or the kernel's sockets.
  *
- * What:    received datagrams come as (remote, local, payload in place, handle); what is sent is written in place into
- * a buffer with room for the headers kept in front. A handle can travel on to other stages and be released there. Not:
- * no QUIC, no limits by peer, no meaning of a payload; no TCP, no fragments. Profiles: `socket` is opened by
- * ch_port_open_socket (dataplane, no DPDK); all others by ch_port_open_dpdk (dataplane/dpdk/port_dpdk.h). Thread: open,
- * rx, tx_*, wait by one owner thread at a time (the net stage). ch_port_release, ch_port_wake, ch_port_counters,
- * ch_port_link_up: any. Memory:  all buffers at open. Those held by others (not yet released) are missing for
- * receiving: with all gone, newcomers are dropped and counted. Time:    comes in as now_ns (CLOCK_MONOTONIC); only
- * ch_port_wait sleeps.
+ * What:     received datagrams come as (remote, local, payload in place, handle); what is sent is written in place into
+ *           a buffer that keeps room for the headers in front. A handle can travel on to other stages and end there.
+ * Not:      no QUIC, no limits by peer, no meaning of a payload; no TCP, no fragments.
+ * Profiles: `socket` is opened by ch_port_open_socket (dataplane, no DPDK); all others by ch_port_open_dpdk
+ *           (dataplane/dpdk/port_dpdk.h).
+ * Thread:   open, rx, tx_*, wait by one owner thread at a time (the net stage).
+ *           ch_port_release, ch_port_wake, ch_port_counters, ch_port_link_up: any.
+ * Memory:   all buffers at open. Those held by others (not yet released) are missing for receiving: with all gone,
+ *           newcomers are dropped and counted.
+ * Time:     comes in as now_ns (CLOCK_MONOTONIC); only ch_port_wait sleeps.
  */
 #ifndef CHAPPE_DATAPLANE_PORT_H
 #define CHAPPE_DATAPLANE_PORT_H
@@ -20,11 +22,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CH_PORT_LOCALS_MAX 16 /* own endpoints of a port */
-#define CH_PORT_BURST_MAX                                                                                              \
-    64 /* datagrams a call of rx hands over, and commits that a port keeps before it sends by itself */
-#define CH_PORT_WHY_BYTES 256  /* one line for the operator: why a port could not be opened */
-#define CH_PORT_MTU_BYTES 1500 /* when the configuration says none */
+#define CH_PORT_LOCALS_MAX 16   /* own endpoints of a port */
+#define CH_PORT_BURST_MAX  64   /* datagrams by one call of rx, and commits kept before a port sends by itself */
+#define CH_PORT_WHY_BYTES  256  /* one line for the operator: why a port could not be opened */
+#define CH_PORT_MTU_BYTES  1500 /* when the configuration says none */
 
 /* What carries the packets. number, name, text */
 #define CH_PORT_PROFILE_LIST(X)                                                                                        \
@@ -46,7 +47,7 @@ enum ch_port_poll { CH_PORT_POLL_ADAPTIVE, CH_PORT_POLL_BUSY };
 /* One own endpoint: where datagrams are taken for, and where those sent come from. */
 struct ch_port_local {
     struct ch_address
-        address; /* socket: may be 0.0.0.0 or :: (IPv6 only), port 0: any free one. Elsewhere a real address and port */
+        address;         /* socket: 0.0.0.0 or :: (IPv6 only) are fine, and port 0: any free one; else all given */
     uint8_t prefix_bits; /* of the network on the link; only dpdk ports use it */
 };
 
