@@ -64,10 +64,10 @@ struct ch_port_config {
     uint8_t mac[6]; /* zeros: the device's own (ring, pcap: made from the first local address) */
     enum ch_port_checksum rx_checksum;
     enum ch_port_poll poll;
-    bool replay_forever; /* pcap: start again at the file's end */
-    uint16_t mtu_bytes;  /* 0: CH_PORT_MTU_BYTES; 1280..1500 */
-    uint32_t rx_buffers; /* 0: 16384 (dpdk), 4096 (socket); up to 262144. What other stages hold comes out of these */
-    uint32_t tx_buffers; /* 0: 2048 (dpdk), 1024 (socket); up to 65536 */
+    bool replay_forever;      /* pcap: start again at the file's end */
+    uint16_t mtu_bytes;       /* 0: CH_PORT_MTU_BYTES; 1280..1500 */
+    uint32_t rx_buffers;      /* 0: 16384 (dpdk), 4096 (socket); up to 262144 (socket: 32768). Stages' held ones too */
+    uint32_t tx_buffers;      /* 0: 2048 (dpdk), 1024 (socket); up to 65536 */
     uint32_t socket_rx_bytes; /* socket: the kernel's receive queue; 0: 4 MiB (bounded by net.core.rmem_max without
                                  CAP_NET_ADMIN) */
 };
