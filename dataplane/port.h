@@ -84,10 +84,9 @@ struct ch_packet {
 /* Everything that a port counts. Two sums hold exactly, when nothing is under way:
  *   rx_frames = rx_datagrams + rx_arp + rx_nd + rx_echo + every rx_drop_*
  *   tx_datagrams = tx_sent + every tx_drop_* + what waits in the port (ch_port_tx_pending)
- * rx_missed, rx_no_buffer and rx_errors are counted by the device or the kernel before rx_frames, where they can tell:
- * `socket`: rx_missed is the kernel's count of datagrams dropped at our sockets (receive queue full). `ring`: the
- * sender sees a full ring. `af_packet`: the kernel's own drop count (ring full) can't be read through DPDK; compare
- * with what the sender says. name, text */
+ * rx_missed, rx_no_buffer and rx_errors come from the device or the kernel and are not in rx_frames. rx_missed is
+ * exact on sockets (receive queue full) and af_packet (its ring full); on ring ports the sender sees a full ring.
+ * name, text */
 #define CH_PORT_COUNTER_LIST(X)                                                                                        \
     X(rx_frames, "frames (socket: datagrams) taken from the device")                                                   \
     X(rx_datagrams, "datagrams handed to the stage above")                                                             \
@@ -110,6 +109,7 @@ struct ch_packet {
     X(tx_datagrams, "datagrams committed for sending")                                                                 \
     X(tx_sent, "datagrams given to the device or the kernel")                                                          \
     X(tx_bytes, "payload bytes of those")                                                                              \
+    X(tx_errors, "of tx_sent and tx_control, lost by the device as far as it tells")                                   \
     X(tx_control, "own ARP, neighbour discovery and echo frames given to the device")                                  \
     X(tx_drop_no_route, "not sent: not on the link and no gateway, or the wrong family for the local address")         \
     X(tx_drop_unresolved, "not sent: the neighbour did not answer, or too many waited for one")                        \
@@ -233,7 +233,7 @@ static inline void ch_port_counters(struct ch_port *port, uint64_t values[CH_POR
 const char *ch_port_counter_name(enum ch_port_counter counter);
 const char *ch_port_counter_text(enum ch_port_counter counter);
 
-/* Whether the link is up; asked from the device at most every second. Sockets: always. */
+/* Whether the link is up: asks the device (not for every packet). Sockets: always. */
 static inline bool ch_port_link_up(struct ch_port *port)
 {
     return port->ops->link_up(port);

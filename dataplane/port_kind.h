@@ -10,7 +10,8 @@
 __attribute__((format(printf, 3, 4))) ch_err ch_port_fail(char why[CH_PORT_WHY_BYTES], ch_err err, const char *format,
                                                           ...);
 
-/* Fills the common part from a configuration, checks what both kinds need, opens wake_fd. On failure nothing is open. */
+/* Fills the common part from a configuration, checks what both kinds need, opens wake_fd. On failure nothing is open.
+ */
 CH_MUST_CHECK ch_err ch_port_init(struct ch_port *port, const struct ch_port_ops *ops,
                                   const struct ch_port_config *config, char why[CH_PORT_WHY_BYTES]);
 /* Closes wake_fd. */

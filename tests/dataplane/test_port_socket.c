@@ -1,13 +1,9 @@
 /* The socket port on the loopback interface, and what both kinds of port share. */
-#include "tests/test.h"
-
-#include "dataplane/port.h"
+#include "tests/dataplane/ports.h"
 
 #include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
-
-#define SPIN_MAX 2000000 /* rounds before a test gives up; each may wait up to a millisecond */
 
 static struct ch_port *open_port(const char *const *addresses, size_t count, uint32_t rx_buffers, uint32_t tx_buffers,
                                  uint32_t socket_rx_bytes)
@@ -26,30 +22,6 @@ static struct ch_port *open_port(const char *const *addresses, size_t count, uin
     return port;
 }
 
-static uint64_t counter(struct ch_port *port, enum ch_port_counter which)
-{
-    uint64_t values[CH_PORT_COUNTER_COUNT];
-    ch_port_counters(port, values);
-    return values[which];
-}
-
-static bool send_number(struct ch_port *from, uint32_t local, const struct ch_address *to, uint32_t number,
-                        uint32_t length)
-{
-    struct ch_packet packet;
-    if (ch_port_tx_get(from, &packet) != CH_OK)
-        return false;
-    assert_true(packet.length >= length);
-    memset(packet.payload, (int)(number & 0xff), length);
-    if (length >= 4)
-        ch_store32(packet.payload, number);
-    packet.length = length;
-    packet.remote = *to;
-    packet.local = local;
-    ch_port_tx_commit(from, ch_time_monotonic_ns(), &packet);
-    return true;
-}
-
 static void drain_tx(struct ch_port *port)
 {
     struct ch_packet none[1];
@@ -61,20 +33,6 @@ static void drain_tx(struct ch_port *port)
     assert_int_equal(ch_port_tx_pending(port), 0);
 }
 
-static void check_sums(struct ch_port *port)
-{
-    uint64_t v[CH_PORT_COUNTER_COUNT], dropped = 0, tx_dropped = 0;
-    ch_port_counters(port, v);
-    for (enum ch_port_counter c = 0; c < CH_PORT_COUNTER_COUNT; c++) {
-        dropped += strncmp(ch_port_counter_name(c), "rx_drop_", 8) == 0 ? v[c] : 0;
-        tx_dropped += strncmp(ch_port_counter_name(c), "tx_drop_", 8) == 0 ? v[c] : 0;
-    }
-    assert_int_equal(v[CH_PORT_COUNTER_rx_frames], v[CH_PORT_COUNTER_rx_datagrams] + v[CH_PORT_COUNTER_rx_arp] +
-                                                       v[CH_PORT_COUNTER_rx_nd] + v[CH_PORT_COUNTER_rx_echo] + dropped);
-    assert_int_equal(v[CH_PORT_COUNTER_tx_datagrams],
-                     v[CH_PORT_COUNTER_tx_sent] + tx_dropped + ch_port_tx_pending(port));
-}
-
 static void datagrams_both_ways_arrive_whole_with_addresses(void **state)
 {
     const char *here[] = {"127.0.0.1:0", "[::1]:0"}, *there[] = {"127.0.0.1:0", "[::1]:0"};
@@ -83,7 +41,7 @@ static void datagrams_both_ways_arrive_whole_with_addresses(void **state)
     for (uint32_t local = 0; local < 2; local++)
         for (size_t i = 0; i < 6; i++) {
             struct ch_port *from = i % 2 ? a : b, *to = i % 2 ? b : a;
-            assert_true(send_number(from, local, &to->locals[local].address, (uint32_t)i, lengths[i]));
+            assert_true(send_number(from, 0, local, &to->locals[local].address, (uint32_t)i, lengths[i]));
             ch_port_tx_flush(from);
             struct ch_packet packet;
             int rounds = 0;
@@ -112,7 +70,8 @@ static uint32_t stream(struct ch_port *from, struct ch_port *to, uint32_t count,
     uint32_t sent = 0, arrived = 0, idle = 0;
     struct ch_packet packets[CH_PORT_BURST_MAX], none[1];
     while (idle < 1000) {
-        for (uint32_t i = 0; i < burst && sent < count && send_number(from, 0, &to->locals[0].address, sent, 200); i++)
+        for (uint32_t i = 0; i < burst && sent < count && send_number(from, 0, 0, &to->locals[0].address, sent, 200);
+             i++)
             sent++;
         ch_port_tx_flush(from);
         assert_int_equal(ch_port_rx(from, 0, none, 1), 0);
@@ -154,7 +113,7 @@ static void receive_queue_too_small_losses_are_counted(void **state)
     struct ch_packet none[1], packets[CH_PORT_BURST_MAX];
     assert_int_equal(ch_port_rx(b, 0, packets, 1), 0);
     while (sent < 5000) {
-        sent += send_number(a, 0, &b->locals[0].address, sent, 1000);
+        sent += send_number(a, 0, 0, &b->locals[0].address, sent, 1000);
         ch_port_tx_flush(a);
         assert_int_equal(ch_port_rx(a, 0, none, 1), 0);
     }
@@ -179,7 +138,7 @@ static void every_buffer_held_receiving_pauses_and_goes_on(void **state)
     const char *any[] = {"127.0.0.1:0"};
     struct ch_port *a = open_port(any, 1, 0, 0, 0), *b = open_port(any, 1, 64, 0, 0);
     for (uint32_t i = 0; i < 100; i++)
-        assert_true(send_number(a, 0, &b->locals[0].address, i, 100));
+        assert_true(send_number(a, 0, 0, &b->locals[0].address, i, 100));
     drain_tx(a);
     void *held[128];
     struct ch_packet packet;
@@ -234,7 +193,7 @@ static void wrong_family_or_too_long_is_dropped_and_counted(void **state)
     struct ch_port *a = open_port(any, 1, 0, 0, 0), *b = open_port(any, 1, 0, 0, 0);
     struct ch_address six;
     assert_ok(ch_address_parse("[::1]:9", &six, NULL));
-    assert_true(send_number(a, 0, &six, 1, 10));
+    assert_true(send_number(a, 0, 0, &six, 1, 10));
     drain_tx(a);
     assert_int_equal(counter(a, CH_PORT_COUNTER_tx_drop_no_route), 1);
     /* a kernel socket may send more than a buffer holds */
@@ -290,7 +249,7 @@ static void handles_released_by_another_thread_come_back(void **state)
     struct ch_packet packet, none[1];
     for (int rounds = 0; arrived < other.count && rounds < SPIN_MAX; rounds++) {
         /* at most 128 under way: what the buffers and the kernel's queue hold for certain */
-        while (sent < other.count && sent < arrived + 128 && send_number(a, 0, &b->locals[0].address, sent, 100))
+        while (sent < other.count && sent < arrived + 128 && send_number(a, 0, 0, &b->locals[0].address, sent, 100))
             sent++;
         ch_port_tx_flush(a);
         assert_int_equal(ch_port_rx(a, 0, none, 1), 0);
