@@ -44,6 +44,16 @@ static int on_remove_cid(ngtcp2_conn *quic, const ngtcp2_cid *cid, void *user)
     return 0;
 }
 
+static int on_dcid_status(ngtcp2_conn *quic, int type, uint64_t sequence, const ngtcp2_cid *cid, const uint8_t *token,
+                          void *user)
+{
+    if (type == NGTCP2_CONNECTION_ID_STATUS_TYPE_DEACTIVATE)
+        ch_quic_token_remove(user, sequence);
+    else if (token)
+        ch_quic_token_add(user, sequence, token);
+    return 0;
+}
+
 static int on_stateless_reset(ngtcp2_conn *quic, const ngtcp2_pkt_stateless_reset *reset, void *user)
 {
     struct conn *c = user;
@@ -217,6 +227,7 @@ void ch_quic_lib_init(struct ch_quic *e)
         .get_new_connection_id = on_new_cid,
         .remove_connection_id = on_remove_cid,
         .recv_stateless_reset = on_stateless_reset,
+        .dcid_status = on_dcid_status,
         .stream_open = on_stream_open,
         .stream_close = on_stream_close,
         .stream_reset = on_stream_reset,
@@ -613,6 +624,8 @@ void ch_quic_receive(struct ch_quic *e, const struct ch_quic_route *from, const 
         return;
     }
     struct conn *c = vc.dcidlen <= NGTCP2_MAX_CIDLEN ? ch_quic_slot_of_cid(e, vc.dcid, vc.dcidlen) : NULL;
+    if (!c && !(bytes[0] & 0x80) && length >= NGTCP2_MIN_STATELESS_RESET_RANDLEN + NGTCP2_STATELESS_RESET_TOKENLEN)
+        c = ch_quic_slot_of_token(e, bytes + length - NGTCP2_STATELESS_RESET_TOKENLEN);
     if (!c) {
         if (!(c = stranger(e, from, &vc, bytes, length, now_ns, &hd)))
             return;

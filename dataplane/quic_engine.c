@@ -108,7 +108,7 @@ ch_err ch_quic_open(const struct ch_quic_options *options, struct ch_quic **out)
         e->conns[i].index = i;
         e->free_slots[e->free_count++] = most - 1 - i;
     }
-    if ((err = ch_quic_table_open(&e->cids, (size_t)most * CIDS_MAX)) ||
+    if ((err = ch_quic_table_open(&e->cids, (size_t)most * (CIDS_MAX + TOKENS_MAX))) ||
         (err = ch_quic_table_open(&e->addresses, most)) || (err = ch_quic_table_open(&e->keys, most)) ||
         (err = ch_quic_tls_open(&e->tls, filled.seed)))
         goto fail;
@@ -163,11 +163,15 @@ struct conn *ch_quic_slot_take(struct ch_quic *e)
     return c;
 }
 
+static void token_free(struct conn *c, struct token *t);
+
 /* What a live connection holds, and no lingering one. */
 static void give_back(struct conn *c)
 {
     struct ch_quic *e = c->engine;
     ch_quic_lib_free(c);
+    for (struct token *t = c->tokens; t < c->tokens + TOKENS_MAX; t++)
+        token_free(c, t);
     for (unsigned int i = 0; i < CH_QUIC_STREAMS_MAX; i++) {
         ch_stream_in_free(&c->streams[i].in, &e->receive_budget);
         ch_stream_out_free(&c->streams[i].out, &e->send_budget);
@@ -316,6 +320,50 @@ void ch_quic_cid_remove(struct conn *c, const ngtcp2_cid *cid)
         c->cids[i] = c->cids[--c->cid_count];
         return;
     }
+}
+
+static struct ch_quic_table_key token_key(const uint8_t *token)
+{
+    struct ch_quic_table_key key = {{0xff}}; /* no id is this long */
+    memcpy(key.bytes + 1, token, NGTCP2_STATELESS_RESET_TOKENLEN);
+    return key;
+}
+
+struct conn *ch_quic_slot_of_token(const struct ch_quic *e, const uint8_t *token)
+{
+    struct ch_quic_table_key key = token_key(token);
+    const uint32_t *slot = ch_quic_table_find(&e->cids, &key);
+    return slot ? &e->conns[*slot] : NULL;
+}
+
+void ch_quic_token_add(struct conn *c, uint64_t sequence, const uint8_t *token)
+{
+    struct ch_quic_table_key key = token_key(token);
+    struct token *t = c->tokens;
+    while (t < c->tokens + TOKENS_MAX && t->used)
+        t++;
+    /* Without it a reset isn't understood, and the connection ends by its timeout. */
+    if (t == c->tokens + TOKENS_MAX || ch_quic_table_find(&c->engine->cids, &key) ||
+        !ch_quic_table_put(&c->engine->cids, &key, c->index))
+        return;
+    *t = (struct token){.used = true, .sequence = sequence};
+    memcpy(t->bytes, token, sizeof t->bytes);
+}
+
+static void token_free(struct conn *c, struct token *t)
+{
+    struct ch_quic_table_key key = token_key(t->bytes);
+    if (!t->used)
+        return;
+    ch_quic_table_remove(&c->engine->cids, &key);
+    t->used = false;
+}
+
+void ch_quic_token_remove(struct conn *c, uint64_t sequence)
+{
+    for (struct token *t = c->tokens; t < c->tokens + TOKENS_MAX; t++)
+        if (t->sequence == sequence)
+            token_free(c, t);
 }
 
 /* Limits by address and key. */

@@ -17,6 +17,7 @@
 /* Ids at once of one connection: the client's first guess, the library's pool of 8, and retired ones that may still
  * come. A peer that retires them faster than that is cut off. */
 #define CIDS_MAX            16
+#define TOKENS_MAX          4 /* stateless reset tokens of the ids that we send to: one in use, one to come, two going */
 #define STATELESS_MAX       128 /* answers to strangers that wait; more are not worth sending */
 #define STATELESS_BYTES     320 /* Retry is the longest: about 200 */
 #define RETRY_TOKEN_LIFE_NS (10 * NGTCP2_SECONDS)
@@ -53,6 +54,11 @@ struct conn {
 
     ngtcp2_cid cids[CIDS_MAX];
     uint32_t cid_count;
+    struct token {
+        bool used;
+        uint64_t sequence;
+        uint8_t bytes[NGTCP2_STATELESS_RESET_TOKENLEN];
+    } tokens[TOKENS_MAX];
     bool is_ready, is_due;
     TAILQ_ENTRY(conn) ready, due;
     uint64_t expiry_ns;
@@ -91,7 +97,7 @@ struct ch_quic {
     struct conn_list ready; /* may have something to write */
     struct conn_list due;   /* have something to tell the caller, or to do for it */
     uint32_t due_count;
-    struct ch_quic_table cids;      /* id -> slot */
+    struct ch_quic_table cids;      /* own id, or the peer's reset token -> slot */
     struct ch_quic_table addresses; /* IPv4 or /64 -> accepted connections */
     struct ch_quic_table keys;      /* peer key -> accepted connections */
     struct ch_stream_budget send_budget, receive_budget;
@@ -112,6 +118,10 @@ void ch_quic_slot_free(struct conn *conn);
 struct conn *ch_quic_slot_of_cid(const struct ch_quic *engine, const uint8_t *cid, size_t length);
 bool ch_quic_cid_add(struct conn *conn, const ngtcp2_cid *cid); /* false: too many */
 void ch_quic_cid_remove(struct conn *conn, const ngtcp2_cid *cid);
+/* A reset carries no id of ours: what it ends with is all there is to know it by (RFC 9000 10.3.1). */
+struct conn *ch_quic_slot_of_token(const struct ch_quic *engine, const uint8_t *token);
+void ch_quic_token_add(struct conn *conn, uint64_t sequence, const uint8_t *token);
+void ch_quic_token_remove(struct conn *conn, uint64_t sequence);
 void ch_quic_mark_ready(struct conn *conn);
 void ch_quic_unmark_ready(struct conn *conn);
 void ch_quic_mark_due(struct conn *conn);
