@@ -7,6 +7,8 @@
  */
 #include "dataplane/quic_impl.h"
 
+#include "dataplane/quic_guard_impl.h"
+
 #include <ngtcp2/ngtcp2_crypto.h>
 #include <sodium.h>
 #include <stdlib.h>
@@ -14,6 +16,34 @@
 #define PIECES_MAX 8 /* of a stream's queue in one packet: frames are gathered, so two chunks are usual */
 
 /* Callbacks of the library. */
+
+/* Whose datagram the library reads now: its decrypt callback has no user pointer. An engine, and so a connection,
+ * belongs to one thread. */
+static _Thread_local struct conn *reading;
+
+static int on_decrypt(uint8_t *to, const ngtcp2_crypto_aead *aead, const ngtcp2_crypto_aead_ctx *context,
+                      const uint8_t *from, size_t length, const uint8_t *nonce, size_t nonce_length, const uint8_t *aad,
+                      size_t aad_length)
+{
+    int rv = ngtcp2_crypto_decrypt_cb(to, aead, context, from, length, nonce, nonce_length, aad, aad_length);
+    if (rv != 0)
+        return rv;
+    CH_ASSERT(length >= aead->max_overhead);
+    if (ch_quic_guard(to, length - aead->max_overhead, !(aad[0] & 0x80), !reading->peer.dialled))
+        return 0;
+    reading->guarded = true;
+    return NGTCP2_ERR_DECRYPT;
+}
+
+/* Without the peer's transport parameters there is no negotiated version, and the server's first own packet would hit
+ * an assert. */
+static int on_tx_key(ngtcp2_conn *quic, ngtcp2_crypto_level level, void *user)
+{
+    if (level != NGTCP2_CRYPTO_LEVEL_APPLICATION || ngtcp2_conn_get_remote_transport_params(quic))
+        return 0;
+    ((struct conn *)user)->mute = true;
+    return NGTCP2_ERR_CALLBACK_FAILURE;
+}
 
 static void on_rand(uint8_t *to, size_t length, const ngtcp2_rand_ctx *context)
 {
@@ -215,7 +245,7 @@ void ch_quic_lib_init(struct ch_quic *e)
         .recv_client_initial = ngtcp2_crypto_recv_client_initial_cb,
         .recv_crypto_data = ngtcp2_crypto_recv_crypto_data_cb,
         .encrypt = ngtcp2_crypto_encrypt_cb,
-        .decrypt = ngtcp2_crypto_decrypt_cb,
+        .decrypt = on_decrypt,
         .hp_mask = ngtcp2_crypto_hp_mask_cb,
         .recv_retry = ngtcp2_crypto_recv_retry_cb,
         .update_key = ngtcp2_crypto_update_key_cb,
@@ -228,6 +258,7 @@ void ch_quic_lib_init(struct ch_quic *e)
         .remove_connection_id = on_remove_cid,
         .recv_stateless_reset = on_stateless_reset,
         .dcid_status = on_dcid_status,
+        .recv_tx_key = on_tx_key,
         .stream_open = on_stream_open,
         .stream_close = on_stream_close,
         .stream_reset = on_stream_reset,
@@ -340,8 +371,10 @@ static void close_with(struct conn *c, enum ch_quic_end end, const ngtcp2_connec
 {
     uint8_t packet[CH_QUIC_DATAGRAM_BYTES_MAX];
     uint64_t linger_ns = 3 * ngtcp2_conn_get_pto(c->quic);
-    ngtcp2_ssize n = ngtcp2_conn_write_connection_close(c->quic, NULL, NULL, packet,
-                                                        c->engine->options.datagram_bytes_max, error, now_ns);
+    ngtcp2_ssize n = 0;
+    if (!c->mute)
+        n = ngtcp2_conn_write_connection_close(c->quic, NULL, NULL, packet, c->engine->options.datagram_bytes_max,
+                                               error, now_ns);
     if (n > 0 && (c->close_packet = malloc((size_t)n))) {
         memcpy(c->close_packet, packet, (size_t)n);
         c->close_packet_length = (size_t)n;
@@ -413,6 +446,17 @@ static void failed(struct conn *c, int rv, uint64_t now_ns)
                        : CH_QUIC_END_PROTOCOL,
                    &error, now_ns);
     }
+}
+
+static void guarded(struct conn *c, uint64_t now_ns)
+{
+    static const char reason[] = "a QUIC frame that is not whole or has no place here";
+    ngtcp2_connection_close_error error;
+    ngtcp2_connection_close_error_default(&error);
+    ngtcp2_connection_close_error_set_transport_error(&error, NGTCP2_PROTOCOL_VIOLATION, (uint8_t *)(uintptr_t)reason,
+                                                      sizeof reason - 1);
+    snprintf(c->closed.reason, sizeof c->closed.reason, "%s", reason);
+    close_with(c, CH_QUIC_END_PROTOCOL, &error, now_ns);
 }
 
 void ch_quic_lib_expired(struct conn *c, uint64_t now_ns)
@@ -642,11 +686,17 @@ void ch_quic_receive(struct ch_quic *e, const struct ch_quic_route *from, const 
         return;
     }
     c->stats.rx_bytes += length;
+    reading = c;
     rv = ngtcp2_conn_read_pkt(c->quic, &c->path, NULL, bytes, length, now_ns);
+    reading = NULL;
     if (rv == NGTCP2_ERR_RETRY && newcomer) {
         /* The library wants the address proven before it goes on. */
         send_retry(e, from, &hd, now_ns);
         ch_quic_slot_free(c);
+        return;
+    }
+    if (rv == 0 && c->guarded) {
+        guarded(c, now_ns);
         return;
     }
     if (rv != 0) {

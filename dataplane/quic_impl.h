@@ -49,6 +49,8 @@ struct conn {
     struct stream streams[CH_QUIC_STREAMS_MAX];
 
     bool paused, resume, want_writable, hang_up, reset_seen, counted_address, counted_key;
+    bool guarded; /* it sent what the library must not see */
+    bool mute;    /* the library must not be asked to write */
     uint64_t hang_up_code;
     struct ch_quic_closed closed;
 

@@ -164,23 +164,73 @@ static void unidirectional_stream_refused(void **state)
 {
     client_sends((const uint8_t[]){0x0a, 2, 1, 1}, 4);
     assert_int_equal(net.ends[1].closed.end, CH_QUIC_END_PEER_TRANSPORT);
-    assert_int_equal(net.ends[1].closed.code, 4); /* STREAM_LIMIT_ERROR */
+    assert_int_equal(net.ends[1].closed.code, 10); /* PROTOCOL_VIOLATION */
 }
 
 static void fifth_stream_refused(void **state)
 {
     client_sends((const uint8_t[]){0x0a, 16, 1, 1}, 4);
     assert_int_equal(net.ends[1].closed.end, CH_QUIC_END_PEER_TRANSPORT);
-    assert_int_equal(net.ends[1].closed.code, 4);
+    assert_int_equal(net.ends[1].closed.code, 10);
+}
+
+/* libngtcp2 0.12.1 aborts when it's told twice to retire one id. */
+static void id_retired_twice_closed(void **state)
+{
+    uint8_t frames[128];
+    struct ch_writer w = ch_writer(frames, sizeof frames);
+    for (int i = 0; i < 2; i++) {
+        plain_varint(&w, 0x18);
+        plain_varint(&w, 1);
+        plain_varint(&w, 1);
+        ch_write8(&w, 16);
+        memset(ch_write_room(&w, 32), 0x77, 32);
+    }
+    client_sends(frames, w.used);
+    assert_int_equal(net.ends[1].closed.code, 10);
+    assert_int_equal(net.ends[0].closed.end, CH_QUIC_END_PROTOCOL);
+}
+
+/* The ClientHello's extension 0x39, quic_transport_parameters, becomes one that nobody knows. */
+static bool tap_no_parameters(struct net *n, struct end *from, uint8_t *bytes, size_t *length)
+{
+    if (from != &n->ends[1])
+        return false; /* the client would notice; a hostile one would not */
+    static const uint8_t alpn[] = "chappe/1";
+    for (uint8_t *at = bytes; memmem(bytes, *length, alpn, sizeof alpn - 1) && at + 4 < bytes + *length; at++)
+        if (at[0] == 0 && at[1] == 0x39 && at[2] == 0 && at[3] > 30 && at[3] < 150) {
+            at[1] = 0xf9;
+            n->tap_user = n;
+        }
+    return true;
+}
+
+/* libngtcp2 0.12.1 aborts when it writes its first own packet then. */
+static void client_without_transport_parameters_dropped(void **state)
+{
+    struct end *s = net_add(&net, &(struct ch_quic_options){.listen = true, .initial_rtt_ns = MS});
+    struct end *c = net_add(&net, &(struct ch_quic_options){.initial_rtt_ns = MS});
+    net.tap = tap_no_parameters;
+    end_dial(c, s, NULL);
+    net_run(&net, net.now_ns + SECOND, NULL);
+    assert_non_null(net.tap_user);
+    assert_true(ch_quic_counters(s->engine).accepted > 0);
+    assert_int_equal(ch_quic_usage(s->engine).handshakes, 0);
+    assert_int_equal(s->connected, 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, start, finish)
-        CASE(over_long_frame_closed_by_name), CASE(stream_ended_inside_a_frame_closed_by_name),
-        CASE(stream_reset_closed_by_name),    CASE(unidirectional_stream_refused),
-        CASE(fifth_stream_refused),           CASE(hostile_client_server_lives),
+        CASE(over_long_frame_closed_by_name),
+        CASE(stream_ended_inside_a_frame_closed_by_name),
+        CASE(stream_reset_closed_by_name),
+        CASE(unidirectional_stream_refused),
+        CASE(fifth_stream_refused),
+        CASE(id_retired_twice_closed),
+        CASE(client_without_transport_parameters_dropped),
+        CASE(hostile_client_server_lives),
         CASE(hostile_server_client_lives),
     };
     return cmocka_run_group_tests_name("dataplane/quic_plain", tests, NULL, NULL);
