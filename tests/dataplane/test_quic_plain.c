@@ -177,14 +177,14 @@ static void fifth_stream_refused(void **state)
 /* libngtcp2 0.12.1 aborts when it's told twice to retire one id. */
 static void id_retired_twice_closed(void **state)
 {
-    uint8_t frames[128];
+    uint8_t frames[160];
     struct ch_writer w = ch_writer(frames, sizeof frames);
-    for (int i = 0; i < 2; i++) {
-        plain_varint(&w, 0x18);
-        plain_varint(&w, 1);
-        plain_varint(&w, 1);
+    static const uint8_t sequence_and_prior[3][2] = {{2, 2}, {1, 0}, {1, 0}};
+    for (int i = 0; i < 3; i++) {
+        ch_write8(&w, 0x18);
+        ch_write(&w, sequence_and_prior[i], 2);
         ch_write8(&w, 16);
-        memset(ch_write_room(&w, 32), 0x77, 32);
+        memset(ch_write_room(&w, 32), 0x70 + (i > 0), 32);
     }
     client_sends(frames, w.used);
     assert_int_equal(net.ends[1].closed.code, 10);
