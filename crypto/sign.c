@@ -27,6 +27,12 @@ void ch_seal_key_new(struct ch_seal_key *key)
     CH_ASSERT(crypto_box_keypair(key->public_key, key->secret_key) == 0);
 }
 
+void ch_seal_key_from_secret(const uint8_t secret_key[32], struct ch_seal_key *key)
+{
+    memmove(key->secret_key, secret_key, sizeof key->secret_key);
+    CH_ASSERT(crypto_scalarmult_base(key->public_key, key->secret_key) == 0);
+}
+
 void ch_sign(const struct ch_sign_key *key, const uint8_t *prefix, size_t prefix_length, const uint8_t *message,
              size_t message_length, uint8_t signature[64])
 {

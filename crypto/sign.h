@@ -34,6 +34,7 @@ CH_MUST_CHECK ch_err ch_sign_init(void);
 void ch_sign_key_new(struct ch_sign_key *key);
 void ch_sign_key_from_seed(const uint8_t seed[CH_SIGN_SEED_BYTES], struct ch_sign_key *key);
 void ch_seal_key_new(struct ch_seal_key *key);
+void ch_seal_key_from_secret(const uint8_t secret_key[32], struct ch_seal_key *key);
 
 /* signature = Ed25519 (RFC 8032) over prefix | message; together at most CH_SIGN_MESSAGE_BYTES_MAX bytes. */
 void ch_sign(const struct ch_sign_key *key, const uint8_t *prefix, size_t prefix_length, const uint8_t *message,
