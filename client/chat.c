@@ -303,12 +303,12 @@ ch_err ch_chat_fetch(struct ch_client *c, const struct ch_account_keys *account,
     if (err != CH_OK)
         return err;
     err = ch_client_get_object(c, &message->object, message->object_bytes, on_sealed, &o, progress, progress_context);
+    if (err == CH_OK) /* which opens the last chunk */
+        o.verdict = ch_opener_end(o.opener, message->object_commitment);
     if (o.sink_err != CH_OK)
         err = ch_client_fail(c, o.sink_err, "%s", ch_err_text(o.sink_err));
     else if (o.verdict != CH_SEAL_OK)
         err = CH_OK;
-    else if (err == CH_OK)
-        o.verdict = ch_opener_end(o.opener, message->object_commitment);
     const struct ch_envelope *envelope = ch_opener_envelope(o.opener);
     if (err == CH_OK && envelope) {
         memcpy(name, envelope->name, envelope->name_length);

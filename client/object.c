@@ -196,8 +196,8 @@ static ch_err put_leaf(struct ch_putter *p)
     return err == CH_OK ? send_filled(p) : err;
 }
 
-/* A node may be the root, which goes when all else is stored. The slot being filled holds a leaf only while `adding` to
- * the tree, which asks for a node first when its level is full: nodes go through a slot that is free by then. */
+/* A node may be the root, which goes when all else is stored. The tree may ask for it while the slot being filled holds
+ * a leaf that hasn't gone yet, so it goes through the next slot. */
 static ch_err put_node(void *context, const struct ch_cid *cid, const uint8_t *block, size_t length)
 {
     struct ch_putter *p = context;
