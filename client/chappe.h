@@ -43,6 +43,9 @@ void ch_client_close(struct ch_client *client); /* says good-bye; NULL is fine *
 /* Dials, exchanges HELLO. Every request does this by itself where needed. */
 CH_MUST_CHECK ch_err ch_client_connect(struct ch_client *client);
 
+/* From now on. */
+void ch_client_set_timeout(struct ch_client *client, uint32_t timeout_ms);
+
 uint16_t ch_client_status(const struct ch_client *client);    /* of the last CH_ERR_REFUSED; wire/status.h */
 const char *ch_client_why(const struct ch_client *client);    /* the last failure */
 const uint8_t *ch_client_chain(const struct ch_client *client);
@@ -67,17 +70,20 @@ CH_MUST_CHECK ch_err ch_client_get_relations(struct ch_client *client, const uin
                                              uint64_t from, struct ch_relation *relations, uint16_t capacity,
                                              uint16_t *count, uint64_t *next);
 
-/* Takes one record, valid during the call; false: enough. */
+/* Takes one record, valid during the call, and must not use the client; false: enough. */
 typedef bool (*ch_record_taker)(void *context, const struct ch_record *record);
 
 /* Up to `limit` records of an inbox from sequence `from` (1..) on, in order; *last is the inbox's newest sequence.
  * Records whose sender's signature does not hold end it with CH_ERR_PROTOCOL. */
 CH_MUST_CHECK ch_err ch_client_get_inbox(struct ch_client *client, const uint8_t account[CH_KEY_BYTES], uint64_t from,
                                          uint16_t limit, ch_record_taker taker, void *context, uint64_t *last);
-/* The same, going on with what is final from now on, until the taker has enough (CH_OK) or nothing came for
- * `quiet_ms` (CH_ERR_TIMEOUT; 0: for ever). Dials again by itself, without end, when it had been connected. */
+/* The same, going on with what is final from now on. `after`, where given, is called when the taker has had new ones,
+ * and may use the client for other requests (the taker must not). Ends with CH_OK when either has enough, or with
+ * CH_ERR_TIMEOUT when nothing came for `quiet_ms` (0: never). A connection that was lost is dialled again without end.
+ * The node forgets a watch only with its connection: watch an inbox once. */
+typedef bool (*ch_watch_after)(void *context);
 CH_MUST_CHECK ch_err ch_client_watch(struct ch_client *client, const uint8_t account[CH_KEY_BYTES], uint64_t from,
-                                     uint64_t quiet_ms, ch_record_taker taker, void *context);
+                                     uint64_t quiet_ms, ch_record_taker taker, ch_watch_after after, void *context);
 /* One record by log index, or by tx_id where that isn't NULL. */
 CH_MUST_CHECK ch_err ch_client_get_record(struct ch_client *client, uint64_t log_index,
                                           const uint8_t tx_id[CH_HASH_BYTES], ch_record_taker taker, void *context);

@@ -446,6 +446,11 @@ ch_err ch_client_call(struct ch_client *c, struct ch_request *request, enum ch_f
     }
 }
 
+void ch_client_set_timeout(struct ch_client *c, uint32_t timeout_ms)
+{
+    c->timeout_ns = timeout_ms * UINT64_C(1000000);
+}
+
 uint16_t ch_client_status(const struct ch_client *c)
 {
     return c->status;

@@ -275,29 +275,35 @@ ch_err ch_client_get_inbox(struct ch_client *c, const uint8_t account[CH_KEY_BYT
     return err;
 }
 
-/* One connection's worth of watching; *from goes on. */
-static ch_err watch_once(struct ch_client *c, struct record_query *q, uint64_t quiet_ns)
+/* One connection's worth of watching; q->from goes on. */
+static ch_err watch_once(struct ch_client *c, struct record_query *q, uint64_t quiet_ns, ch_watch_after after)
 {
     struct ch_request request = {.answer = on_records, .context = q};
     uint8_t bytes[CH_QUERY_BYTES];
+    uint64_t seen = q->from, until = ch_time_monotonic_ns() + quiet_ns;
     write_query(q, UINT16_MAX, bytes);
     ch_err err = ch_client_start(c, &request, CH_FRAME_WATCH_INBOX, 0, &(struct ch_bytes){bytes, sizeof bytes}, 1);
-    while (err == CH_OK && !request.done) {
-        uint64_t before = q->from, until = ch_time_monotonic_ns() + quiet_ns;
-        while (err == CH_OK && !request.done && q->from == before && ch_time_monotonic_ns() < until)
-            err = ch_client_round(c, until);
-        if (err == CH_OK && !request.done && q->from == before)
+    while (err == CH_OK && (!request.done || seen != q->from)) {
+        if (seen != q->from) {
+            seen = q->from;
+            until = ch_time_monotonic_ns() + quiet_ns;
+            if (after && !after(q->context)) {
+                q->enough = true;
+                break;
+            }
+        } else if (ch_time_monotonic_ns() >= until) {
             err = ch_client_fail(c, CH_ERR_TIMEOUT, "nothing came");
+        } else {
+            err = ch_client_round(c, until);
+        }
     }
-    if (!request.done) {
+    if (!request.done)
         ch_client_drop(c, &request);
-        return err;
-    }
-    return ch_client_outcome(c, &request);
+    return err == CH_OK && !q->enough ? ch_client_outcome(c, &request) : err;
 }
 
 ch_err ch_client_watch(struct ch_client *c, const uint8_t account[CH_KEY_BYTES], uint64_t from, uint64_t quiet_ms,
-                       ch_record_taker taker, void *context)
+                       ch_record_taker taker, ch_watch_after after, void *context)
 {
     struct record_query q = {
         .client = c, .taker = taker, .context = context, .account = account, .from = from ? from : 1, .watch = true};
@@ -308,11 +314,11 @@ ch_err ch_client_watch(struct ch_client *c, const uint8_t account[CH_KEY_BYTES],
         ch_err err = ch_client_reach(c, c->was_connected ? give_up : ch_client_deadline_ns(c), c->was_connected);
         if (err != CH_OK)
             return err;
-        err = watch_once(c, &q, quiet_ns);
+        err = watch_once(c, &q, quiet_ns, after);
         if (q.from != before)
             give_up = ch_time_monotonic_ns() + quiet_ns;
         bool lost = err == CH_ERR_CLOSED || (err == CH_ERR_TIMEOUT && !c->conn);
-        if (!lost || ch_time_monotonic_ns() >= give_up)
+        if (!lost || q.enough || ch_time_monotonic_ns() >= give_up)
             return err;
     }
 }

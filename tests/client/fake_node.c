@@ -456,6 +456,11 @@ struct fake_node *fake_node_start(const uint8_t chain_id[32])
     return n;
 }
 
+void fake_node_set_chain(struct fake_node *n, const uint8_t chain_id[32])
+{
+    memcpy(n->chain_id, chain_id, 32);
+}
+
 void fake_node_stop(struct fake_node *n)
 {
     n->stop = true;

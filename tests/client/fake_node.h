@@ -23,6 +23,8 @@ struct fake_faults {
 };
 
 struct fake_node *fake_node_start(const uint8_t chain_id[32]);
+/* For a chain whose genesis needs the node's key first; before anybody connects. */
+void fake_node_set_chain(struct fake_node *node, const uint8_t chain_id[32]);
 void fake_node_stop(struct fake_node *node);
 const char *fake_node_address(const struct fake_node *node);
 const uint8_t *fake_node_key(const struct fake_node *node);

@@ -415,10 +415,10 @@ static void watch_goes_on_with_what_comes(void **state)
     for (int i = 0; i < 3; i++)
         assert_ok(ch_chat_send(c, &alice, &certificate, &out, &receipt));
     struct inbox in = {.owner = &bob, .enough = 3};
-    assert_ok(ch_client_watch(bobs, bob.sign.public_key, 1, 10000, take, &in));
+    assert_ok(ch_client_watch(bobs, bob.sign.public_key, 1, 10000, take, NULL, &in));
     assert_int_equal(in.count, 3);
     /* Nothing new: quiet. */
-    assert_int_equal(ch_client_watch(bobs, bob.sign.public_key, 4, 200, take, &in), CH_ERR_TIMEOUT);
+    assert_int_equal(ch_client_watch(bobs, bob.sign.public_key, 4, 200, take, NULL, &in), CH_ERR_TIMEOUT);
     assert_int_equal(in.count, 3);
     ch_client_close(c);
     ch_client_close(bobs);
