@@ -25,7 +25,7 @@
     X(yes, NULL, "don't ask")                                                                                          \
     X(request, "FILE", "the registration request; - is standard output or input")                                      \
     X(approval, "FILE", "the registrar's approval, or the JSON itself; - is standard input")                           \
-    X(policy, "FILE", "what this registrar approves (YAML, see below)")                                                \
+    X(policy, "FILE", "what this registrar approves (YAML, see above)")                                                \
     X(out, "FILE", "where to write to; - is standard output")                                                          \
     X(as_registrar, "FILE", "sign with this registrar's key file instead of the account's")                            \
     X(attach, "FILE", "send this file")                                                                                \

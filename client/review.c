@@ -29,14 +29,18 @@ static const cyaml_schema_value_t policy_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct ch_policy, policy_fields),
 };
 
-/* libcyaml tells what is wrong first, and then where, a line each. */
+/* libcyaml tells what is wrong, and then the way to it from the top, a line each. Where the way ends in a field, it tells
+ * the place; for an unknown key it knows that of the mapping around it only, which is left out. */
 static void note_line(cyaml_log_t level, void *context, const char *format, va_list args)
 {
     char line[CH_REVIEW_WHY_BYTES], *why = context;
     (void)vsnprintf(line, sizeof line, format, args);
     line[strcspn(line, "\n")] = 0;
+    const char *text = strncmp(line, "Load: ", 6) == 0 ? line + 6 : line;
+    text += strspn(text, " ");
     size_t used = strlen(why);
-    (void)snprintf(why + used, CH_REVIEW_WHY_BYTES - used, "%s%s", used ? "; " : "", line);
+    if (used == 0 || strncmp(text, "in mapping field", 16) == 0)
+        (void)snprintf(why + used, CH_REVIEW_WHY_BYTES - used, "%s%s", used ? " " : "", text);
 }
 
 static const cyaml_config_t yaml = {
@@ -51,11 +55,7 @@ ch_err ch_policy_load(const char *path, struct ch_policy **out, char why[CH_REVI
     cyaml_config_t config = yaml;
     config.log_ctx = why;
     *why = 0;
-    if (!path) {
-        policy = calloc(1, sizeof *policy);
-        if (!policy)
-            return CH_ERR_NO_MEMORY;
-    } else {
+    if (path) {
         if (access(path, R_OK) != 0) {
             (void)snprintf(why, CH_REVIEW_WHY_BYTES, "%s: %s", path, strerror(errno));
             return CH_ERR_NOT_FOUND;
@@ -67,6 +67,10 @@ ch_err ch_policy_load(const char *path, struct ch_policy **out, char why[CH_REVI
             return CH_ERR_INVALID;
         }
     }
+    if (!policy) /* no file, or nothing in it */
+        policy = calloc(1, sizeof *policy); /* cyaml_mem frees it: it is realloc and free */
+    if (!policy)
+        return CH_ERR_NO_MEMORY;
     if (policy->approval_hours == 0)
         policy->approval_hours = HOURS_PRESET;
     if (policy->approval_hours > CH_POLICY_HOURS_MAX) {

@@ -287,7 +287,13 @@ static void registrar_reviews(void **state)
     spill("policy", "approval_hours: 2\nreservd: [x]\n", 31);
     assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy"), CH_CLI_USAGE);
     assert_non_null(strstr(errors, "reservd"));
-    assert_non_null(strstr(errors, "ine: 2"));
+    spill("policy", "ask: no\napproval_hours: many\n", 29);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy"), CH_CLI_USAGE);
+    assert_non_null(strstr(errors, "many"));
+    assert_non_null(strstr(errors, "line: 2"));
+    /* An empty one is all defaults. */
+    spill("policy", "", 0);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy"), 0);
     /* Somebody else's key is no registrar's. */
     assert_int_equal(RUN("registrar", "new", "--plain", "--out", "other.key"), 0);
     assert_int_equal(RUN("registrar", "approve", "--home", "r", "--key", "other.key", "--genesis", "genesis", "--request", "request", "--json"), CH_CLI_REFUSED);
