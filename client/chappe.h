@@ -55,7 +55,7 @@ int64_t ch_client_clock_ms(const struct ch_client *client);
 
 /* Hands one signed transaction in and waits until it is final. `want_signed`: with the validator's signature over the
  * receipt, which is checked. CH_OK: applied now, or before (receipt->status CH_STATUS_DUPLICATE and the first one's
- * indices). CH_ERR_REFUSED: receipt->status says why. CH_ERR_PROTOCOL: among others, the receipt's proof doesn't hold.
+ * indices; told at level EARLY, it is unsigned). CH_ERR_REFUSED: receipt->status says why. CH_ERR_PROTOCOL: among others, the receipt's proof doesn't hold.
  * CH_ERR_TIMEOUT: it may still be applied; ask again with the same bytes. */
 CH_MUST_CHECK ch_err ch_client_submit(struct ch_client *client, const uint8_t *tx, size_t length, bool want_signed,
                                       struct ch_receipt *receipt);

@@ -95,8 +95,8 @@ static ch_err on_receipts(struct ch_request *request, const struct ch_frame_head
         bool applied = receipt.status == CH_STATUS_OK || receipt.status == CH_STATUS_DUPLICATE;
         if (receipt.level == CH_LEVEL_EARLY && receipt.status == CH_STATUS_OK)
             return CH_ERR_AGAIN;
-        /* What was applied before is final, whatever the level: but signed it has to be where that was asked. */
-        if (s->want_signed && applied && (!(header->flags & CH_FRAME_FLAG_SIGNED) || !proof_holds(s, bytes, i, count, &r)))
+        if (s->want_signed && receipt.level != CH_LEVEL_EARLY && applied &&
+            (!(header->flags & CH_FRAME_FLAG_SIGNED) || !proof_holds(s, bytes, i, count, &r)))
             return CH_ERR_PROTOCOL;
         *s->receipt = receipt;
         request->status = receipt.status;

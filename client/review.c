@@ -31,7 +31,8 @@ static const cyaml_schema_value_t policy_schema = {
 
 /* libcyaml tells what is wrong, and then the way to it from the top, a line each. Where the way ends in a field, it tells
  * the place; for an unknown key it knows that of the mapping around it only, which is left out. */
-static void note_line(cyaml_log_t level, void *context, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static void note_line(cyaml_log_t level, void *context, const char *format,
+                                                            va_list args)
 {
     char line[CH_REVIEW_WHY_BYTES], *why = context;
     (void)vsnprintf(line, sizeof line, format, args);
