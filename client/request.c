@@ -265,7 +265,8 @@ static void write_query(const struct record_query *q, uint16_t limit, uint8_t by
 ch_err ch_client_get_inbox(struct ch_client *c, const uint8_t account[CH_KEY_BYTES], uint64_t from, uint16_t limit,
                            ch_record_taker taker, void *context, uint64_t *last)
 {
-    struct record_query q = {.client = c, .taker = taker, .context = context, .account = account, .from = from ? from : 1};
+    struct record_query q = {
+        .client = c, .taker = taker, .context = context, .account = account, .from = from ? from : 1};
     struct ch_request request = {.answer = on_records, .context = &q};
     uint8_t bytes[CH_QUERY_BYTES];
     write_query(&q, limit, bytes);

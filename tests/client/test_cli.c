@@ -152,7 +152,9 @@ static void register_both(void)
     for (int i = 0; i < 2; i++) {
         const char *home = i ? "b" : "a", *handle = i ? "bob" : "alice";
         assert_int_equal(RUN("register", handle, "--home", home, "--request", "request"), 0);
-        assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--out", "approval"), 0);
+        assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request",
+                             "--out", "approval"),
+                         0);
         assert_int_equal(RUN("register", "--home", home, "--approval", "approval"), 0);
         assert_non_null(strstr(output, handle));
     }
@@ -250,7 +252,9 @@ static void registration_goes_through_the_registrar(void **state)
     /* The same handle again: the chain has it. */
     assert_int_equal(RUN("account", "new", "--home", "c", "--plain", "--genesis", "genesis"), 0);
     assert_int_equal(RUN("register", "alice", "--home", "c", "--request", "request"), 0);
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--json"), CH_CLI_REFUSED);
+    assert_int_equal(
+        RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--json"),
+        CH_CLI_REFUSED);
     assert_string_equal(error_name(), "HANDLE_TAKEN");
     /* An approval is for one key. */
     assert_int_equal(RUN("register", "--home", "c", "--approval", "approval"), CH_CLI_USAGE);
@@ -266,40 +270,61 @@ static void registrar_reviews(void **state)
     } refused[] = {{"bob", "HANDLE_TOO_SHORT"}, {"admin", "HANDLE_RESERVED"}};
     for (int i = 0; i < 2; i++) {
         assert_int_equal(RUN("register", refused[i].handle, "--home", "a", "--request", "request"), 0);
-        assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy", "--json"), CH_CLI_REFUSED);
+        assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request",
+                             "--policy", "policy", "--json"),
+                         CH_CLI_REFUSED);
         assert_string_equal(error_name(), refused[i].reason);
     }
     /* One handle, two keys, neither on the chain yet. */
     assert_int_equal(RUN("register", "clara", "--home", "a", "--request", "request"), 0);
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy", "--json"), 0);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request",
+                         "--policy", "policy", "--json"),
+                     0);
     json_decref(answer());
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy"), 0);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request",
+                         "--policy", "policy"),
+                     0);
     assert_int_equal(RUN("register", "clara", "--home", "b", "--request", "request"), 0);
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy", "--json"), CH_CLI_REFUSED);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request",
+                         "--policy", "policy", "--json"),
+                     CH_CLI_REFUSED);
     assert_string_equal(error_name(), "APPROVED_FOR_ANOTHER");
     /* Asked, without a terminal: no. */
     spill("policy", "ask: yes\n", 9);
     assert_int_equal(RUN("register", "dora", "--home", "b", "--request", "request"), 0);
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy", "--json"), CH_CLI_REFUSED);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request",
+                         "--policy", "policy", "--json"),
+                     CH_CLI_REFUSED);
     assert_string_equal(error_name(), "DECLINED");
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy", "--yes"), 0);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request",
+                         "--policy", "policy", "--yes"),
+                     0);
     /* A policy with a slip says where. */
     spill("policy", "approval_hours: 2\nreservd: [x]\n", 31);
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy"), CH_CLI_USAGE);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request",
+                         "--policy", "policy"),
+                     CH_CLI_USAGE);
     assert_non_null(strstr(errors, "reservd"));
     spill("policy", "ask: no\napproval_hours: many\n", 29);
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy"), CH_CLI_USAGE);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request",
+                         "--policy", "policy"),
+                     CH_CLI_USAGE);
     assert_non_null(strstr(errors, "many"));
     assert_non_null(strstr(errors, "line: 2"));
     /* An empty one is all defaults. */
     spill("policy", "", 0);
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy"), 0);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request",
+                         "--policy", "policy"),
+                     0);
     /* Somebody else's key is no registrar's. */
     assert_int_equal(RUN("registrar", "new", "--plain", "--out", "other.key"), 0);
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--key", "other.key", "--genesis", "genesis", "--request", "request", "--json"), CH_CLI_REFUSED);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--key", "other.key", "--genesis", "genesis",
+                         "--request", "request", "--json"),
+                     CH_CLI_REFUSED);
     assert_string_equal(error_name(), "NOT_REGISTRAR");
     spill("request", "{}", 2);
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request"), CH_CLI_USAGE);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request"),
+                     CH_CLI_USAGE);
 }
 
 static void conversation_passes(void **state)

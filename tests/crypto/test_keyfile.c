@@ -91,7 +91,8 @@ static void wrong_or_missing_passphrase_refused(void **state)
     uint8_t secret[32], out[64] = {0xee};
     size_t length = 99;
     write_key(&right, secret);
-    assert_int_equal(ch_keyfile_read(path, CH_KEYFILE_ACCOUNT, &wrong, out, sizeof out, &length), CH_ERR_BAD_PASSPHRASE);
+    assert_int_equal(ch_keyfile_read(path, CH_KEYFILE_ACCOUNT, &wrong, out, sizeof out, &length),
+                     CH_ERR_BAD_PASSPHRASE);
     assert_int_equal(ch_keyfile_read(path, CH_KEYFILE_ACCOUNT, NULL, out, sizeof out, &length), CH_ERR_BAD_PASSPHRASE);
     assert_int_equal(length, 99);
     assert_int_equal(out[0], 0xee);
@@ -155,7 +156,8 @@ static void readable_by_others_refused(void **state)
     write_key(NULL, secret);
     for (unsigned bit = 0; bit < 6; bit++) {
         assert_int_equal(chmod(path, 0600u | 1u << bit), 0);
-        assert_int_equal(ch_keyfile_read(path, CH_KEYFILE_ACCOUNT, NULL, out, sizeof out, &length), CH_ERR_READABLE_BY_OTHERS);
+        assert_int_equal(ch_keyfile_read(path, CH_KEYFILE_ACCOUNT, NULL, out, sizeof out, &length),
+                         CH_ERR_READABLE_BY_OTHERS);
     }
     assert_int_equal(chmod(path, 0400), 0);
     assert_ok(ch_keyfile_read(path, CH_KEYFILE_ACCOUNT, NULL, out, sizeof out, &length));
