@@ -314,16 +314,25 @@ static ch_err write_content(void *context, const uint8_t *bytes, size_t length)
     return CH_OK;
 }
 
-/* A file of its own beside the target, which gets the name when all is well. */
+/* A file of its own beside the target, which gets the name when all is well; without a target, one without a name. */
 static int open_target(struct cli *cli, const char *wanted, struct target *t)
 {
+    if (!wanted) {
+        FILE *nameless = tmpfile();
+        t->fd = nameless ? dup(fileno(nameless)) : -1;
+        if (nameless)
+            (void)fclose(nameless);
+        return t->fd >= 0 ? CH_CLI_OK : cli_fail(cli, CH_CLI_LOCAL, "IO", "no temporary file: %s", strerror(errno));
+    }
     if (snprintf(t->path, sizeof t->path, "%s", wanted) >= PATH_MAX)
         return cli_fail(cli, CH_CLI_USAGE, "USAGE", "the file's name is too long");
     if (!cli->option[OPTION_force] && access(t->path, F_OK) == 0)
         return cli_fail(cli, CH_CLI_LOCAL, "EXISTS", "%s exists already: --out FILE, or --force", t->path);
     (void)snprintf(t->partial, sizeof t->partial, "%s.XXXXXX", t->path);
     t->fd = mkostemp(t->partial, O_CLOEXEC);
-    return t->fd >= 0 ? CH_CLI_OK : cli_fail(cli, CH_CLI_LOCAL, "IO", "%s: %s", t->partial, strerror(errno));
+    if (t->fd < 0)
+        return cli_fail(cli, CH_CLI_LOCAL, "IO", "%s: %s", t->partial, strerror(errno));
+    return CH_CLI_OK;
 }
 
 static int give_name(struct cli *cli, struct target *t)
@@ -384,7 +393,7 @@ static int fetch_object(struct cli *cli, const struct ch_incoming *in, uint64_t 
                    in->name ? (const char *)in->name : "");
     tame_name(original, tame);
     t = (struct target){.cli = cli, .fd = -1};
-    int code = open_target(cli, to_stdout ? "chappe-fetch" : out ? out : tame, &t);
+    int code = open_target(cli, to_stdout ? NULL : out ? out : tame, &t);
     if (code != CH_CLI_OK)
         return code;
     ch_err err =

@@ -229,6 +229,12 @@ static void node_that_is_not_there_is_code_3(void **state)
 {
     assert_int_equal(RUN("whois", "--home", "a", "--node", "127.0.0.1:1", "--timeout", "2"), CH_CLI_UNREACHABLE);
     assert_int_equal(RUN("whois", "--home", "a", "--node", "nonsense"), CH_CLI_USAGE);
+    /* The next one of the profile's is there, though. */
+    char nodes[128];
+    snprintf(nodes, sizeof nodes, "# ours\n127.0.0.1:1\n%s\n", fake_node_address(node));
+    spill("a/node", nodes, strlen(nodes));
+    assert_int_equal(RUN("whois", "nobody", "--home", "a", "--json"), CH_CLI_REFUSED);
+    assert_string_equal(error_name(), "NO_SUCH_PEER");
     char other[65];
     memset(other, 'a', 64);
     other[64] = 0;
@@ -367,6 +373,7 @@ static void file_arrives_under_its_own_name_only_when_whole(void **state)
 {
     static char content[200000], got[200001];
     memset(content, 'p', sizeof content);
+    content[sizeof content - 1] = 0;
     register_both();
     spill("picture.png", content, sizeof content);
     assert_int_equal(RUN("send", "bob", "regarde", "--attach", "picture.png", "--home", "a"), 0);
@@ -383,14 +390,20 @@ static void file_arrives_under_its_own_name_only_when_whole(void **state)
     slurp("picture.png", got, sizeof got);
     assert_memory_equal(got, content, sizeof content);
     assert_int_equal(RUN("fetch", "1", "--home", "b", "--force", "--out", "picture.png"), 0);
-    assert_int_equal(RUN("fetch", "2", "--home", "b"), CH_CLI_REFUSED);
+    assert_int_equal(RUN("fetch", "9", "--home", "b"), CH_CLI_REFUSED);
     assert_int_equal(RUN("fetch", "0", "--home", "b"), CH_CLI_USAGE);
     assert_int_equal(RUN("send", "bob", "--attach", "missing", "--home", "a"), CH_CLI_LOCAL);
     assert_int_equal(RUN("send", "bob", "--attach", ".", "--home", "a"), CH_CLI_LOCAL);
+    /* A long text goes to the output, and leaves nothing behind. */
+    assert_int_equal(RUN("send", "bob", content + sizeof content - 5000, "--home", "a"), 0);
+    assert_int_equal(RUN("inbox", "--home", "b", "--from", "2"), 0);
+    assert_non_null(strstr(output, "long text"));
+    assert_int_equal(RUN("fetch", "2", "--home", "b"), 0);
+    assert_int_equal(strlen(output), 4999);
     /* A name that wants out of the folder. */
     assert_int_equal(rename("picture.png", ".hidden"), 0);
     assert_int_equal(RUN("send", "bob", "--attach", ".hidden", "--home", "a"), 0);
-    assert_int_equal(RUN("fetch", "2", "--home", "b"), 0);
+    assert_int_equal(RUN("fetch", "3", "--home", "b"), 0);
     assert_int_equal(access("_hidden", F_OK), 0);
 }
 
