@@ -8,12 +8,12 @@
  * Use:     step, then next_out until it says false, then the next step. Same configuration and events, same bytes out.
  * Bytes:   what an event points to is copied during step. What an action points to holds until the next step or replay.
  * Payloads stay with the host, which names each by a handle of its choice (not 0; 0 is "empty"). A handle is the
- *          core's until RELEASE or REQUEUE; the host may meanwhile move the bytes (the log has them once appended).
+ *          core's until RELEASE; the host may meanwhile move the bytes (the log has them once appended).
  *
  * The host's loop for n = 1:
  *
  *   step(PENDING true)             -> TAKE_PAYLOAD
- *   step(PAYLOAD_AVAILABLE h)      -> SIGN(domain, digest)
+ *   step(PAYLOAD_AVAILABLE h)      -> SIGN(domain, message)
  *   step(SIGNED)                   -> APPEND OWN_BLOCK(header, h), SYNC(lsn), TAKE_PAYLOAD (the next block at once)
  *   two rounds on                  -> APPEND OWN_BLOCK, APPEND COMMIT, SYNC(lsn)
  *   step(SYNCED lsn)               -> BROADCAST (nobody there), DELIVER(commit, handles), and votes for it follow
@@ -132,8 +132,8 @@ struct ch_core_event {
             uint8_t root[CH_HASH_BYTES];
         } payload;
         struct {
-            const char *domain;                    /* as in SIGN */
-            uint8_t digest[CH_HASH_BYTES];         /* as in SIGN */
+            uint8_t message[2 * CH_HASH_BYTES]; /* as in SIGN */
+            uint32_t length;                    /* as in SIGN */
             uint8_t bytes[CH_BLOCK_SIGNATURE_BYTES];
         } signature;
         struct {
@@ -166,7 +166,7 @@ const char *ch_halt_text(enum ch_halt reason);
 
 enum ch_core_action_type {
     CH_ACTION_TAKE_PAYLOAD,   /* .take: answer with PAYLOAD_AVAILABLE. Only transactions of timestamp <= its limit */
-    CH_ACTION_SIGN,           /* .sign: sign domain (with its zero) | chain id | digest; answer with SIGNED */
+    CH_ACTION_SIGN,           /* .sign: sign domain (with its zero) | chain id | message; answer with SIGNED */
     CH_ACTION_APPEND,         /* .append: one log record: head, then the payload of `handle` when it isn't 0 */
     CH_ACTION_SYNC,           /* .sync: all records up to lsn durable, then the guard when `guard_changed`, then SYNCED */
     CH_ACTION_SEND,           /* .send to .peer (CH_CORE_NOBODY: to all): bytes of one message; may be lost */
@@ -177,7 +177,7 @@ enum ch_core_action_type {
     CH_ACTION_SERVE_COMMITS,  /* .serve: answer .peer with COMMITS out of the log */
     CH_ACTION_SET_TIMER,      /* .timer_us: TICK at this mono_us; it replaces the timer before */
     CH_ACTION_DELIVER,        /* .deliver: a durable commit, in order, each index once */
-    CH_ACTION_REQUEUE,        /* .payload: our own block can't be committed any more; its transactions go back, the handle with them */
+    CH_ACTION_REQUEUE,        /* .payload: our own block can't be committed any more; offer its transactions again */
     CH_ACTION_RELEASE,        /* .payload: the core will not name this handle again */
     CH_ACTION_DROP_BELOW,     /* .round: nothing of rounds <= it is in the core any more */
     CH_ACTION_REPORT,         /* .report: for people and metrics */
@@ -211,10 +211,11 @@ struct ch_core_action {
         } take;
         struct {
             const char *domain;
-            uint8_t digest[CH_HASH_BYTES];
+            uint8_t message[2 * CH_HASH_BYTES];
+            uint32_t length; /* of the message: 32, or 64 for an I_AM */
         } sign;
         struct {
-            uint64_t lsn; /* the core's own count: 1, 2, 3 .. since ch_core_open */
+            uint64_t lsn; /* the core's own count, rising; 1 stands for all that was replayed */
             enum ch_record_type type;
             struct ch_bytes head;
             uint64_t handle;
