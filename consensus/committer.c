@@ -137,7 +137,7 @@ static void count(struct ch_core *core, const struct slot_status *slot)
         ++*(slot->indirect ? &c->commits_indirect : &c->commits_direct);
 }
 
-static void decide_open_slots(struct ch_core *core)
+void decide_open_slots(struct ch_core *core)
 {
     for (uint32_t r = core->max_round; r >= core->next_round && r > 0; r--)
         for (uint16_t k = (uint16_t)core->ranks; k-- > 0;)

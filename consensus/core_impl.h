@@ -353,6 +353,8 @@ void want_unlink(struct ch_core *core, const struct ch_ref *ref, uint32_t child)
 void want_free(struct ch_core *core, uint32_t want);
 
 /* committer.c */
+/* Statuses of all slots not consumed yet; decide() begins with it. */
+void decide_open_slots(struct ch_core *core);
 void decide(struct ch_core *core);
 
 /* linearise.c */
