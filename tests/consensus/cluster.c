@@ -577,6 +577,21 @@ ch_err cluster_start(struct cluster *c, uint16_t index)
     return CH_OK;
 }
 
+static void add_counters(struct ch_core_counters *to, const struct ch_core_counters *from)
+{
+#define X(name) to->name += from->name;
+    CH_CORE_COUNTER_LIST(X)
+#undef X
+}
+
+void cluster_count(struct cluster *c, struct ch_core_counters *totals)
+{
+    add_counters(totals, &c->totals);
+    for (uint16_t i = 0; i < c->n; i++)
+        if (c->nodes[i].running)
+            add_counters(totals, ch_core_counters(c->nodes[i].core));
+}
+
 void cluster_start_all(struct cluster *c)
 {
     for (uint16_t i = 0; i < c->n; i++)
@@ -590,6 +605,7 @@ void cluster_crash(struct cluster *c, uint16_t index)
     node->running = false;
     node->life++;
     node->told_pending = false;
+    add_counters(&c->totals, ch_core_counters(node->core));
     ch_core_close(node->core);
     node->core = NULL;
     log_cut(node, node->durable);

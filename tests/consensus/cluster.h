@@ -69,6 +69,7 @@ struct cluster {
     uint64_t (*hold_us)(struct cluster *cluster, uint16_t from, uint16_t to, enum ch_message_type type,
                         const uint8_t *body, size_t length);
     bool check_agreement;
+    struct ch_core_counters totals; /* of lives that ended */
     void *context;
 };
 
@@ -88,6 +89,8 @@ void cluster_run(struct cluster *cluster, uint64_t until_us);
 /* Runs until `done` or the time; returns whether done. */
 bool cluster_run_until(struct cluster *cluster, uint64_t until_us, bool (*done)(struct cluster *cluster));
 void cluster_submit(struct cluster *cluster, uint16_t index, uint64_t count);
+/* Adds what the running nodes counted to the totals. */
+void cluster_count(struct cluster *cluster, struct ch_core_counters *totals);
 struct ch_core_status cluster_status(struct cluster *cluster, uint16_t index);
 
 /* What a signature is here. */
