@@ -178,6 +178,8 @@ static struct table_slot *find_slot(struct ch_ed25519 *v, const struct ch_ed2551
     return NULL;
 }
 
+#define PREFETCH_AHEAD 16 /* keys: the cache is larger than those of the CPU */
+
 /* Gives each item the row of its key. Rows of keys to decode grow from the front, known ones from the back; the number of
  * keys decoded. */
 static uint32_t decode_keys(struct ch_ed25519 *v, const struct ch_ed25519_item *items, uint32_t alive)
@@ -188,8 +190,14 @@ static uint32_t decode_keys(struct ch_ed25519 *v, const struct ch_ed25519_item *
         v->batch = 1;
     }
     for (uint32_t i = 0; i < alive; i++) {
+        v->key_hash[i] = ch_ed25519_keys_hash(v->keys, items[v->index[i]].key);
+        ch_ed25519_keys_prefetch_set(v->keys, v->key_hash[i]);
+    }
+    for (uint32_t i = 0; i < alive; i++) {
         const uint8_t *key = items[v->index[i]].key;
-        uint64_t hash = ch_ed25519_keys_hash(v->keys, key);
+        uint64_t hash = v->key_hash[i];
+        if (i + PREFETCH_AHEAD < alive)
+            ch_ed25519_keys_prefetch_row(v->keys, v->key_hash[i + PREFETCH_AHEAD]);
         struct table_slot *slot = find_slot(v, items, hash, key);
         if (slot && slot->batch == v->batch) {
             v->key_row[i] = slot->row;
@@ -263,14 +271,17 @@ static void sum_items(struct ch_ed25519 *v, uint32_t first, uint32_t end, struct
     struct ed25519_windows windows;
     struct ed25519_point sums[ED25519_WINDOWS_MAX];
     struct ed25519_scalar base = {{0}};
+    uint64_t base_top = 0;
     struct ed25519_terms terms = {.digits = v->term_digits, .row = v->term_row, .long_count = 1};
     ch_ed25519_windows_choose(end - first, &windows);
 
     for (uint32_t i = first; i < end; i++) {
-        base = scalar_add(base, &v->zs[i]);
+        base_top += scalar_add_words(&base, &v->zs[i]);
         v->term_digits[terms.long_count] = scalar_add(v->zk[i], &windows.bias);
         v->term_row[terms.long_count++] = (uint16_t)v->key_row[i];
     }
+    uint64_t base_words[8] = {base.w[0], base.w[1], base.w[2], base.w[3], base_top};
+    base = scalar_reduce(base_words);
     base = scalar_negate(&base);
     v->term_digits[0] = scalar_add(base, &windows.bias);
     v->term_row[0] = ED25519_ROW_BASE;

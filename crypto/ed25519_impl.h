@@ -135,6 +135,8 @@ struct ed25519_keys;
 CH_MUST_CHECK ch_err ch_ed25519_keys_open(uint32_t keys_max, struct ed25519_keys **out);
 void ch_ed25519_keys_close(struct ed25519_keys *keys);
 uint64_t ch_ed25519_keys_hash(const struct ed25519_keys *keys, const uint8_t key[32]);
+void ch_ed25519_keys_prefetch_set(const struct ed25519_keys *keys, uint64_t hash);
+void ch_ed25519_keys_prefetch_row(const struct ed25519_keys *keys, uint64_t hash); /* after its set is there */
 /* The row of the key, or NULL. */
 const struct ed25519_row *ch_ed25519_keys_find(struct ed25519_keys *keys, uint64_t hash, const uint8_t key[32]);
 /* Remembers the row; forgets the one of its set that was not asked for the longest. */
