@@ -3,7 +3,8 @@
 #include "crypto/ed25519_scalar_avx512ifma.h"
 #include "crypto/ed25519_sha512_avx512.h"
 
-#define OWN_SCALARS
+#define OWN_SCALARS_AND_HORNER
+#include "crypto/ed25519_horner_avx512ifma.h"
 #include "crypto/ed25519_lanes_impl.h"
 
 static void combine(const struct ed25519_coefficient *z, const struct ed25519_scalar *k, const struct ed25519_scalar *s,

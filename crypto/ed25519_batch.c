@@ -269,7 +269,6 @@ static void draw_coefficients(struct ch_ed25519 *v, uint32_t alive)
 static void sum_items(struct ch_ed25519 *v, uint32_t first, uint32_t end, struct ed25519_point *total)
 {
     struct ed25519_windows windows;
-    struct ed25519_point sums[ED25519_WINDOWS_MAX];
     struct ed25519_scalar base = {{0}};
     uint64_t base_top = 0;
     struct ed25519_terms terms = {.digits = v->term_digits, .row = v->term_row, .long_count = 1};
@@ -295,8 +294,7 @@ static void sum_items(struct ch_ed25519 *v, uint32_t first, uint32_t end, struct
             scalar_add_words(digits, &magnitude);
         v->term_row[term] = (uint16_t)v->r_row[i];
     }
-    v->kernel->code->sum(v->rows, &terms, &windows, &v->scratch, sums);
-    ch_ed25519_horner(sums, &windows, total);
+    v->kernel->code->sum(v->rows, &terms, &windows, &v->scratch, total);
 }
 
 /* Finds the bad ones among `alive` items that don't add up. Level by level, so that it is seen early when there are many. */

@@ -93,9 +93,9 @@ struct ed25519_kernel_code {
     /* zk[i] = z[i] k[i] mod L, zs[i] = z[i] s[i] mod L. */
     void (*combine)(const struct ed25519_coefficient *z, const struct ed25519_scalar *k, const struct ed25519_scalar *s,
                     size_t count, struct ed25519_scalar *zk, struct ed25519_scalar *zs);
-    /* sums[i] = the sum of digit i of each term times its row, for each window i. */
+    /* total = the sum of each scalar times its row. */
     void (*sum)(const struct ed25519_row *rows, const struct ed25519_terms *terms,
-                const struct ed25519_windows *windows, struct ed25519_scratch *scratch, struct ed25519_point *sums);
+                const struct ed25519_windows *windows, struct ed25519_scratch *scratch, struct ed25519_point *total);
     /* valid[i] = whether [8](s B - R - k A) is the identity, each on its own. base_multiples[j] = j B, 0 <= j <= 128. */
     void (*check)(const struct ed25519_row *rows, const uint32_t *r_row, const uint32_t *key_row,
                   const struct ed25519_scalar *s, const struct ed25519_scalar *k, size_t count,
@@ -121,7 +121,7 @@ const struct ed25519_row *ch_ed25519_base_multiples(const struct ed25519_kernel 
 
 /* ed25519_point.c: one point at a time. */
 void ch_ed25519_windows_choose(uint32_t terms, struct ed25519_windows *windows);
-/* sum of 2^offset[i] * sums[i] */
+/* total = sum of 2^offset[i] * sums[i]. */
 void ch_ed25519_horner(const struct ed25519_point *sums, const struct ed25519_windows *windows,
                        struct ed25519_point *total);
 void ch_ed25519_point_subtract(struct ed25519_point *r, const struct ed25519_point *a, const struct ed25519_point *b);

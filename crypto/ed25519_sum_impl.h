@@ -12,7 +12,13 @@
 
 #define GROUP ED25519_WINDOW_GROUP
 
-#ifndef OWN_SCALARS
+#ifndef OWN_SCALARS_AND_HORNER
+
+static void horner(const struct ed25519_point *sums, const struct ed25519_windows *windows,
+                   struct ed25519_point *total)
+{
+    ch_ed25519_horner(sums, windows, total);
+}
 
 /* |digit| times 2, plus 1 for a negative digit, in windows first..end of each scalar. The digit of window `top` - 1, the
  * last, may reach 2^width (see ed25519_windows_choose). */
@@ -172,8 +178,10 @@ static void sort_entries(const struct ed25519_terms *terms, uint32_t windows, ui
 }
 
 static void sum_terms(const struct ed25519_row *rows, const struct ed25519_terms *terms,
-                      const struct ed25519_windows *windows, struct ed25519_scratch *scratch, struct ed25519_point *sums)
+                      const struct ed25519_windows *windows, struct ed25519_scratch *scratch,
+                      struct ed25519_point *total)
 {
+    struct ed25519_point sums[ED25519_WINDOWS_MAX];
     size_t stride = terms->long_count + terms->short_count;
     for (uint32_t first = 0; first < windows->count; first += GROUP) {
         uint32_t end = first + GROUP < windows->count ? first + GROUP : windows->count;
@@ -187,13 +195,13 @@ static void sum_terms(const struct ed25519_row *rows, const struct ed25519_terms
         order_buckets(scratch->size, magnitude_max, scratch->order);
         fill_buckets(rows, scratch, GROUP * magnitude_max);
         for (uint32_t w = 0; w < end - first; w += LANES) {
-            struct point total;
+            struct point window_sums;
             struct ed25519_sum_row row[LANES];
             uint64_t *to[LANES];
-            add_up_windows(scratch->sums, w, magnitude_max, &total);
+            add_up_windows(scratch->sums, w, magnitude_max, &window_sums);
             for (int lane = 0; lane < LANES; lane++)
                 to[lane] = row[lane].w;
-            store_rows(&total.ymx, 4, to);
+            store_rows(&window_sums.ymx, 4, to);
             for (uint32_t lane = 0; lane < LANES && first + w + lane < end; lane++) {
                 struct ed25519_point *sum = &sums[first + w + lane];
                 words_to_radix51(sum->ymx, row[lane].w);
@@ -203,6 +211,7 @@ static void sum_terms(const struct ed25519_row *rows, const struct ed25519_terms
             }
         }
     }
+    horner(sums, windows, total);
 }
 
 #endif
