@@ -225,9 +225,9 @@ static int open_verifiers(const char *only)
 {
     const char *kernel;
     for (size_t i = 0; (kernel = ch_ed25519_kernel(i)) != NULL; i++) {
-        if (only ? strcmp(only, kernel) != 0 : !ch_ed25519_kernel_usable(kernel))
+        if (only ? strcmp(only, kernel) != 0 : !ch_ed25519_kernel_usable(kernel) || strcmp(kernel, "reference") == 0)
             continue;
-        for (int cached = 0; cached < 2; cached++) {
+        for (int cached = 0; cached < 2 && verifier_count < VERIFIERS_MAX; cached++) {
             struct verifier *v = &verifiers[verifier_count];
             struct ch_ed25519_options options = {
                 .kernel = kernel, .batch_max = CH_ED25519_BATCH_MAX, .cached_keys_max = cached ? 1024 : 0};
