@@ -15,12 +15,6 @@
 #define SEARCH_MIN 64
 #define SEGMENTS_MAX (CH_ED25519_BATCH_MAX / SEARCH_MIN * 2)
 
-/* z = (-1)^negative * magnitude, magnitude in 1..2^127: 2^128 values, none of them 0. */
-struct coefficient {
-    struct ed25519_scalar magnitude;
-    bool negative;
-};
-
 struct table_slot {
     uint32_t batch; /* the slot counts in this batch only */
     uint32_t tag;
@@ -46,14 +40,14 @@ struct ch_ed25519 {
     uint32_t *index; /* in the caller's items */
     uint32_t *key_row, *r_row;
     struct ed25519_scalar *s, *k;
-    struct coefficient *z;
-    struct ed25519_scalar *zk, *zs; /* mod L, signs included */
-    uint8_t *randomness;            /* 16 bytes each */
+    struct ed25519_coefficient *z;
+    struct ed25519_scalar *zk, *zs; /* mod L */
     /* to decode */
     const uint8_t **encodings;
     uint64_t *key_hash;
     bool *decoded, *verdicts;
-    struct ed25519_term *terms;
+    struct ed25519_scalar *term_digits;
+    uint16_t *term_row;
     struct ed25519_scratch scratch;
     struct segment *segments; /* twice SEGMENTS_MAX */
 };
@@ -119,15 +113,15 @@ ch_err ch_ed25519_open(const struct ch_ed25519_options *options, struct ch_ed255
     v->z = aligned_array(n, sizeof *v->z);
     v->zk = aligned_array(n, sizeof *v->zk);
     v->zs = aligned_array(n, sizeof *v->zs);
-    v->randomness = aligned_array(n, 16);
     v->encodings = aligned_array(n, sizeof *v->encodings);
     v->key_hash = aligned_array(n, sizeof *v->key_hash);
     v->decoded = aligned_array(2 * n, sizeof *v->decoded);
     v->verdicts = aligned_array(n, sizeof *v->verdicts);
-    v->terms = aligned_array(2 * n + 1, sizeof *v->terms);
+    v->term_digits = aligned_array(2 * n + 1 + 16, sizeof *v->term_digits);
+    v->term_row = aligned_array(2 * n + 1, sizeof *v->term_row);
     v->segments = aligned_array(2 * SEGMENTS_MAX, sizeof *v->segments);
     bool complete = v->table && v->rows && v->index && v->key_row && v->r_row && v->s && v->k && v->z && v->zk &&
-                    v->zs && v->randomness && v->encodings && v->key_hash && v->decoded && v->verdicts && v->terms &&
+                    v->zs && v->encodings && v->key_hash && v->decoded && v->verdicts && v->term_digits && v->term_row &&
                     v->segments &&                    open_scratch(&v->scratch, v->batch_max);
     err = complete ? ch_ed25519_keys_open(options->cached_keys_max, &v->keys) : CH_ERR_NO_MEMORY;
     if (err != CH_OK) {
@@ -146,8 +140,8 @@ void ch_ed25519_close(struct ch_ed25519 *v)
         return;
     void *const owned[] = {v->table,          v->rows,          v->index,         v->key_row,        v->r_row,
                            v->s,              v->k,             v->z,             v->zk,             v->zs,
-                           v->randomness,     v->encodings,     v->key_hash,      v->decoded,        v->verdicts,
-                           v->terms,          v->scratch.digits, v->scratch.entries, v->scratch.start, v->scratch.size,
+                           v->encodings,     v->key_hash,      v->decoded,        v->verdicts,
+                           v->term_digits, v->term_row,          v->scratch.digits, v->scratch.entries, v->scratch.start, v->scratch.size,
                            v->scratch.order,  v->scratch.sums,  v->scratch.table, v->segments};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         free(owned[i]);
@@ -184,6 +178,8 @@ static struct table_slot *find_slot(struct ch_ed25519 *v, const struct ch_ed2551
     return NULL;
 }
 
+#define PREFETCH_AHEAD 16 /* keys: the cache is larger than those of the CPU */
+
 /* Gives each item the row of its key. Rows of keys to decode grow from the front, known ones from the back; the number of
  * keys decoded. */
 static uint32_t decode_keys(struct ch_ed25519 *v, const struct ch_ed25519_item *items, uint32_t alive)
@@ -194,8 +190,14 @@ static uint32_t decode_keys(struct ch_ed25519 *v, const struct ch_ed25519_item *
         v->batch = 1;
     }
     for (uint32_t i = 0; i < alive; i++) {
+        v->key_hash[i] = ch_ed25519_keys_hash(v->keys, items[v->index[i]].key);
+        ch_ed25519_keys_prefetch_set(v->keys, v->key_hash[i]);
+    }
+    for (uint32_t i = 0; i < alive; i++) {
         const uint8_t *key = items[v->index[i]].key;
-        uint64_t hash = ch_ed25519_keys_hash(v->keys, key);
+        uint64_t hash = v->key_hash[i];
+        if (i + PREFETCH_AHEAD < alive)
+            ch_ed25519_keys_prefetch_row(v->keys, v->key_hash[i + PREFETCH_AHEAD]);
         struct table_slot *slot = find_slot(v, items, hash, key);
         if (slot && slot->batch == v->batch) {
             v->key_row[i] = slot->row;
@@ -257,52 +259,42 @@ static void check_each(struct ch_ed25519 *v, uint32_t first, uint32_t end, bool 
 static void draw_coefficients(struct ch_ed25519 *v, uint32_t alive)
 {
     static const uint8_t nonce[crypto_stream_chacha20_NONCEBYTES];
-    static const struct ed25519_scalar one = {{1}};
     uint8_t seed[crypto_stream_chacha20_KEYBYTES];
     randombytes_buf(seed, sizeof seed); /* of this batch alone: the nonce may stay */
-    crypto_stream_chacha20(v->randomness, 16 * (size_t)alive, nonce, seed);
-    for (uint32_t i = 0; i < alive; i++) {
-        struct coefficient *z = &v->z[i];
-        z->magnitude = (struct ed25519_scalar){{0}};
-        memcpy(z->magnitude.w, v->randomness + 16 * (size_t)i, 16);
-        z->negative = z->magnitude.w[1] >> 63;
-        z->magnitude.w[1] &= ~(UINT64_C(1) << 63);
-        scalar_add_words(&z->magnitude, &one);
-        v->zk[i] = scalar_multiply(&z->magnitude, &v->k[i]);
-        v->zs[i] = scalar_multiply(&z->magnitude, &v->s[i]);
-        if (z->negative) {
-            v->zk[i] = scalar_negate(&v->zk[i]);
-            v->zs[i] = scalar_negate(&v->zs[i]);
-        }
-    }
+    crypto_stream_chacha20((uint8_t *)v->z, alive * sizeof *v->z, nonce, seed);
+    v->kernel->code->combine(v->z, v->k, v->s, alive, v->zk, v->zs);
 }
 
 /* The sum of z_i (R_i + k_i A_i - s_i B) over items first..end. */
 static void sum_items(struct ch_ed25519 *v, uint32_t first, uint32_t end, struct ed25519_point *total)
 {
     struct ed25519_windows windows;
-    struct ed25519_point sums[ED25519_WINDOWS_MAX + ED25519_WINDOW_GROUP];
     struct ed25519_scalar base = {{0}};
+    uint64_t base_top = 0;
+    struct ed25519_terms terms = {.digits = v->term_digits, .row = v->term_row, .long_count = 1};
     ch_ed25519_windows_choose(end - first, &windows);
 
-    uint32_t long_count = 1;
     for (uint32_t i = first; i < end; i++) {
-        base = scalar_add(base, &v->zs[i]);
-        v->terms[long_count++] = (struct ed25519_term){scalar_add(v->zk[i], &windows.bias), v->key_row[i]};
+        base_top += scalar_add_words(&base, &v->zs[i]);
+        v->term_digits[terms.long_count] = scalar_add(v->zk[i], &windows.bias);
+        v->term_row[terms.long_count++] = (uint16_t)v->key_row[i];
     }
+    uint64_t base_words[8] = {base.w[0], base.w[1], base.w[2], base.w[3], base_top};
+    base = scalar_reduce(base_words);
     base = scalar_negate(&base);
-    v->terms[0] = (struct ed25519_term){scalar_add(base, &windows.bias), ED25519_ROW_BASE};
+    v->term_digits[0] = scalar_add(base, &windows.bias);
+    v->term_row[0] = ED25519_ROW_BASE;
     for (uint32_t i = first; i < end; i++) {
-        struct ed25519_term *term = &v->terms[long_count + i - first];
-        term->digits = windows.short_bias;
-        term->row = v->r_row[i];
-        if (v->z[i].negative)
-            scalar_subtract_words(&term->digits, &v->z[i].magnitude);
+        size_t term = terms.long_count + terms.short_count++;
+        struct ed25519_scalar magnitude = coefficient_magnitude(&v->z[i]), *digits = &v->term_digits[term];
+        *digits = windows.short_bias;
+        if (coefficient_is_negative(&v->z[i]))
+            scalar_subtract_words(digits, &magnitude);
         else
-            scalar_add_words(&term->digits, &v->z[i].magnitude);
+            scalar_add_words(digits, &magnitude);
+        v->term_row[term] = (uint16_t)v->r_row[i];
     }
-    v->kernel->code->sum(v->rows, v->terms, long_count, end - first, &windows, &v->scratch, sums);
-    ch_ed25519_horner(sums, &windows, total);
+    v->kernel->code->sum(v->rows, &terms, &windows, &v->scratch, total);
 }
 
 /* Finds the bad ones among `alive` items that don't add up. Level by level, so that it is seen early when there are many. */

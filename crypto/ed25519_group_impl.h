@@ -65,8 +65,8 @@ static inline void niels_load(struct niels *n, const uint64_t *const row[LANES])
     load_rows(&n->ypx, 3, row);
 }
 
-/* (E : F : G : H) to the point (EF : GH : FG : EH). */
-static inline void point_from_efgh(struct point *p, const fe *e, const fe *f, const fe *g, const fe *h)
+/* (E : F : G : H) to the point (EF : GH : FG), and its T = EH if it is asked for. */
+static inline void point_from_efgh(struct point *p, const fe *e, const fe *f, const fe *g, const fe *h, bool with_t)
 {
     wide x, y, w;
     multiply_wide(&x, e, f);
@@ -77,8 +77,10 @@ static inline void point_from_efgh(struct point *p, const fe *e, const fe *f, co
     carry(&p->ypx, &w);
     multiply_wide(&w, f, g);
     carry(&p->z, &w);
-    multiply_wide(&w, e, h);
-    carry(&p->t, &w);
+    if (with_t) {
+        multiply_wide(&w, e, h);
+        carry(&p->t, &w);
+    }
 }
 
 /* a = (Y1-X1)(Y2-X2), b = (Y1+X1)(Y2+X2), c = 2d T1 T2, d = 2 Z1 Z2. */
@@ -94,7 +96,7 @@ static inline void point_from_abcd(struct point *p, const wide *a, const wide *b
     carry(&g, &w);
     wide_add(&w, b, a);
     carry(&h, &w);
-    point_from_efgh(p, &e, &f, &g, &h);
+    point_from_efgh(p, &e, &f, &g, &h, true);
 }
 
 /* p += n, or p -= n in the lanes of `negative`: 7 multiplications. */
@@ -143,6 +145,18 @@ static inline void point_add_cached(struct point *p, const struct cached *q, mas
     point_from_abcd(p, &a, &b, &c, &d);
 }
 
+/* p += q, where one of them keeps 2dT for T: 8 multiplications. */
+static inline void point_add(struct point *p, const struct point *q)
+{
+    wide a, b, c, d;
+    multiply_wide(&a, &p->ymx, &q->ymx);
+    multiply_wide(&b, &p->ypx, &q->ypx);
+    multiply_wide(&c, &p->t, &q->t);
+    multiply_wide(&d, &p->z, &q->z);
+    wide_add(&d, &d, &d);
+    point_from_abcd(p, &a, &b, &c, &d);
+}
+
 static inline void cached_from_point(struct cached *q, const struct point *p)
 {
     fe two_d;
@@ -153,8 +167,9 @@ static inline void cached_from_point(struct cached *q, const struct point *p)
     fe_multiply(&q->t2d, &p->t, &two_d);
 }
 
-/* p = 2p: A + B = ((Y+X)^2 + (Y-X)^2) / 2, 2XY = ((Y+X)^2 - (Y-X)^2) / 2 and B - A = (Y+X)(Y-X), all taken twice. */
-static inline void point_double(struct point *p)
+/* p = 2p: A + B = ((Y+X)^2 + (Y-X)^2) / 2, 2XY = ((Y+X)^2 - (Y-X)^2) / 2 and B - A = (Y+X)(Y-X), all taken twice.
+ * A doubling doesn't need T, only an addition after it does. */
+static inline void point_double(struct point *p, bool with_t)
 {
     wide plus, minus, both, zz, w;
     fe e, f, g, h;
@@ -172,7 +187,14 @@ static inline void point_double(struct point *p)
     wide_add(&zz, &zz, &zz);
     wide_subtract(&w, &zz, &both);
     carry(&f, &w);
-    point_from_efgh(p, &e, &f, &g, &h);
+    point_from_efgh(p, &e, &f, &g, &h, with_t);
+}
+
+static inline void point_double_times(struct point *p, int times)
+{
+    for (int i = 1; i < times; i++)
+        point_double(p, false);
+    point_double(p, true);
 }
 
 /* Whether p is the identity: X = 0 and Y = Z. */

@@ -47,12 +47,31 @@ struct ed25519_windows {
     struct ed25519_scalar bias, short_bias; /* sum of 2^(offset + width - 1): makes every digit of a sum unsigned */
 };
 
-/* A point of a sum, times a scalar. A long scalar is mod L with the windows' bias added (mod L); a short one is a signed
- * number of at most 2^127 with the short bias added. */
-struct ed25519_term {
-    struct ed25519_scalar digits;
-    uint32_t row;
+/* Points of a sum, each times its scalar; first the long ones: mod L with the windows' bias added (mod L); then the short
+ * ones: signed numbers of at most 2^127 with the short bias added. */
+struct ed25519_terms {
+    const struct ed25519_scalar *digits;
+    const uint16_t *row;
+    size_t long_count, short_count;
 };
+
+/* z = magnitude, or -magnitude where the top bit is set; magnitude = the other 127 bits + 1: 2^128 values, none of them 0. */
+struct ed25519_coefficient {
+    uint64_t w[2];
+};
+
+static inline bool coefficient_is_negative(const struct ed25519_coefficient *z)
+{
+    return z->w[1] >> 63;
+}
+
+static inline struct ed25519_scalar coefficient_magnitude(const struct ed25519_coefficient *z)
+{
+    static const struct ed25519_scalar one = {{1}};
+    struct ed25519_scalar magnitude = {{z->w[0], z->w[1] & ~(UINT64_C(1) << 63)}};
+    scalar_add_words(&magnitude, &one);
+    return magnitude;
+}
 
 /* Scratch of one sum; sizes from ed25519_scratch_open. */
 struct ed25519_scratch {
@@ -71,9 +90,12 @@ struct ed25519_kernel_code {
     /* hashes[i] = SHA-512(R | A | prefix | message) mod L of items[index[i]]. */
     void (*hash)(const struct ch_ed25519_item *items, const uint32_t *index, size_t count,
                  struct ed25519_scalar *hashes);
-    /* sums[i] = the sum of digit i of each term times its row, for each window i. The long terms come first. */
-    void (*sum)(const struct ed25519_row *rows, const struct ed25519_term *terms, size_t long_count, size_t short_count,
-                const struct ed25519_windows *windows, struct ed25519_scratch *scratch, struct ed25519_point *sums);
+    /* zk[i] = z[i] k[i] mod L, zs[i] = z[i] s[i] mod L. */
+    void (*combine)(const struct ed25519_coefficient *z, const struct ed25519_scalar *k, const struct ed25519_scalar *s,
+                    size_t count, struct ed25519_scalar *zk, struct ed25519_scalar *zs);
+    /* total = the sum of each scalar times its row. */
+    void (*sum)(const struct ed25519_row *rows, const struct ed25519_terms *terms,
+                const struct ed25519_windows *windows, struct ed25519_scratch *scratch, struct ed25519_point *total);
     /* valid[i] = whether [8](s B - R - k A) is the identity, each on its own. base_multiples[j] = j B, 0 <= j <= 128. */
     void (*check)(const struct ed25519_row *rows, const uint32_t *r_row, const uint32_t *key_row,
                   const struct ed25519_scalar *s, const struct ed25519_scalar *k, size_t count,
@@ -99,7 +121,7 @@ const struct ed25519_row *ch_ed25519_base_multiples(const struct ed25519_kernel 
 
 /* ed25519_point.c: one point at a time. */
 void ch_ed25519_windows_choose(uint32_t terms, struct ed25519_windows *windows);
-/* sum of 2^offset[i] * sums[i] */
+/* total = sum of 2^offset[i] * sums[i]. */
 void ch_ed25519_horner(const struct ed25519_point *sums, const struct ed25519_windows *windows,
                        struct ed25519_point *total);
 void ch_ed25519_point_subtract(struct ed25519_point *r, const struct ed25519_point *a, const struct ed25519_point *b);
@@ -113,6 +135,8 @@ struct ed25519_keys;
 CH_MUST_CHECK ch_err ch_ed25519_keys_open(uint32_t keys_max, struct ed25519_keys **out);
 void ch_ed25519_keys_close(struct ed25519_keys *keys);
 uint64_t ch_ed25519_keys_hash(const struct ed25519_keys *keys, const uint8_t key[32]);
+void ch_ed25519_keys_prefetch_set(const struct ed25519_keys *keys, uint64_t hash);
+void ch_ed25519_keys_prefetch_row(const struct ed25519_keys *keys, uint64_t hash); /* after its set is there */
 /* The row of the key, or NULL. */
 const struct ed25519_row *ch_ed25519_keys_find(struct ed25519_keys *keys, uint64_t hash, const uint8_t key[32]);
 /* Remembers the row; forgets the one of its set that was not asked for the longest. */

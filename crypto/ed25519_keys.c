@@ -73,6 +73,26 @@ static uint32_t tag_of(uint64_t hash)
     return (uint32_t)hash | 1;
 }
 
+void ch_ed25519_keys_prefetch_set(const struct ed25519_keys *keys, uint64_t hash)
+{
+    if (keys->set_count)
+        __builtin_prefetch(&keys->sets[set_of(keys, hash)]);
+}
+
+void ch_ed25519_keys_prefetch_row(const struct ed25519_keys *keys, uint64_t hash)
+{
+    if (!keys->set_count)
+        return;
+    uint32_t s = set_of(keys, hash);
+    for (uint32_t way = 0; way < WAYS; way++)
+        if (keys->sets[s].tag[way] == tag_of(hash)) {
+            const struct entry *entry = &keys->entries[s * WAYS + way];
+            __builtin_prefetch(entry->key);
+            __builtin_prefetch(entry->row.w);
+            __builtin_prefetch(entry->row.w + 8);
+        }
+}
+
 const struct ed25519_row *ch_ed25519_keys_find(struct ed25519_keys *keys, uint64_t hash, const uint8_t key[32])
 {
     if (!keys->set_count)

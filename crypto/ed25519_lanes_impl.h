@@ -90,8 +90,8 @@ static void check_lanes(const struct ed25519_row *rows, const uint32_t *r_row, c
         point_set_identity(&p);
         for (int window = KEY_WINDOWS - 1; window >= 0; window--) {
             mask negative = 0;
-            for (int i = 0; i < 4 && window != KEY_WINDOWS - 1; i++)
-                point_double(&p);
+            if (window != KEY_WINDOWS - 1)
+                point_double_times(&p, 4);
             for (int lane = 0; lane < LANES; lane++) {
                 bool minus;
                 uint32_t digit = digit_at(&key_digits[lane], 4 * (uint32_t)window, 4, window == KEY_WINDOWS - 1, &minus);
@@ -116,8 +116,7 @@ static void check_lanes(const struct ed25519_row *rows, const uint32_t *r_row, c
             row[lane] = rows[r_row[at + lane < count ? at + lane : at]].w;
         niels_load(&n, row);
         point_add_niels(&p, &n, MASK_ALL);
-        for (int i = 0; i < 3; i++)
-            point_double(&p);
+        point_double_times(&p, 3);
         mask is_identity = point_is_identity(&p);
         for (size_t lane = 0; lane < LANES && at + lane < count; lane++)
             valid[at + lane] = is_identity >> lane & 1;

@@ -66,8 +66,7 @@ void ch_ed25519_horner(const struct ed25519_point *sums, const struct ed25519_wi
     uint32_t window = windows->count - 1;
     point_get(&p, &sums[window]);
     while (window-- > 0) {
-        for (int i = 0; i < windows->width[window]; i++)
-            point_double(&p);
+        point_double_times(&p, windows->width[window]);
         point_get(&sum, &sums[window]);
         cached_from_point(&c, &sum);
         point_add_cached(&p, &c, 0);
@@ -90,8 +89,7 @@ bool ch_ed25519_point_is_small(const struct ed25519_point *a)
 {
     struct point p;
     point_get(&p, a);
-    for (int i = 0; i < 3; i++)
-        point_double(&p);
+    point_double_times(&p, 3);
     return point_is_identity(&p);
 }
 

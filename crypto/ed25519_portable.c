@@ -28,6 +28,7 @@ static void hash_items(const struct ch_ed25519_item *items, const uint32_t *inde
 const struct ed25519_kernel_code ch_ed25519_portable = {
     .decode = decode_rows,
     .hash = hash_items,
+    .combine = combine,
     .sum = sum_terms,
     .check = check_lanes,
 };

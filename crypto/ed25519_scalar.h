@@ -49,8 +49,10 @@ static inline bool scalar_is_reduced(const struct ed25519_scalar *a)
 static inline struct ed25519_scalar scalar_add(struct ed25519_scalar a, const struct ed25519_scalar *b)
 {
     scalar_add_words(&a, b);
-    if (!scalar_is_reduced(&a))
-        scalar_subtract_words(&a, &ed25519_order);
+    struct ed25519_scalar less = a;
+    uint64_t keep = -scalar_subtract_words(&less, &ed25519_order); /* no branch: it would be a coin's toss */
+    for (int i = 0; i < 4; i++)
+        a.w[i] = (a.w[i] & keep) | (less.w[i] & ~keep);
     return a;
 }
 

@@ -12,40 +12,76 @@
 
 #define GROUP ED25519_WINDOW_GROUP
 
-/* |digit| times 2, plus 1 for a negative digit, of each term in windows first..end. The digit of window `top` - 1, the
+#ifndef OWN_SCALARS_AND_HORNER
+
+static void horner(const struct ed25519_point *sums, const struct ed25519_windows *windows,
+                   struct ed25519_point *total)
+{
+    ch_ed25519_horner(sums, windows, total);
+}
+
+/* |digit| times 2, plus 1 for a negative digit, in windows first..end of each scalar. The digit of window `top` - 1, the
  * last, may reach 2^width (see ed25519_windows_choose). */
-static void recode(const struct ed25519_term *terms, size_t count, const struct ed25519_windows *windows,
+static void recode(const struct ed25519_scalar *scalars, size_t count, const struct ed25519_windows *windows,
                    uint32_t first, uint32_t end, uint32_t top, uint16_t *digits, size_t stride)
 {
     for (uint32_t w = first; w < end; w++) {
-        uint32_t offset = windows->offset[w], half = 1u << (windows->width[w] - 1);
-        uint32_t bits_mask = w + 1 == top ? 4 * half - 1 : 2 * half - 1;
+        uint32_t word = windows->offset[w] / 64, shift = windows->offset[w] % 64;
+        uint32_t half = 1u << (windows->width[w] - 1), digit_mask = w + 1 == top ? 4 * half - 1 : 2 * half - 1;
         uint16_t *to = digits + (w - first) * stride;
         for (size_t i = 0; i < count; i++) {
-            const uint64_t *s = terms[i].digits.w;
-            uint64_t bits = s[offset / 64] >> (offset % 64);
-            if (offset % 64 && offset / 64 < 3)
-                bits |= s[offset / 64 + 1] << (64 - offset % 64);
-            int32_t digit = (int32_t)(bits & bits_mask) - (int32_t)half;
-            to[i] = (uint16_t)(digit < 0 ? -2 * digit + 1 : 2 * digit);
+            const uint64_t *s = scalars[i].w;
+            uint64_t bits = s[word] >> shift;
+            if (shift && word < 3)
+                bits |= s[word + 1] << (64 - shift);
+            int32_t digit = (int32_t)(bits & digit_mask) - (int32_t)half, sign = digit >> 31;
+            to[i] = (uint16_t)(((digit ^ sign) - sign) * 2 - sign);
         }
     }
 }
 
+static void combine(const struct ed25519_coefficient *z, const struct ed25519_scalar *k, const struct ed25519_scalar *s,
+                    size_t count, struct ed25519_scalar *zk, struct ed25519_scalar *zs)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct ed25519_scalar magnitude = coefficient_magnitude(&z[i]);
+        zk[i] = scalar_multiply(&magnitude, &k[i]);
+        zs[i] = scalar_multiply(&magnitude, &s[i]);
+        if (coefficient_is_negative(&z[i])) {
+            zk[i] = scalar_negate(&zk[i]);
+            zs[i] = scalar_negate(&zs[i]);
+        }
+    }
+}
+
+#endif
+
+/* The bucket of a magnitude in a window of the group; magnitude 0 has one too, which nobody adds up. */
+static inline uint32_t bucket_of(uint32_t window, uint32_t magnitude, uint32_t magnitude_max)
+{
+    return window * (magnitude_max + 1) + magnitude;
+}
+
 /* Orders the buckets by size, the largest first. Sizes from ORDER_SIZES_MAX on count as one: order is speed, no more. */
 #define ORDER_SIZES_MAX 1024
-static void order_buckets(const uint32_t *size, uint32_t first, uint32_t end, uint32_t *order)
+static void order_buckets(const uint32_t *size, uint32_t magnitude_max, uint32_t *order)
 {
     uint32_t at[ORDER_SIZES_MAX] = {0}, total = 0;
-    for (uint32_t b = first; b < end; b++)
-        at[size[b] < ORDER_SIZES_MAX ? size[b] : ORDER_SIZES_MAX - 1]++;
+    for (uint32_t w = 0, b = 0; w < GROUP; w++) {
+        b++;
+        for (uint32_t magnitude = 1; magnitude <= magnitude_max; magnitude++, b++)
+            at[size[b] < ORDER_SIZES_MAX ? size[b] : ORDER_SIZES_MAX - 1]++;
+    }
     for (int s = ORDER_SIZES_MAX - 1; s >= 0; s--) {
         uint32_t n = at[s];
         at[s] = total;
         total += n;
     }
-    for (uint32_t b = first; b < end; b++)
-        order[at[size[b] < ORDER_SIZES_MAX ? size[b] : ORDER_SIZES_MAX - 1]++] = b;
+    for (uint32_t w = 0, b = 0; w < GROUP; w++) {
+        b++;
+        for (uint32_t magnitude = 1; magnitude <= magnitude_max; magnitude++, b++)
+            order[at[size[b] < ORDER_SIZES_MAX ? size[b] : ORDER_SIZES_MAX - 1]++] = b;
+    }
 }
 
 /* The rows and signs of entry `step` in each of LANES buckets; the identity where a bucket has no more. */
@@ -90,83 +126,82 @@ static void fill_buckets(const struct ed25519_row *rows, const struct ed25519_sc
     }
 }
 
-/* total = sum of magnitude * bucket over the LANES windows from `first` on: running sums from the top down. */
+/* total = sum of magnitude * bucket over the LANES windows from `first` on: running sums from the top down. The running
+ * sum keeps 2dT instead of T: so neither it nor the bucket needs a multiplication by 2d to be an addend. */
 static void add_up_windows(const struct ed25519_sum_row *sums, uint32_t first, uint32_t magnitude_max,
                            struct point *total)
 {
     struct point running;
-    struct cached c;
+    fe two_d;
+    fe_set(&two_d, limbs_2d);
     point_set_identity(&running);
     point_set_identity(total);
     for (uint32_t magnitude = magnitude_max; magnitude > 0; magnitude--) {
         const uint64_t *row[LANES];
         struct point bucket;
-        for (int lane = 0; lane < LANES; lane++)
-            row[lane] = sums[magnitude * GROUP + first + lane].w;
+        for (uint32_t lane = 0; lane < LANES; lane++)
+            row[lane] = sums[bucket_of(first + lane, magnitude, magnitude_max)].w;
         load_rows(&bucket.ymx, 4, row);
-        cached_from_point(&c, &bucket);
-        point_add_cached(&running, &c, 0);
-        cached_from_point(&c, &running);
-        point_add_cached(total, &c, 0);
+        point_add(&running, &bucket);
+        fe_multiply(&running.t, &running.t, &two_d);
+        point_add(total, &running);
     }
 }
 
-static void sort_entries(const struct ed25519_term *terms, size_t long_count, size_t short_count, uint32_t first,
-                         uint32_t end, uint32_t short_end, uint32_t bucket_end, struct ed25519_scratch *scratch)
+/* Counts the terms of each bucket, then writes their rows and signs one bucket after the other. */
+static void sort_entries(const struct ed25519_terms *terms, uint32_t windows, uint32_t short_windows,
+                         uint32_t magnitude_max, struct ed25519_scratch *scratch)
 {
-    size_t stride = long_count + short_count;
-    memset(scratch->size, 0, bucket_end * sizeof *scratch->size);
-    for (uint32_t w = 0; w < end - first; w++) {
-        size_t count = first + w < short_end ? stride : long_count;
+    size_t stride = terms->long_count + terms->short_count;
+    uint32_t buckets = GROUP * (magnitude_max + 1), total = 0;
+    memset(scratch->size, 0, buckets * sizeof *scratch->size);
+    for (uint32_t w = 0; w < windows; w++) {
+        size_t count = w < short_windows ? stride : terms->long_count;
         const uint16_t *digits = scratch->digits + w * stride;
+        uint32_t *size = scratch->size + bucket_of(w, 0, magnitude_max);
         for (size_t i = 0; i < count; i++)
-            scratch->size[(digits[i] >> 1) * GROUP + w]++;
+            size[digits[i] >> 1]++;
     }
-    uint32_t total = 0;
-    for (uint32_t b = GROUP; b < bucket_end; b++) {
+    for (uint32_t b = 0; b < buckets; b++) {
         scratch->start[b] = total;
         total += scratch->size[b];
     }
-    for (uint32_t w = 0; w < GROUP; w++) {
-        scratch->start[w] = total; /* digits 0: written, never read */
-        total += scratch->size[w];
-    }
-    for (uint32_t w = 0; w < end - first; w++) {
-        size_t count = first + w < short_end ? stride : long_count;
+    for (uint32_t w = 0; w < windows; w++) {
+        size_t count = w < short_windows ? stride : terms->long_count;
         const uint16_t *digits = scratch->digits + w * stride;
+        uint32_t *at = scratch->start + bucket_of(w, 0, magnitude_max);
         for (size_t i = 0; i < count; i++)
-            scratch->entries[scratch->start[(digits[i] >> 1) * GROUP + w]++] =
-                (uint16_t)(terms[i].row << 1 | (digits[i] & 1));
+            scratch->entries[at[digits[i] >> 1]++] = (uint16_t)(terms->row[i] << 1 | (digits[i] & 1));
     }
-    for (uint32_t b = 0; b < bucket_end; b++)
+    for (uint32_t b = 0; b < buckets; b++)
         scratch->start[b] -= scratch->size[b];
 }
 
-static void sum_terms(const struct ed25519_row *rows, const struct ed25519_term *terms, size_t long_count,
-                      size_t short_count, const struct ed25519_windows *windows, struct ed25519_scratch *scratch,
-                      struct ed25519_point *sums)
+static void sum_terms(const struct ed25519_row *rows, const struct ed25519_terms *terms,
+                      const struct ed25519_windows *windows, struct ed25519_scratch *scratch,
+                      struct ed25519_point *total)
 {
-    size_t stride = long_count + short_count;
+    struct ed25519_point sums[ED25519_WINDOWS_MAX];
+    size_t stride = terms->long_count + terms->short_count;
     for (uint32_t first = 0; first < windows->count; first += GROUP) {
         uint32_t end = first + GROUP < windows->count ? first + GROUP : windows->count;
         uint32_t short_end = end < windows->short_count ? end : windows->short_count;
         uint32_t magnitude_max = 1u << (windows->width[first] - 1); /* widths never grow */
-        uint32_t bucket_end = (magnitude_max + 1) * GROUP;
-        recode(terms, long_count, windows, first, end, windows->count, scratch->digits, stride);
+        recode(terms->digits, terms->long_count, windows, first, end, windows->count, scratch->digits, stride);
         if (first < short_end)
-            recode(terms + long_count, short_count, windows, first, short_end, windows->short_count,
-                   scratch->digits + long_count, stride);
-        sort_entries(terms, long_count, short_count, first, end, short_end, bucket_end, scratch);
-        order_buckets(scratch->size, GROUP, bucket_end, scratch->order);
-        fill_buckets(rows, scratch, bucket_end - GROUP);
+            recode(terms->digits + terms->long_count, terms->short_count, windows, first, short_end,
+                   windows->short_count, scratch->digits + terms->long_count, stride);
+        sort_entries(terms, end - first, first < short_end ? short_end - first : 0, magnitude_max, scratch);
+        order_buckets(scratch->size, magnitude_max, scratch->order);
+        fill_buckets(rows, scratch, GROUP * magnitude_max);
         for (uint32_t w = 0; w < end - first; w += LANES) {
-            struct point total;
+            struct point window_sums;
             struct ed25519_sum_row row[LANES];
             uint64_t *to[LANES];
-            add_up_windows(scratch->sums, w, magnitude_max, &total);
+            add_up_windows(scratch->sums, w, magnitude_max, &window_sums);
             for (int lane = 0; lane < LANES; lane++)
                 to[lane] = row[lane].w;
-            store_rows(&total.ymx, 4, to);
+            store_rows(&window_sums.ymx, 4, to);
             for (uint32_t lane = 0; lane < LANES && first + w + lane < end; lane++) {
                 struct ed25519_point *sum = &sums[first + w + lane];
                 words_to_radix51(sum->ymx, row[lane].w);
@@ -176,6 +211,7 @@ static void sum_terms(const struct ed25519_row *rows, const struct ed25519_term 
             }
         }
     }
+    horner(sums, windows, total);
 }
 
 #endif
