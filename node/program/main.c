@@ -291,6 +291,20 @@ static int command_status(int argc, char **argv)
     return EXIT_DONE;
 }
 
+/* Ended, be it that its parent has not looked yet. */
+static bool ended(pid_t pid)
+{
+    char path[64], state = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return true;
+    if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+        state = 0;
+    fclose(file);
+    return state == 'Z' || state == 'X';
+}
+
 static int command_stop(int argc, char **argv)
 {
     const char *folder = NULL;
@@ -305,7 +319,7 @@ static int command_stop(int argc, char **argv)
     json_decref(answer);
     free(text);
     for (int i = 0; i < 600; i++) {
-        if (pid <= 0 || kill(pid, 0) != 0)
+        if (pid <= 0 || ended(pid))
             return EXIT_DONE;
         usleep(50000);
     }
