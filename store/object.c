@@ -98,8 +98,10 @@ ch_err object_segment_seal(struct ch_object_store *s, struct object_segment *seg
         err = ch_io_sync(s->io, segment->file);
     if (err != CH_OK)
         return err;
+    pthread_rwlock_wrlock(&s->lock);
     segment->file_bytes = segment->data_end + bytes;
     segment->sealed = true;
+    pthread_rwlock_unlock(&s->lock);
     ch_io_close_file(s->io, segment->file);
     segment->file = NULL;
     free(segment->entry);

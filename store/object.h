@@ -91,4 +91,12 @@ CH_MUST_CHECK ch_err ch_object_length(struct ch_object_reader *reader, const str
 CH_MUST_CHECK ch_err ch_object_has_tree(struct ch_object_reader *reader, const struct ch_cid *root,
                                         uint64_t *file_bytes);
 
+/* Reads up to about `bytes_max` bytes of sealed segments from the disk itself, going on where the last call of this reader
+ * ended, and calls `damaged` for each block that is no longer what it was: to be dropped and put again. *passed: all were
+ * gone through, the next call begins anew. The caller sets the rate. CH_ERR_CORRUPT: a segment's footer is damaged (it is
+ * made again from the records at the next open); the next call goes on behind that segment. */
+CH_MUST_CHECK ch_err ch_object_scrub(struct ch_object_reader *reader, uint64_t bytes_max,
+                                     void (*damaged)(void *context, const struct ch_cid *cid), void *context,
+                                     bool *passed);
+
 #endif

@@ -768,6 +768,74 @@ static void damaged_block_is_repaired_by_drop_and_put(void **state)
     finish(&w);
 }
 
+struct damage {
+    struct world *world;
+    unsigned count;
+};
+
+static void repair(void *context, const struct ch_cid *cid)
+{
+    struct damage *damage = context;
+    struct ch_cid own;
+    damage->count++;
+    for (uint64_t i = 0; i < 700; i++) {
+        cid_of(i, &own);
+        if (memcmp(&own, cid, sizeof own) == 0 && damage->world->known[i] == STORED) {
+            assert_ok(drop(damage->world, i));
+            assert_ok(settle(damage->world));
+            assert_ok(put(damage->world, i));
+        }
+    }
+}
+
+static void scrub_all(struct world *w, struct damage *damage)
+{
+    bool passed = false;
+    *damage = (struct damage){.world = w};
+    for (int calls = 0; !passed; calls++) {
+        assert_true(calls < 10000);
+        assert_ok(ch_object_scrub(w->reader, 3000, repair, damage, &passed));
+    }
+    assert_ok(settle(w));
+}
+
+static void scrubbing_finds_what_the_disk_changed(void **state)
+{
+    struct world w;
+    struct damage damage;
+    struct ch_prng g;
+    size_t length;
+    ch_prng_seed(&g, test_seed());
+    begin(&w, ch_prng_next(&g));
+    put_many(&w, 0, 700);
+    for (uint64_t i = 0; i < 700; i += 9)
+        assert_ok(drop(&w, i));
+    assert_ok(settle(&w));
+    scrub_all(&w, &damage);
+    assert_int_equal(damage.count, 0);
+
+    uint8_t *bytes = ch_sim_disk_bytes(w.disk, "obj/00000002.obj", &length);
+    for (int i = 0; i < 40; i++)
+        bytes[8192 + ch_prng_below(&g, length / 2)] ^= (uint8_t)(1u << ch_prng_below(&g, 8));
+    unsigned unreadable = 0;
+    for (uint64_t i = 0; i < 700; i++)
+        unreadable += w.known[i] == STORED && get(&w, i) == CH_ERR_CORRUPT;
+    assert_true(unreadable > 0);
+    scrub_all(&w, &damage);
+    assert_int_equal(damage.count, unreadable);
+    check_all(&w, 700);
+
+    bytes[length - CH_IO_BLOCK_BYTES + 8] ^= 1; /* the footer: its crc */
+    bool passed;
+    ch_err err;
+    do
+        err = ch_object_scrub(w.reader, 3000, repair, &damage, &passed);
+    while (err == CH_OK && !passed);
+    assert_int_equal(err, CH_ERR_CORRUPT);
+    scrub_all(&w, &damage); /* goes on behind it */
+    finish(&w);
+}
+
 /* --- the real disk --- */
 
 static void killed_process_loses_nothing_stored(void **state)
@@ -912,6 +980,7 @@ int main(void)
         cmocka_unit_test(flipped_bit_is_never_read_as_content),
         cmocka_unit_test(lost_headers_are_counted_and_the_rest_is_read),
         cmocka_unit_test(damaged_block_is_repaired_by_drop_and_put),
+        cmocka_unit_test(scrubbing_finds_what_the_disk_changed),
         cmocka_unit_test(killed_process_loses_nothing_stored),
         cmocka_unit_test(reader_on_another_thread_finds_blocks_while_they_move),
     };
