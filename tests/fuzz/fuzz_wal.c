@@ -1,5 +1,5 @@
-/* A log frame as bytes, as they are and with the crcs that make them pass: whatever is called whole has records that lie
- * inside it. */
+/* A log frame as bytes, as they are and with the crcs that make them pass: whatever is called whole has records that
+ * lie inside it. */
 #include <isa-l.h>
 #include <stdlib.h>
 
