@@ -23,7 +23,7 @@
 
 #define BLOCK_ENTRIES     83u
 #define LOG_BLOCK_ENTRIES 31u
-#define RUN_SLOTS         128u   /* 8 to 16 runs at each of up to 9 levels, see state_runs.c */
+#define RUN_SLOTS         192u   /* 8 to 17 at each of up to 9 levels and some small ones, see state_runs.c */
 #define BATCH_RECORDS_MAX 32000u /* a flush is a run of the lowest level: below 32,768 entries */
 
 struct entry {

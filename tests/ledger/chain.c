@@ -188,6 +188,12 @@ void chain_apply_many(struct chain *c, const struct ch_tx *txs, size_t count, st
         ch_hash(bytes[i], length, ids[i]);
     }
     uint64_t index = ch_ledger_head(c->ledger)->commit_index + 1;
+    if (c->crash && c->state) {
+        assert_ok(ch_state_begin(c->state));
+        assert_ok(ch_ledger_apply(c->ledger, index, c->now_ms, items, count, receipts));
+        chain_restart(c);
+    }
+    c->crash = false;
     if (c->state)
         assert_ok(ch_state_begin(c->state));
     assert_ok(ch_ledger_apply(c->ledger, index, c->now_ms, items, count, receipts));

@@ -215,6 +215,33 @@ static void small_caches_and_batches_lose_nothing(void **state)
     life_remove(&l);
 }
 
+/* What a batch changed must not leave the cache before the batch's records are where a look-up finds them. */
+static void cache_keeps_what_only_it_knows(void **state)
+{
+    struct life l;
+    uint8_t key[32], id[32], head[32] = {9};
+    uint64_t serial;
+    const struct ch_account *row;
+    life_open(&l, NULL, 16);
+    assert_ok(ch_state_begin(l.state));
+    assert_ok(make_accounts(l.state));
+    for (uint64_t i = 0; i < 5; i++) {
+        const struct ch_log_entry entry = {.inbox_sequence = i + 1, .inbox_head = {9}};
+        key_of(7, key);
+        assert_ok(ch_state_account(l.state, key, &serial, &row));
+        assert_int_equal(row->inbox_sequence, i);
+        id_of(i, id);
+        assert_ok(ch_state_message(l.state, 7, i + 1, head, i));
+        assert_ok(ch_state_log_append(l.state, i, id, &entry));
+        for (unsigned other = 0; other < 2 * ACCOUNTS; other++) { /* far more than the cache holds */
+            key_of((other + i * 31) % ACCOUNTS, key);
+            assert_ok(ch_state_account(l.state, key, &serial, &row));
+            assert_int_equal(row->inbox_sequence, serial == 7 ? i + 1 : 0);
+        }
+    }
+    life_remove(&l);
+}
+
 static void reader_sees_whole_batches(void **state)
 {
     struct life l;
@@ -622,6 +649,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(records_are_found_through_merges_and_restarts),
         cmocka_unit_test(small_caches_and_batches_lose_nothing),
+        cmocka_unit_test(cache_keeps_what_only_it_knows),
         cmocka_unit_test(reader_sees_whole_batches),
         cmocka_unit_test(inbox_pages_begin_anywhere),
         cmocka_unit_test(relations_are_found_by_pair_and_by_account),
