@@ -1,7 +1,45 @@
-#include "dataplane/port.h"
+#include "dataplane/port_kind.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
+
+ch_err ch_port_fail(char why[CH_PORT_WHY_BYTES], ch_err err, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(why, CH_PORT_WHY_BYTES, format, arguments);
+    va_end(arguments);
+    return err;
+}
+
+ch_err ch_port_init(struct ch_port *port, const struct ch_port_ops *ops, const struct ch_port_config *config,
+                    char why[CH_PORT_WHY_BYTES])
+{
+    uint32_t mtu = config->mtu_bytes ? config->mtu_bytes : CH_PORT_MTU_BYTES;
+    if (config->local_count < 1 || config->local_count > CH_PORT_LOCALS_MAX)
+        return ch_port_fail(why, CH_ERR_INVALID, "a port needs 1 to %d local addresses", CH_PORT_LOCALS_MAX);
+    if (mtu < 1280 || mtu > CH_PORT_MTU_BYTES)
+        return ch_port_fail(why, CH_ERR_INVALID, "an MTU of %u bytes; 1280 to %d are possible", mtu, CH_PORT_MTU_BYTES);
+    *port = (struct ch_port){.ops = ops,
+                             .profile = config->profile,
+                             .payload_bytes_max = mtu - CH_PORT_IP_UDP_BYTES,
+                             .local_count = config->local_count};
+    memcpy(port->locals, config->locals, config->local_count * sizeof *config->locals);
+    port->wake_fd = eventfd(0, EFD_CLOEXEC);
+    if (port->wake_fd < 0)
+        return ch_port_fail(why, CH_ERR_IO, "no eventfd: %m");
+    return CH_OK;
+}
+
+void ch_port_fini(struct ch_port *port)
+{
+    if (port->wake_fd >= 0)
+        close(port->wake_fd);
+    port->wake_fd = -1;
+}
 
 void ch_port_close(struct ch_port *port)
 {

@@ -1,13 +1,15 @@
 /* dataplane/port.h - UDP datagrams in bursts, whatever carries them: a DPDK device, or the kernel's sockets.
  *
- * What:    received datagrams come as (remote, local, payload in place, handle); what is sent is written in place into
- * a buffer with room for the headers kept in front. A handle can travel on to other stages and be released there. Not:
- * no QUIC, no limits by peer, no meaning of a payload; no TCP, no fragments. Profiles: `socket` is opened by
- * ch_port_open_socket (dataplane, no DPDK); all others by ch_port_open_dpdk (dataplane/dpdk/port_dpdk.h). Thread: open,
- * rx, tx_*, wait by one owner thread at a time (the net stage). ch_port_release, ch_port_wake, ch_port_counters,
- * ch_port_link_up: any. Memory:  all buffers at open. Those held by others (not yet released) are missing for
- * receiving: with all gone, newcomers are dropped and counted. Time:    comes in as now_ns (CLOCK_MONOTONIC); only
- * ch_port_wait sleeps.
+ * What:     received datagrams come as (remote, local, payload in place, handle); what is sent is written in place into
+ *           a buffer that keeps room for the headers in front. A handle can travel on to other stages and end there.
+ * Not:      no QUIC, no limits by peer, no meaning of a payload; no TCP, no fragments.
+ * Profiles: `socket` is opened by ch_port_open_socket (dataplane, no DPDK); all others by ch_port_open_dpdk
+ *           (dataplane/dpdk/port_dpdk.h).
+ * Thread:   open, rx, tx_*, wait by one owner thread at a time (the net stage).
+ *           ch_port_release, ch_port_wake, ch_port_counters, ch_port_link_up: any.
+ * Memory:   all buffers at open. Those held by others (not yet released) are missing for receiving: with all gone,
+ *           newcomers are dropped and counted.
+ * Time:     comes in as now_ns (CLOCK_MONOTONIC); only ch_port_wait sleeps.
  */
 #ifndef CHAPPE_DATAPLANE_PORT_H
 #define CHAPPE_DATAPLANE_PORT_H
@@ -20,11 +22,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CH_PORT_LOCALS_MAX 16 /* own endpoints of a port */
-#define CH_PORT_BURST_MAX                                                                                              \
-    64 /* datagrams a call of rx hands over, and commits that a port keeps before it sends by itself */
-#define CH_PORT_WHY_BYTES 256  /* one line for the operator: why a port could not be opened */
-#define CH_PORT_MTU_BYTES 1500 /* when the configuration says none */
+#define CH_PORT_LOCALS_MAX 16   /* own endpoints of a port */
+#define CH_PORT_BURST_MAX  64   /* datagrams by one call of rx, and commits kept before a port sends by itself */
+#define CH_PORT_WHY_BYTES  256  /* one line for the operator: why a port could not be opened */
+#define CH_PORT_MTU_BYTES  1500 /* when the configuration says none */
 
 /* What carries the packets. number, name, text */
 #define CH_PORT_PROFILE_LIST(X)                                                                                        \
@@ -46,7 +47,7 @@ enum ch_port_poll { CH_PORT_POLL_ADAPTIVE, CH_PORT_POLL_BUSY };
 /* One own endpoint: where datagrams are taken for, and where those sent come from. */
 struct ch_port_local {
     struct ch_address
-        address; /* socket: may be 0.0.0.0 or :: (IPv6 only), port 0: any free one. Elsewhere a real address and port */
+        address;         /* socket: 0.0.0.0 or :: (IPv6 only) are fine, and port 0: any free one; else all given */
     uint8_t prefix_bits; /* of the network on the link; only dpdk ports use it */
 };
 
@@ -63,10 +64,10 @@ struct ch_port_config {
     uint8_t mac[6]; /* zeros: the device's own (ring, pcap: made from the first local address) */
     enum ch_port_checksum rx_checksum;
     enum ch_port_poll poll;
-    bool replay_forever; /* pcap: start again at the file's end */
-    uint16_t mtu_bytes;  /* 0: CH_PORT_MTU_BYTES; 1280..1500 */
-    uint32_t rx_buffers; /* 0: 16384 (dpdk), 4096 (socket); up to 262144. What other stages hold comes out of these */
-    uint32_t tx_buffers; /* 0: 2048 (dpdk), 1024 (socket); up to 65536 */
+    bool replay_forever;      /* pcap: start again at the file's end */
+    uint16_t mtu_bytes;       /* 0: CH_PORT_MTU_BYTES; 1280..1500 */
+    uint32_t rx_buffers;      /* 0: 16384 (dpdk), 4096 (socket); up to 262144 (socket: 32768). Stages' held ones too */
+    uint32_t tx_buffers;      /* 0: 2048 (dpdk), 1024 (socket); up to 65536 */
     uint32_t socket_rx_bytes; /* socket: the kernel's receive queue; 0: 4 MiB (bounded by net.core.rmem_max without
                                  CAP_NET_ADMIN) */
 };
@@ -83,10 +84,9 @@ struct ch_packet {
 /* Everything that a port counts. Two sums hold exactly, when nothing is under way:
  *   rx_frames = rx_datagrams + rx_arp + rx_nd + rx_echo + every rx_drop_*
  *   tx_datagrams = tx_sent + every tx_drop_* + what waits in the port (ch_port_tx_pending)
- * rx_missed, rx_no_buffer and rx_errors are counted by the device or the kernel before rx_frames, where they can tell:
- * `socket`: rx_missed is the kernel's count of datagrams dropped at our sockets (receive queue full). `ring`: the
- * sender sees a full ring. `af_packet`: the kernel's own drop count (ring full) can't be read through DPDK; compare
- * with what the sender says. name, text */
+ * rx_missed, rx_no_buffer and rx_errors come from the device or the kernel and are not in rx_frames. rx_missed is
+ * exact on sockets (receive queue full) and af_packet (its ring full); on ring ports the sender sees a full ring.
+ * name, text */
 #define CH_PORT_COUNTER_LIST(X)                                                                                        \
     X(rx_frames, "frames (socket: datagrams) taken from the device")                                                   \
     X(rx_datagrams, "datagrams handed to the stage above")                                                             \
@@ -109,6 +109,7 @@ struct ch_packet {
     X(tx_datagrams, "datagrams committed for sending")                                                                 \
     X(tx_sent, "datagrams given to the device or the kernel")                                                          \
     X(tx_bytes, "payload bytes of those")                                                                              \
+    X(tx_errors, "of tx_sent and tx_control, lost by the device as far as it tells")                                   \
     X(tx_control, "own ARP, neighbour discovery and echo frames given to the device")                                  \
     X(tx_drop_no_route, "not sent: not on the link and no gateway, or the wrong family for the local address")         \
     X(tx_drop_unresolved, "not sent: the neighbour did not answer, or too many waited for one")                        \
@@ -232,7 +233,7 @@ static inline void ch_port_counters(struct ch_port *port, uint64_t values[CH_POR
 const char *ch_port_counter_name(enum ch_port_counter counter);
 const char *ch_port_counter_text(enum ch_port_counter counter);
 
-/* Whether the link is up; asked from the device at most every second. Sockets: always. */
+/* Whether the link is up: asks the device (not for every packet). Sockets: always. */
 static inline bool ch_port_link_up(struct ch_port *port)
 {
     return port->ops->link_up(port);
