@@ -268,13 +268,12 @@ bool chain_relation(struct chain *c, unsigned one, unsigned other, struct ch_rel
         return false;
     }
     const struct ch_account *found;
-    const struct ch_relation *there;
     struct ch_ledger_rows rows = memory_rows(c->memory);
     assert_ok(rows.account(rows.context, person(one), &a, &found));
     assert_ok(rows.account(rows.context, person(other), &b, &found));
-    if (rows.relation(rows.context, a, b, &serial, &there) != CH_OK)
+    if (rows.relation(rows.context, a, b, &serial, row) != CH_OK)
         return false;
-    *row = *there;
+    *row = c->memory->relations[serial];
     return true;
 }
 

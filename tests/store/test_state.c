@@ -318,7 +318,7 @@ static void relations_are_found_by_pair_and_by_account(void **state)
     struct life l;
     struct ch_prng g;
     struct ch_relation rows[8];
-    const struct ch_relation *there;
+    struct ch_relation there;
     uint64_t serial, serials[8], expected[ACCOUNTS] = {0}, made = 0;
     life_open(&l, NULL, 16);
     ch_prng_seed(&g, test_seed());
