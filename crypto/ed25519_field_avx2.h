@@ -68,7 +68,13 @@ INLINE void fe_set(fe *r, const uint64_t limbs51[5])
     }
 }
 
-/* Row by row of the product: ten sums in registers, x_i beside them, y and 19 y from the stack. */
+/* Ten sums stay in registers, a row of the product after the other. Behind the compiler's back: gcc would add the
+ * products up in another order, and keep sums on the stack. */
+INLINE void keep(__m256i c[10])
+{
+    UNROLL for (int i = 0; i < 10; i++) __asm__("" : "+x"(c[i]));
+}
+
 INLINE void multiply_wide(wide *r, const fe *x, const fe *y)
 {
     __m256i y19[10], c[10];
@@ -77,6 +83,7 @@ INLINE void multiply_wide(wide *r, const fe *x, const fe *y)
     UNROLL for (int i = 1; i < 10; i++)
     {
         __m256i once = x->v[i], twice = i % 2 ? _mm256_add_epi64(once, once) : once;
+        keep(c);
         UNROLL for (int j = 0; j < 10; j++)
         {
             __m256i product = _mm256_mul_epu32(j % 2 ? twice : once, i + j < 10 ? y->v[j] : y19[j]);
@@ -96,6 +103,7 @@ INLINE void square_wide(wide *r, const fe *x)
     UNROLL for (int i = 0; i < 10; i++)
     {
         __m256i once = x->v[i], twice = _mm256_add_epi64(once, once);
+        keep(c);
         UNROLL for (int j = i; j < 10; j++)
         {
             /* 2 for two different limbs, 2 for two odd ones, 19 past the tenth: x19 of an odd limb has a 2 in it */
