@@ -261,7 +261,7 @@ struct ch_core {
     struct voter *voters;
     uint64_t quorum_index, vote_cert_index;
     struct install *install;
-    struct rejoin *rejoin; /* 11.2 is under way; NULL otherwise */
+    struct rejoin *rejoin, *rejoin_memory; /* 11.2 is under way; NULL otherwise */
 
     /* actions */
     struct ch_core_action *out, after_halt;
