@@ -11,7 +11,7 @@ HEAP_OBJECTS = {"core.c.o", "commit_sync.c.o", "rejoin.c.o"}  # their _open and 
 LOWER = re.compile(r"ch_(assert_failed|hash|block|ref|commit|committee|payload|epoch)")
 
 listing = subprocess.run(["nm", "-A", sys.argv[1]], capture_output=True, text=True, check=True).stdout
-defined, wanted, data = set(), [], []
+defined, wanted = set(), []
 for line in listing.splitlines():
     place, _, rest = line.partition(" ")
     parts = line.split()
@@ -21,8 +21,9 @@ for line in listing.splitlines():
         wanted.append((where.group(1) if where else "?", name))
     elif kind in "TVWRBDC":
         defined.add(name)
-    if kind in "BbDdCc" and not name.startswith((".", "__")):
-        data.append(name)
+
+table = subprocess.run(["objdump", "-t", sys.argv[1]], capture_output=True, text=True, check=True).stdout
+data = [line.split()[-1] for line in table.splitlines() if re.search(r" O \.(data|bss)\s| O \*COM\*", line)]
 
 bad = [f"{where} uses {name}" for where, name in wanted
        if name not in defined and name not in ALLOWED and not LOWER.match(name)

@@ -1,0 +1,70 @@
+#include "node/config.h"
+#include "tests/test.h"
+
+#include <unistd.h>
+
+static struct ch_config config;
+static char message[256];
+
+static ch_err parse(const char *text)
+{
+    ch_config_defaults(&config);
+    message[0] = 0;
+    return ch_config_parse("chappe.yaml", (const uint8_t *)text, strlen(text), &config, message, sizeof message);
+}
+
+static void given_keys_replace_defaults(void **state)
+{
+    assert_ok(parse("network:\n  port: 5000\n  open: false\n  address: 10.0.0.1\nstore:\n  low_water_mib: 7\n"));
+    assert_int_equal(config.network_port, 5000);
+    assert_false(config.network_open);
+    assert_string_equal(config.network_address, "10.0.0.1");
+    assert_int_equal(config.store_low_water_mib, 7);
+    assert_string_equal(config.network_profile, "socket");
+    assert_int_equal(config.stages_verify_batch, 1024);
+}
+
+static void unknown_key_names_its_line_and_a_near_miss(void **state)
+{
+    assert_int_equal(parse("network:\n  address: 10.0.0.1\n  prot: 5000\n"), CH_ERR_INVALID);
+    assert_string_equal(message, "chappe.yaml:3: unknown key \"prot\"; did you mean \"port\"?");
+    assert_int_equal(config.network_port, 4740);
+}
+
+static void value_out_of_range_is_refused(void **state)
+{
+    assert_int_equal(parse("network:\n  port: 70000\n"), CH_ERR_INVALID);
+    assert_non_null(strstr(message, "network.port is 70000; it goes from 1 to 65535"));
+    assert_int_equal(parse("network:\n  port: [1]\n"), CH_ERR_INVALID);
+    assert_int_equal(parse("network:\n  port: x\n"), CH_ERR_INVALID);
+    assert_int_equal(parse("\t{"), CH_ERR_INVALID);
+}
+
+static void written_file_reads_back_equal(void **state)
+{
+    char path[] = "/tmp/chappe-config-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    struct ch_config wrote;
+    ch_config_defaults(&wrote);
+    wrote.network_port = 4999;
+    assert_int_equal(ch_config_write(path, &wrote), CH_ERR_EXISTS);
+    unlink(path);
+    assert_ok(ch_config_write(path, &wrote));
+    ch_config_defaults(&config);
+    assert_ok(ch_config_load(path, &config, message, sizeof message));
+    assert_memory_equal(&config, &wrote, sizeof config);
+    unlink(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(given_keys_replace_defaults),
+        cmocka_unit_test(unknown_key_names_its_line_and_a_near_miss),
+        cmocka_unit_test(value_out_of_range_is_refused),
+        cmocka_unit_test(written_file_reads_back_equal),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
