@@ -75,6 +75,7 @@ struct block {
     uint8_t state;
     uint8_t payload_attempts;
     bool committed, clean, payload_here, payload_expected;
+    bool queued; /* among the ready ones */
     bool solicited; /* fetched because a child or a commit needs it: exempt from the variant cap */
     bool installing; /* listed by a commit that is being installed (13) */
 };
