@@ -90,9 +90,11 @@ static void push_work(struct ch_core *core, uint32_t id)
 
 void accept_ready(struct ch_core *core, uint32_t id)
 {
-    const struct block *b = &core->blocks[id];
-    if (b->state == SUSPENDED && b->waiting == 0 && b->payload_here)
-        push_work(core, id);
+    struct block *b = &core->blocks[id];
+    if (b->state != SUSPENDED || b->waiting || !b->payload_here || b->queued)
+        return;
+    b->queued = true;
+    push_work(core, id);
 }
 
 /* Two headers of one author and round, for the log, for everybody and for people; once an author. */
@@ -405,6 +407,7 @@ void accept_drain(struct ch_core *core)
     while (core->work_head != core->work_tail && !core->halt) {
         uint32_t id = core->work[core->work_head++ % core->slot_count];
         struct block *b = &core->blocks[id];
+        b->queued = false;
         if (b->state != SUSPENDED || b->waiting || !b->payload_here)
             continue;
         suspended_unlist(core, id);

@@ -85,6 +85,8 @@ static void ask(struct ch_core *core)
     struct install *in = core->install;
     const uint64_t now = core->now.mono_us;
     const uint8_t *previous;
+    if (!core->lagging)
+        in->asked = false;
     if (!core->lagging || in->tail - in->head > QUEUE_BYTES / 2 || (in->asked && in->deadline_us > now))
         return;
     uint16_t start = (uint16_t)ch_prng_below(&core->prng, core->n), peer = CH_CORE_NOBODY;
@@ -93,15 +95,15 @@ static void ask(struct ch_core *core)
         if (p != core->config.me && authors_has(&core->up, p))
             peer = p;
     }
+    in->asked = true;
+    in->deadline_us = now + (uint64_t)core->config.fetch_ms * 4000;
     uint8_t *room = peer == CH_CORE_NOBODY ? NULL : out_room(core, 16);
     if (!room)
-        return;
+        return; /* nobody there: later */
     const uint64_t from = wanted_from(core, &previous);
     ch_store64(room, from);
     ch_store64(room + 8, from + RANGE - 1);
     out_send(core, peer, CH_MESSAGE_GET_COMMITS, CH_LANE_SYNC, (struct ch_bytes){room, 16});
-    in->asked = true;
-    in->deadline_us = now + (uint64_t)core->config.fetch_ms * 4000;
 }
 
 /* Step 2: a chain of commits from the one we have to one that a quorum voted for. */
@@ -322,5 +324,6 @@ bool install_run(struct ch_core *core)
 
 uint64_t install_deadline(const struct ch_core *core)
 {
-    return core->lagging && core->install->asked ? core->install->deadline_us : NEVER;
+    const struct install *in = core->install;
+    return core->lagging && in->asked && in->deadline_us > core->now.mono_us ? in->deadline_us : NEVER;
 }

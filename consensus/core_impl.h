@@ -75,6 +75,7 @@ struct block {
     uint8_t state;
     uint8_t payload_attempts;
     bool committed, clean, payload_here, payload_expected;
+    bool queued; /* among the ready ones */
     bool solicited; /* fetched because a child or a commit needs it: exempt from the variant cap */
     bool installing; /* listed by a commit that is being installed (13) */
 };
@@ -261,7 +262,7 @@ struct ch_core {
     struct voter *voters;
     uint64_t quorum_index, vote_cert_index;
     struct install *install;
-    struct rejoin *rejoin; /* 11.2 is under way; NULL otherwise */
+    struct rejoin *rejoin, *rejoin_memory; /* 11.2 is under way; NULL otherwise */
 
     /* actions */
     struct ch_core_action *out, after_halt;

@@ -15,7 +15,7 @@ struct rejoin {
 
 bool rejoin_open(struct ch_core *core)
 {
-    core->rejoin = calloc(1, sizeof *core->rejoin);
+    core->rejoin = core->rejoin_memory = calloc(1, sizeof *core->rejoin);
     if (!core->rejoin)
         return false;
     for (unsigned i = 0; i < 4; i++)
@@ -25,8 +25,7 @@ bool rejoin_open(struct ch_core *core)
 
 void rejoin_close(struct ch_core *core)
 {
-    free(core->rejoin);
-    core->rejoin = NULL;
+    free(core->rejoin_memory);
 }
 
 void rejoin_i_am(struct ch_core *core, uint16_t peer, const uint8_t *body, size_t length)
@@ -97,7 +96,7 @@ void rejoin_run(struct ch_core *core)
             return;
         core->counters.rejoined++;
         out_report(core, me, CH_REPORT_REJOINED);
-        rejoin_close(core);
+        core->rejoin = NULL;
         return;
     }
     for (uint16_t a = 0; a < core->n; a++) {

@@ -506,6 +506,10 @@ static void act(struct node *node, const struct ch_core_action *a)
         break;
     case CH_ACTION_SET_TIMER:
         node->timer_us = a->timer_us;
+        if (a->timer_us <= c->now_us) /* a deadline that nothing moves would spin for ever */
+            assert_true(node->late_timers++ < 1000);
+        else
+            node->late_timers = 0;
         e = event_new(c, a->timer_us > c->now_us ? a->timer_us : c->now_us, STEP, node->index, NULL, 0);
         e->event.type = CH_EVENT_TICK;
         break;

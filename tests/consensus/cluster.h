@@ -42,6 +42,7 @@ struct node {
     uint64_t pending; /* transactions waiting */
     bool told_pending, refuse_payload;
     uint64_t timer_us;
+    unsigned late_timers;
     int64_t clock_offset_ms;
     struct ch_ref *early;  /* payloads that came before they were expected */
     size_t early_count;

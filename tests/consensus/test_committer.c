@@ -550,6 +550,30 @@ static void commit_time_is_the_median_of_the_parents(void **state)
     ch_core_close(d.core);
 }
 
+/* 8, computed independently with Python's hashlib for stakes 1, 2, 3, 4. */
+static void leaders_are_drawn_by_stake(void **state)
+{
+    static const uint16_t expected[12][2] = {{3, 1}, {3, 2}, {1, 2}, {3, 2}, {2, 3}, {3, 2}, {2, 1}, {3, 1}, {2, 3}, {3, 1}, {2, 1}, {1, 3}};
+    struct dag d;
+    uint32_t first[4] = {0};
+    dag_open(&d, 2, 60);
+    for (unsigned i = 0; i < 4; i++)
+        d.core->committee.stake[i] = i + 1;
+    ch_committee_init(&d.core->committee);
+    d.core->config.leaders = NULL;
+    for (uint32_t r = 1; r <= 10000; r++) {
+        uint16_t got[2];
+        schedule_leaders(d.core, r, got);
+        if (r <= 12)
+            assert_memory_equal(got, expected[r - 1], sizeof got);
+        assert_int_not_equal(got[0], got[1]);
+        first[got[0]]++;
+    }
+    for (uint32_t i = 0; i < 4; i++) /* a tenth of the rounds for each unit of stake; two hundred is four sigma */
+        assert_in_range(first[i], 1000 * (i + 1) - 200, 1000 * (i + 1) + 200);
+    ch_core_close(d.core);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -574,6 +598,7 @@ int main(void)
         cmocka_unit_test(t19_the_papers_example_decides_as_in_the_paper),
         cmocka_unit_test(t20_deciding_again_without_change_emits_nothing),
         cmocka_unit_test(t21_a_late_unreferenced_candidate_changes_nothing),
+        cmocka_unit_test(leaders_are_drawn_by_stake),
         cmocka_unit_test(commit_time_is_the_median_of_the_parents),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

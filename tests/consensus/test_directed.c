@@ -89,7 +89,7 @@ static void lagging_validator_catches_up_to_identical_commits(void **state)
         cluster_run(&c, c.now_us + 10 * SECOND);
         nobody_halted(&c);
         assert_true(least_commits(&c) > then + 50);
-        assert_true(most_commits(&c) - least_commits(&c) <= 4);
+        assert_true(most_commits(&c) - least_commits(&c) <= 12);
         assert_true(cluster_status(&c, 3).round > round + 50);
         assert_false(cluster_status(&c, 3).lagging);
         if (behind[i] > 200)
@@ -123,6 +123,14 @@ static void ancestor_at_the_collected_round_is_not_waited_for(void **state)
         cluster_inject(&c, 0, 3, CH_MESSAGE_HEADER, header, length);
         assert_int_equal(find_block(&c.nodes[0], ref.round, 3) != NULL, above == 0);
         assert_int_equal(status_of_0(&c).suspended, above);
+        for (int k = 0; k < 300 && status_of_0(&c).round == s.round; k++)
+            cluster_run(&c, c.now_us + 10 * MS);
+        /* accepted, and yet not to be built on: another node may have to wait for what it names (4.2, 6.2d) */
+        struct ch_block next;
+        const struct record *r = find_block(&c.nodes[0], s.round + 1, 0);
+        assert_non_null(r);
+        ch_block_view(r->bytes, (uint32_t)r->length, &next);
+        assert_int_equal(next.ancestor_count, 3);
         cluster_run(&c, c.now_us + 20 * SECOND); /* collected by and by, and released then */
         assert_int_equal(status_of_0(&c).suspended, 0);
         assert_non_null(find_block(&c.nodes[0], ref.round, 3));
@@ -479,7 +487,7 @@ static void lost_disk_is_rejoined_without_signing_a_round_twice(void **state)
     assert_int_equal(c.nodes[3].reports[CH_REPORT_REJOINED], 1);
     assert_true(cluster_status(&c, 3).signing);
     assert_true(cluster_status(&c, 3).round > before + 100);
-    assert_true(most_commits(&c) - least_commits(&c) <= 4);
+    assert_true(most_commits(&c) - least_commits(&c) <= 12);
     c.nodes[3].config.rejoin = false; /* and an ordinary restart from what it wrote since */
     cluster_crash(&c, 3);
     assert_ok(cluster_start(&c, 3));
@@ -576,12 +584,38 @@ static void spam_of_one_author_stays_within_its_quota(void **state)
         uint32_t length = cluster_block(&c.committee, &draft, header, &ref);
         cluster_inject(&c, 0, 3, CH_MESSAGE_HEADER, header, length);
         struct ch_core_status now = status_of_0(&c);
-        assert_true(now.suspended <= 64 * 2);
-        assert_true(now.missing <= 64 * 4 + 4);
+        assert_true(now.suspended <= 64 * 2 + 6);
+        assert_true(now.missing <= 64 * 4 + 12);
     }
     assert_true(ch_core_counters(c.nodes[0].core)->blocks_refused_future > 500);
     cluster_run(&c, c.now_us + 5 * SECOND);
     assert_true(status_of_0(&c).quorum_round > s.quorum_round + 5);
+    nobody_halted(&c);
+    cluster_close(&c);
+}
+
+/* L2: many blocks that wait for one thing. */
+static void blocks_waiting_for_one_ancestor_are_bounded(void **state)
+{
+    struct cluster c;
+    uint8_t header[2048];
+    struct ch_ref ref, missing = {.round = 1, .author = 3, .digest = {9}};
+    cluster_open(&c, 4, test_seed());
+    for (uint16_t i = 0; i < 3; i++) {
+        c.nodes[i].config.min_round_delay_ms = c.nodes[i].config.idle_round_delay_ms = 5;
+        assert_ok(cluster_start(&c, i));
+    }
+    cluster_run(&c, 6 * SECOND);
+    struct ch_core_status s = status_of_0(&c);
+    assert_true(s.quorum_round > 100 && s.gc_round == 0);
+    for (uint32_t round = s.quorum_round; round > 1; round--)
+        for (int v = 0; v < 2; v++) {
+            uint32_t length = forge(&c, &c.nodes[0], 3, round, missing, 1 + v, header, &ref);
+            cluster_inject(&c, 0, 3, CH_MESSAGE_HEADER, header, length);
+            assert_true(status_of_0(&c).suspended <= 64 * 2 + 6); /* live ones among them */
+        }
+    assert_true(status_of_0(&c).suspended >= 64 * 2);
+    assert_true(ch_core_counters(c.nodes[0].core)->blocks_evicted > 0); /* the highest went first */
     nobody_halted(&c);
     cluster_close(&c);
 }
@@ -658,6 +692,7 @@ int main(void)
         cmocka_unit_test(fresh_disk_without_rejoin_halts_on_its_own_past),
         cmocka_unit_test(equivocator_is_recorded_and_the_others_go_on),
         cmocka_unit_test(spam_of_one_author_stays_within_its_quota),
+        cmocka_unit_test(blocks_waiting_for_one_ancestor_are_bounded),
         cmocka_unit_test(same_seed_gives_the_same_machine),
         cmocka_unit_test(votes_of_more_than_f_for_another_commit_halt),
     };
