@@ -183,7 +183,7 @@ static void records_are_found_through_merges_and_restarts(void **state)
 {
     struct life l;
     life_open(&l, NULL, 0);
-    uint64_t commits = test_full() ? 150 : 30;
+    uint64_t commits = test_full() ? 150 : 20;
     for (uint64_t i = 1; i <= commits; i++) {
         /* Large batches flush in the midst; some are as small as one record. */
         assert_ok(life_commit(&l, i, i % 3 == 0 ? 40000 : i % 3 == 1 ? 20 : 4000));
@@ -489,7 +489,7 @@ static void killed_process_leaves_whole_batches(void **state)
     life_close(&l);
     ch_prng_seed(&g, test_seed());
     uint64_t told = 0;
-    for (unsigned round = 0; round < (test_full() ? 100 : 12); round++) {
+    for (unsigned round = 0; round < (test_full() ? 100 : 8); round++) {
         int ends[2];
         assert_int_equal(pipe(ends), 0);
         pid_t child = fork();
