@@ -14,12 +14,25 @@
 uint64_t ch_checksum_add(uint64_t sum, const void *data, size_t length)
 {
     const uint8_t *p = data;
-    /* one's complement sums may be taken over 32-bit words and folded later (RFC 1071 2.C) */
-    for (; length >= 16; p += 16, length -= 16)
-        sum += (uint64_t)ch_load32(p) + ch_load32(p + 4) + ch_load32(p + 8) + ch_load32(p + 12);
-    for (; length >= 2; p += 2, length -= 2)
-        sum += ch_load16(p);
-    return length ? sum + *p : sum;
+    /* One's complement sums may be taken over longer words and folded later (RFC 1071 2.C): 64 bits, the carries
+     * counted apart by add-with-carry, in two chains. */
+    unsigned __int128 a = sum, b = 0;
+    for (; length >= 32; p += 32, length -= 32) {
+        a += ch_load64(p);
+        b += ch_load64(p + 8);
+        a += ch_load64(p + 16);
+        b += ch_load64(p + 24);
+    }
+    for (; length >= 4; p += 4, length -= 4)
+        a += ch_load32(p);
+    if (length >= 2) {
+        a += ch_load16(p);
+        p += 2;
+        length -= 2;
+    }
+    a += b + (length ? *p : 0);
+    uint64_t low = (uint64_t)a, high = (uint64_t)(a >> 64);
+    return (low & 0xffffffff) + (low >> 32) + high; /* below 2^34 while data is below 2^32 bytes */
 }
 
 uint16_t ch_checksum_end(uint64_t sum)
