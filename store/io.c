@@ -1,0 +1,113 @@
+#include "store/io.h"
+
+#include "store/io_impl.h"
+
+void ch_io_close(struct ch_io *io)
+{
+    if (io)
+        io->ops->close(io);
+}
+
+ch_err ch_io_make_dir(struct ch_io *io, const char *path)
+{
+    return io->ops->make_dir(io, path);
+}
+
+ch_err ch_io_open(struct ch_io *io, const char *path, unsigned flags, struct ch_file **out)
+{
+    CH_ASSERT((flags & CH_IO_WRITE) || !(flags & CH_IO_CREATE));
+    return io->ops->open(io, path, flags, out);
+}
+
+void ch_io_close_file(struct ch_io *io, struct ch_file *file)
+{
+    if (file)
+        io->ops->close_file(io, file);
+}
+
+ch_err ch_io_size(struct ch_io *io, struct ch_file *file, uint64_t *bytes)
+{
+    return io->ops->size(io, file, bytes);
+}
+
+ch_err ch_io_allocate(struct ch_io *io, struct ch_file *file, uint64_t bytes)
+{
+    return io->ops->allocate(io, file, bytes);
+}
+
+ch_err ch_io_truncate(struct ch_io *io, struct ch_file *file, uint64_t bytes)
+{
+    return io->ops->truncate(io, file, bytes);
+}
+
+ch_err ch_io_read(struct ch_io *io, struct ch_file *file, void *to, size_t length, uint64_t offset, size_t *got)
+{
+    return io->ops->read(io, file, to, length, offset, got);
+}
+
+ch_err ch_io_write(struct ch_io *io, struct ch_file *file, const void *from, size_t length, uint64_t offset)
+{
+    return io->ops->write(io, file, from, length, offset);
+}
+
+ch_err ch_io_sync(struct ch_io *io, struct ch_file *file)
+{
+    return io->ops->sync(io, file);
+}
+
+ch_err ch_io_lock(struct ch_io *io, struct ch_file *file)
+{
+    return io->ops->lock(io, file);
+}
+
+ch_err ch_io_list(struct ch_io *io, const char *dir, void (*each)(void *context, const char *name), void *context)
+{
+    return io->ops->list(io, dir, each, context);
+}
+
+ch_err ch_io_rename(struct ch_io *io, const char *from, const char *to)
+{
+    return io->ops->rename(io, from, to);
+}
+
+ch_err ch_io_unlink(struct ch_io *io, const char *path)
+{
+    return io->ops->unlink(io, path);
+}
+
+ch_err ch_io_sync_dir(struct ch_io *io, const char *dir)
+{
+    return io->ops->sync_dir(io, dir);
+}
+
+ch_err ch_io_free_bytes(struct ch_io *io, const char *dir, uint64_t *bytes)
+{
+    return io->ops->free_bytes(io, dir, bytes);
+}
+
+void ch_io_register(struct ch_io *io, void *memory, size_t bytes)
+{
+    CH_ASSERT((uintptr_t)memory % CH_IO_BLOCK_BYTES == 0 && bytes <= (size_t)1 << 30);
+    io->ops->register_memory(io, memory, bytes);
+}
+
+ch_err ch_io_submit(struct ch_io *io, const struct ch_io_request *request)
+{
+    CH_ASSERT(!request->then_sync || request->kind == CH_IO_OP_WRITE);
+    return io->ops->submit(io, request);
+}
+
+size_t ch_io_poll(struct ch_io *io, struct ch_io_done *done, size_t max)
+{
+    return io->ops->poll(io, done, max);
+}
+
+ch_err ch_io_wait(struct ch_io *io)
+{
+    return io->ops->wait(io);
+}
+
+int ch_io_fd(const struct ch_io *io)
+{
+    return io->ops->fd(io);
+}

@@ -1,0 +1,714 @@
+#include "store/object.h"
+
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/object_impl.h"
+
+/* --- segments --- */
+
+void object_path(const struct ch_object_store *s, uint32_t number, char path[CH_IO_PATH_BYTES_MAX])
+{
+    snprintf(path, CH_IO_PATH_BYTES_MAX, "%s/%08x.obj", s->dir, number);
+}
+
+struct object_segment *object_segment_find(const struct ch_object_store *s, uint32_t number)
+{
+    size_t low = 0, high = s->segment_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (s->segment[middle]->slot.segment < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < s->segment_count && s->segment[low]->slot.segment == number ? s->segment[low] : NULL;
+}
+
+ch_err object_segment_add(struct ch_object_store *s, struct object_segment *segment)
+{
+    ch_err err = CH_OK;
+    pthread_rwlock_wrlock(&s->lock);
+    if (s->segment_count == s->segment_capacity) {
+        size_t capacity = s->segment_capacity ? 2 * s->segment_capacity : 64;
+        struct object_segment **grown =
+            capacity <= SEGMENTS_MAX ? realloc(s->segment, capacity * sizeof *grown) : NULL;
+        if (grown) {
+            s->segment = grown;
+            s->segment_capacity = capacity;
+        } else {
+            err = CH_ERR_NO_MEMORY;
+        }
+    }
+    if (err == CH_OK)
+        s->segment[s->segment_count++] = segment;
+    pthread_rwlock_unlock(&s->lock);
+    return err;
+}
+
+void object_segment_free(struct ch_object_store *s, struct object_segment *segment)
+{
+    if (!segment)
+        return;
+    ch_io_close_file(s->io, segment->file);
+    free(segment->entry);
+    sodium_memzero(&segment->slot, sizeof segment->slot);
+    free(segment);
+}
+
+ch_err object_entry_add(struct object_segment *segment, const struct entry *entry)
+{
+    if (segment->entry_count == segment->entry_capacity) {
+        uint32_t capacity = segment->entry_capacity ? 2 * segment->entry_capacity : 256;
+        struct entry *grown = realloc(segment->entry, capacity * sizeof *grown);
+        if (!grown)
+            return CH_ERR_NO_MEMORY;
+        segment->entry = grown;
+        segment->entry_capacity = capacity;
+    }
+    segment->entry[segment->entry_count++] = *entry;
+    return CH_OK;
+}
+
+ch_err object_slot_store(struct ch_object_store *s, struct object_segment *segment)
+{
+    uint8_t *block = s->memory + s->memory_bytes - SLOT_BYTES;
+    object_slot_write(block, &segment->slot, s->master_key);
+    ch_err err = ch_io_write(s->io, segment->file, block, SLOT_BYTES, (segment->slot.incarnation & 1) * SLOT_BYTES);
+    return err == CH_OK ? ch_io_sync(s->io, segment->file) : err;
+}
+
+ch_err object_segment_seal(struct ch_object_store *s, struct object_segment *segment)
+{
+    uint64_t bytes = footer_bytes(segment->entry_count);
+    uint8_t *footer;
+    CH_ASSERT(segment->flights == 0 && segment != s->active);
+    if (posix_memalign((void **)&footer, CH_IO_BLOCK_BYTES, bytes) != 0)
+        return CH_ERR_NO_MEMORY;
+    object_footer_write(footer, segment->entry, segment->entry_count, segment->slot.segment, segment->data_end);
+    ch_err err = ch_io_write(s->io, segment->file, footer, bytes, segment->data_end);
+    free(footer);
+    if (err == CH_OK)
+        err = ch_io_sync(s->io, segment->file);
+    if (err == CH_OK)
+        err = ch_io_truncate(s->io, segment->file, segment->data_end + bytes);
+    if (err == CH_OK)
+        err = ch_io_sync(s->io, segment->file);
+    if (err != CH_OK)
+        return err;
+    segment->file_bytes = segment->data_end + bytes;
+    segment->sealed = true;
+    ch_io_close_file(s->io, segment->file);
+    segment->file = NULL;
+    free(segment->entry);
+    segment->entry = NULL;
+    segment->entry_count = segment->entry_capacity = 0;
+    return CH_OK;
+}
+
+ch_err object_segment_destroy(struct ch_object_store *s, struct object_segment *segment)
+{
+    char path[CH_IO_PATH_BYTES_MAX];
+    object_path(s, segment->slot.segment, path);
+    pthread_rwlock_wrlock(&s->lock);
+    size_t at = 0;
+    while (s->segment[at] != segment)
+        at++;
+    memmove(s->segment + at, s->segment + at + 1, (s->segment_count - at - 1) * sizeof *s->segment);
+    s->segment_count--;
+    pthread_rwlock_unlock(&s->lock);
+    atomic_fetch_add(&s->removals, 1);
+
+    /* Both slots, so that neither holds the salt; then the name. */
+    ch_err err = CH_OK;
+    if (!segment->file)
+        err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_DIRECT, &segment->file);
+    segment->slot.state = SLOT_DESTROYED;
+    sodium_memzero(segment->slot.salt, SALT_BYTES);
+    for (int i = 0; i < 2 && err == CH_OK; i++) {
+        segment->slot.incarnation++;
+        err = object_slot_store(s, segment);
+    }
+    object_segment_free(s, segment);
+    if (err == CH_OK)
+        err = ch_io_unlink(s->io, path);
+    if (err == CH_OK)
+        err = ch_io_sync_dir(s->io, s->dir);
+    s->stats.segments_destroyed += err == CH_OK;
+    return err;
+}
+
+/* A new segment becomes the active one, with `reserve_bytes` left free. CH_ERR_NO_SPACE leaves all as it was. */
+static ch_err begin_segment(struct ch_object_store *s, uint64_t reserve_bytes)
+{
+    char path[CH_IO_PATH_BYTES_MAX];
+    uint64_t free_bytes;
+    ch_err err = ch_io_free_bytes(s->io, s->dir, &free_bytes);
+    if (err == CH_OK && (free_bytes < s->segment_bytes || free_bytes - s->segment_bytes < reserve_bytes))
+        return CH_ERR_NO_SPACE;
+    struct object_segment *segment = calloc(1, sizeof *segment);
+    if (err != CH_OK || !segment) {
+        free(segment);
+        return s->failed = err != CH_OK ? err : CH_ERR_NO_MEMORY;
+    }
+    segment->slot = (struct slot){
+        .state = SLOT_IN_USE, .cipher = s->cipher, .segment = s->next_number, .incarnation = 0};
+    randombytes_buf(segment->slot.salt, SALT_BYTES);
+    segment->data_end = DATA_START;
+    segment->file_bytes = s->segment_bytes;
+    object_path(s, s->next_number, path);
+    err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_CREATE | CH_IO_DIRECT, &segment->file);
+    if (err == CH_OK) {
+        err = ch_io_allocate(s->io, segment->file, s->segment_bytes);
+        if (err == CH_ERR_NO_SPACE) {
+            object_segment_free(s, segment);
+            err = ch_io_unlink(s->io, path);
+            return err == CH_OK ? CH_ERR_NO_SPACE : (s->failed = err);
+        }
+    }
+    if (err == CH_OK) /* both slots, so that a damaged one costs nothing */
+        err = object_slot_store(s, segment);
+    segment->slot.incarnation = 1;
+    if (err == CH_OK)
+        err = object_slot_store(s, segment);
+    if (err == CH_OK)
+        err = ch_io_sync_dir(s->io, s->dir);
+    if (err == CH_OK)
+        err = object_segment_add(s, segment);
+    if (err != CH_OK) {
+        object_segment_free(s, segment);
+        return s->failed = err;
+    }
+    s->next_number++;
+    s->active = segment;
+    s->counter = 0;
+    object_key_derive(s->crypt, s->master_key, &segment->slot, segment->slot.incarnation, s->key);
+    return CH_OK;
+}
+
+/* --- batches --- */
+
+/* The batch that gathers, NULL while all are in flight or not told. */
+static struct batch *filling(struct ch_object_store *s)
+{
+    for (int i = 0; !s->filling && i < BATCH_SLOTS; i++)
+        if (s->batch[i].state == BATCH_FREE)
+            s->filling = &s->batch[i];
+    return s->filling;
+}
+
+/* Gives an empty batch its place: room for all it can hold, and for the footer then. */
+static ch_err place_batch(struct ch_object_store *s, struct batch *b, uint64_t reserve_bytes)
+{
+    struct object_segment *a = s->active;
+    if (!a || a->data_end + s->batch_bytes + footer_bytes((uint64_t)a->entry_count + s->batch_records_max) >
+                  a->file_bytes) {
+        ch_err err = begin_segment(s, reserve_bytes);
+        if (err != CH_OK)
+            return err;
+    }
+    b->segment = s->active;
+    b->offset = s->active->data_end;
+    b->record_count = b->told = 0;
+    return CH_OK;
+}
+
+static ch_err launch(struct ch_object_store *s)
+{
+    struct batch *b = s->filling;
+    uint32_t length = (uint32_t)round_up(b->used, CH_IO_BLOCK_BYTES);
+    memset(b->memory + b->used, 0, length - b->used);
+    struct ch_io_request request = {
+        .kind = CH_IO_OP_WRITE,
+        .then_sync = true,
+        .file = b->segment->file,
+        .data = b->memory,
+        .length = length,
+        .offset = b->offset,
+        .cookie = (uint64_t)(b - s->batch),
+    };
+    ch_err err = ch_io_submit(s->io, &request);
+    if (err != CH_OK)
+        return s->failed = err;
+    b->state = BATCH_FLYING;
+    b->segment->flights++;
+    b->segment->data_end += length;
+    s->flights++;
+    s->filling = NULL;
+    s->flush_wanted = false;
+    return CH_OK;
+}
+
+struct append {
+    enum record_kind kind;
+    const struct ch_cid *cid;
+    const void *plain;
+    uint32_t length;
+    struct batch_record record;
+};
+
+/* Puts a record into the gathering batch; *place is where it will lie. CH_ERR_FULL, CH_ERR_NO_SPACE: nothing happened. */
+static ch_err append(struct ch_object_store *s, const struct append *what, struct place *place)
+{
+    struct batch *b = filling(s);
+    uint32_t need = record_bytes(what->length);
+    if (b && b->used && (b->used + need > s->batch_bytes || b->record_count == s->batch_records_max)) {
+        s->flush_wanted = true;
+        if (s->flights == BATCH_DEPTH)
+            return CH_ERR_FULL;
+        ch_err err = launch(s);
+        if (err != CH_OK)
+            return err;
+        b = filling(s);
+    }
+    if (!b)
+        return CH_ERR_FULL;
+    if (!b->used) {
+        /* What makes room may use the room that is kept for it. */
+        bool frees = what->kind == RECORD_DROP || what->record.moved_segment;
+        ch_err err = place_batch(s, b, frees ? 0 : s->low_water_bytes);
+        if (err != CH_OK)
+            return err;
+    }
+    struct record record = {
+        .kind = what->kind,
+        .length = what->length,
+        .segment = b->segment->slot.segment,
+        .incarnation = b->segment->slot.incarnation,
+        .counter = s->counter++,
+        .cid = *what->cid,
+    };
+    struct entry entry = {
+        .unit = (uint32_t)((b->offset + b->used) / UNIT_BYTES),
+        .length = what->length,
+        .kind = (uint8_t)what->kind,
+        .codec = (uint8_t)ch_cid_codec(what->cid),
+    };
+    memcpy(entry.digest, ch_cid_digest(what->cid), CH_HASH_BYTES);
+    ch_err err = object_entry_add(b->segment, &entry);
+    if (err != CH_OK)
+        return s->failed = err;
+    object_record_seal(s->crypt, s->key, &record, what->plain, b->memory + b->used);
+    b->record[b->record_count] = what->record;
+    b->record[b->record_count++].at = b->used;
+    b->used += need;
+    b->segment->data_bytes += need;
+    *place = (struct place){.segment = record.segment, .unit = entry.unit, .length = what->length};
+    memcpy(place->digest, entry.digest, CH_HASH_BYTES);
+    return CH_OK;
+}
+
+/* Another cookie for a block that is on its way: told together with it. */
+static ch_err join(struct ch_object_store *s, const struct place *place, uint64_t cookie)
+{
+    uint64_t offset = (uint64_t)place->unit * UNIT_BYTES;
+    for (int i = 0; i < BATCH_SLOTS; i++) {
+        struct batch *b = &s->batch[i];
+        if (!b->used || b->segment->slot.segment != place->segment || offset < b->offset || offset >= b->offset + b->used)
+            continue;
+        if (b->record_count == s->batch_records_max)
+            return CH_ERR_FULL;
+        b->record[b->record_count++] =
+            (struct batch_record){.cookie = cookie, .has_cookie = true, .at = (uint32_t)(offset - b->offset)};
+        return CH_OK;
+    }
+    CH_ASSERT(false); /* what isn't durable is in a batch */
+}
+
+ch_err ch_object_put(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
+                     uint64_t cookie)
+{
+    if (s->failed != CH_OK)
+        return s->failed;
+    if (length > CH_BLOCK_BYTES_MAX || record_bytes((uint32_t)length) > s->batch_bytes || !ch_cid_valid(cid->bytes))
+        return CH_ERR_INVALID;
+    const struct place *there = object_index_find(&s->index, ch_cid_digest(cid));
+    if (there && there->durable)
+        return ch_cid_matches(cid, block, length) ? CH_ERR_EXISTS : CH_ERR_INVALID;
+    if (!ch_cid_matches(cid, block, length))
+        return CH_ERR_INVALID;
+    if (there)
+        return join(s, there, cookie);
+
+    struct append what = {.kind = RECORD_BLOCK,
+                          .cid = cid,
+                          .plain = block,
+                          .length = (uint32_t)length,
+                          .record = {.cookie = cookie, .has_cookie = true}};
+    struct place place;
+    pthread_rwlock_wrlock(&s->lock);
+    ch_err err = object_index_reserve(&s->index);
+    pthread_rwlock_unlock(&s->lock);
+    if (err == CH_OK)
+        err = append(s, &what, &place);
+    if (err != CH_OK)
+        return err;
+    pthread_rwlock_wrlock(&s->lock);
+    object_index_set(&s->index, &place);
+    pthread_rwlock_unlock(&s->lock);
+    return CH_OK;
+}
+
+ch_err ch_object_drop(struct ch_object_store *s, const struct ch_cid *cid, uint64_t cookie)
+{
+    if (s->failed != CH_OK)
+        return s->failed;
+    if (!object_index_find(&s->index, ch_cid_digest(cid)))
+        return CH_ERR_NOT_FOUND;
+    struct append what = {
+        .kind = RECORD_DROP, .cid = cid, .plain = "", .record = {.cookie = cookie, .has_cookie = true}};
+    struct place dropped;
+    ch_err err = append(s, &what, &dropped);
+    if (err != CH_OK)
+        return err;
+    struct place *there = object_index_find(&s->index, ch_cid_digest(cid));
+    struct object_segment *segment = object_segment_find(s, there->segment);
+    if (there->durable) {
+        segment->live_bytes -= record_bytes(there->length);
+        s->stats.blocks--;
+    }
+    pthread_rwlock_wrlock(&s->lock);
+    object_index_remove(&s->index, there);
+    pthread_rwlock_unlock(&s->lock);
+    return CH_OK;
+}
+
+ch_err ch_object_flush(struct ch_object_store *s)
+{
+    if (s->failed != CH_OK || !s->filling || !s->filling->used)
+        return s->failed;
+    if (s->flights < BATCH_DEPTH)
+        return launch(s);
+    s->flush_wanted = true;
+    return CH_OK;
+}
+
+/* --- what became durable --- */
+
+static void settle_block(struct ch_object_store *s, struct object_segment *segment, const struct batch_record *r,
+                         const struct record *record, uint32_t unit)
+{
+    struct place *there = object_index_find(&s->index, ch_cid_digest(&record->cid));
+    uint32_t bytes = record_bytes(record->length);
+    bool own = there && there->segment == segment->slot.segment && there->unit == unit && !there->durable;
+    bool moved = there && r->moved_segment && there->segment == r->moved_segment && there->unit == r->moved_unit;
+    if (own) {
+        there->durable = 1;
+        s->stats.blocks++;
+        segment->live_bytes += bytes;
+    } else if (moved) { /* else it was dropped on the way */
+        object_segment_find(s, r->moved_segment)->live_bytes -= bytes;
+        there->segment = segment->slot.segment;
+        there->unit = unit;
+        segment->live_bytes += bytes;
+    }
+}
+
+static void settle_batch(struct ch_object_store *s, struct batch *b)
+{
+    pthread_rwlock_wrlock(&s->lock);
+    for (uint32_t i = 0; i < b->record_count; i++) {
+        const struct batch_record *r = &b->record[i];
+        struct record record;
+        CH_ASSERT(object_record_read(b->memory + r->at, &record));
+        if (record.kind == RECORD_BLOCK)
+            settle_block(s, b->segment, r, &record, (uint32_t)((b->offset + r->at) / UNIT_BYTES));
+        else
+            b->segment->live_bytes += record_bytes(0);
+        s->compaction.in_flight -= r->moved_segment != 0;
+    }
+    pthread_rwlock_unlock(&s->lock);
+}
+
+static void tell(struct ch_object_store *s, uint64_t *cookies, size_t max, size_t *count)
+{
+    for (int i = 0; i < BATCH_SLOTS; i++) {
+        struct batch *b = &s->batch[i];
+        if (b->state != BATCH_DURABLE)
+            continue;
+        for (; b->told < b->record_count; b->told++) {
+            if (!b->record[b->told].has_cookie)
+                continue;
+            if (*count == max)
+                return;
+            cookies[(*count)++] = b->record[b->told].cookie;
+        }
+        b->state = BATCH_FREE;
+        b->used = 0;
+    }
+}
+
+static struct object_segment *to_be_sealed(const struct ch_object_store *s)
+{
+    for (size_t i = s->segment_count; i-- > 0;) {
+        struct object_segment *segment = s->segment[i];
+        if (!segment->sealed && segment != s->active)
+            return segment;
+        if (segment->sealed)
+            break;
+    }
+    return NULL;
+}
+
+ch_err ch_object_poll(struct ch_object_store *s, uint64_t *cookies, size_t max, size_t *count)
+{
+    struct ch_io_done done[BATCH_SLOTS];
+    size_t got = ch_io_poll(s->io, done, BATCH_SLOTS);
+    *count = 0;
+    s->flights -= (unsigned)got;
+    for (size_t i = 0; i < got; i++) {
+        struct batch *b = &s->batch[done[i].cookie];
+        b->segment->flights--;
+        if (done[i].err != CH_OK && s->failed == CH_OK)
+            s->failed = done[i].err;
+        if (done[i].err == CH_OK) {
+            settle_batch(s, b);
+            b->state = BATCH_DURABLE;
+        }
+    }
+    if (s->failed != CH_OK)
+        return s->failed;
+    tell(s, cookies, max, count);
+    if (s->flush_wanted && s->flights < BATCH_DEPTH && s->filling && s->filling->used)
+        (void)launch(s);
+    struct object_segment *full = to_be_sealed(s);
+    if (s->failed == CH_OK && full && full->flights == 0)
+        s->failed = object_segment_seal(s, full);
+    return s->failed;
+}
+
+bool ch_object_busy(const struct ch_object_store *s)
+{
+    bool untold = false;
+    for (int i = 0; i < BATCH_SLOTS; i++)
+        untold |= s->batch[i].state == BATCH_DURABLE;
+    return untold || s->flights || s->flush_wanted || to_be_sealed(s);
+}
+
+/* --- compaction --- */
+
+/* The sealed segment with most dead bytes, at least half of its own. */
+static struct object_segment *most_dead(const struct ch_object_store *s)
+{
+    struct object_segment *most = NULL;
+    for (size_t i = 0; i < s->segment_count; i++) {
+        struct object_segment *segment = s->segment[i];
+        uint64_t dead = segment->data_bytes - segment->live_bytes;
+        if (segment->sealed && 2 * dead >= segment->data_bytes &&
+            (!most || dead > most->data_bytes - most->live_bytes))
+            most = segment;
+    }
+    return most;
+}
+
+static ch_err begin_compaction(struct ch_object_store *s)
+{
+    struct object_segment *victim = most_dead(s);
+    struct ch_file *file;
+    char path[CH_IO_PATH_BYTES_MAX];
+    uint64_t data_end;
+    if (!victim)
+        return CH_ERR_NOT_FOUND;
+    object_path(s, victim->slot.segment, path);
+    ch_err err = ch_io_open(s->io, path, CH_IO_READ, &file);
+    if (err != CH_OK)
+        return err == CH_ERR_NOT_FOUND ? CH_ERR_IO : err;
+    err = object_footer_load(s, file, victim->slot.segment, victim->file_bytes, &s->compaction.entry,
+                             &s->compaction.count, &data_end);
+    ch_io_close_file(s->io, file);
+    if (err != CH_OK)
+        return err;
+    s->compaction.segment = victim->slot.segment;
+    s->compaction.next = s->compaction.in_flight = 0;
+    return CH_OK;
+}
+
+/* Moves one record if anything still needs it. */
+static ch_err move(struct ch_object_store *s, const struct entry *e, uint8_t *buffer, uint64_t *moved)
+{
+    struct compaction *c = &s->compaction;
+    struct place *there = object_index_find(&s->index, e->digest);
+    struct append what = {.kind = (enum record_kind)e->kind,
+                          .plain = buffer,
+                          .record = {.moved_segment = c->segment, .moved_unit = e->unit}};
+    struct place place;
+    struct record record;
+    if (e->kind == RECORD_BLOCK) {
+        if (!there || there->segment != c->segment || there->unit != e->unit)
+            return CH_OK;
+        ch_err err = object_read_at(s->own_reader, there, &record, buffer, CH_BLOCK_BYTES_MAX);
+        if (err == CH_ERR_CORRUPT) { /* missing is what it is: the other validators have it */
+            pthread_rwlock_wrlock(&s->lock);
+            object_index_remove(&s->index, there);
+            pthread_rwlock_unlock(&s->lock);
+            s->stats.blocks--;
+            s->stats.blocks_lost++;
+            return CH_OK;
+        }
+        if (err != CH_OK)
+            return err;
+        what.length = record.length;
+    } else {
+        /* A drop is needed while an older segment may hold what it drops. */
+        if (there || s->segment[0]->slot.segment == c->segment)
+            return CH_OK;
+        ch_cid_make((enum ch_cid_codec)e->codec, e->digest, &record.cid);
+    }
+    what.cid = &record.cid;
+    ch_err err = append(s, &what, &place);
+    if (err != CH_OK)
+        return err;
+    c->in_flight++;
+    *moved += record_bytes(what.length);
+    return CH_OK;
+}
+
+ch_err ch_object_compact(struct ch_object_store *s, uint64_t bytes_max, uint64_t *moved)
+{
+    struct compaction *c = &s->compaction;
+    ch_err err = s->failed;
+    *moved = 0;
+    if (err == CH_OK && !c->segment)
+        err = begin_compaction(s);
+    if (err != CH_OK)
+        return err;
+    uint8_t *buffer = malloc(CH_BLOCK_BYTES_MAX);
+    if (!buffer)
+        return CH_ERR_NO_MEMORY;
+    while (err == CH_OK && c->next < c->count && *moved < bytes_max) {
+        err = move(s, &c->entry[c->next], buffer, moved);
+        c->next += err == CH_OK;
+    }
+    free(buffer);
+    if (err == CH_ERR_FULL)
+        err = CH_OK;
+    if (err == CH_OK)
+        err = ch_object_flush(s);
+    if (err == CH_OK && c->next == c->count && c->in_flight == 0) {
+        err = s->failed = object_segment_destroy(s, object_segment_find(s, c->segment));
+        free(c->entry);
+        *c = (struct compaction){0};
+    }
+    return err;
+}
+
+void ch_object_stats(const struct ch_object_store *s, struct ch_object_stats *stats)
+{
+    *stats = s->stats;
+    stats->segments = s->segment_count;
+    stats->live_bytes = stats->disk_bytes = 0;
+    for (size_t i = 0; i < s->segment_count; i++) {
+        stats->live_bytes += s->segment[i]->live_bytes;
+        stats->disk_bytes += s->segment[i]->file_bytes;
+    }
+}
+
+/* --- open and close --- */
+
+static ch_err take_memory(struct ch_object_store *s)
+{
+    size_t batches = (size_t)BATCH_SLOTS * s->batch_bytes;
+    if (batches < CH_OBJECT_BATCH_BYTES) /* recovery reads any record with it */
+        batches = CH_OBJECT_BATCH_BYTES;
+    s->memory_bytes = batches + SLOT_BYTES;
+    if (posix_memalign((void **)&s->memory, CH_IO_BLOCK_BYTES, s->memory_bytes) != 0)
+        return CH_ERR_NO_MEMORY;
+    memset(s->memory, 0, s->memory_bytes);
+    for (int i = 0; i < BATCH_SLOTS; i++) {
+        s->batch[i].memory = s->memory + (size_t)i * s->batch_bytes;
+        s->batch[i].record = calloc(s->batch_records_max, sizeof *s->batch[i].record);
+        if (!s->batch[i].record)
+            return CH_ERR_NO_MEMORY;
+    }
+    ch_io_register(s->io, s->memory, s->memory_bytes);
+    return CH_OK;
+}
+
+static ch_err take_options(struct ch_object_store *s, const char *dir, const struct ch_object_options *options)
+{
+    s->segment_bytes = options->segment_bytes ? options->segment_bytes : CH_OBJECT_SEGMENT_BYTES;
+    s->batch_bytes = options->batch_bytes ? options->batch_bytes : CH_OBJECT_BATCH_BYTES;
+    s->low_water_bytes = options->low_water_bytes;
+    s->batch_records_max = s->batch_bytes / (3 * UNIT_BYTES);
+    if (s->batch_records_max > BATCH_RECORDS_MAX)
+        s->batch_records_max = BATCH_RECORDS_MAX;
+    s->cipher = options->cipher;
+    if (s->cipher == CH_OBJECT_CIPHER_AUTO)
+        s->cipher = object_cipher_here(CH_OBJECT_AES_256_GCM) ? CH_OBJECT_AES_256_GCM : CH_OBJECT_XCHACHA20_POLY1305;
+    memcpy(s->master_key, options->master_key, CH_OBJECT_KEY_BYTES);
+    if (strlen(dir) >= sizeof s->dir || s->segment_bytes % CH_IO_BLOCK_BYTES || s->batch_bytes % CH_IO_BLOCK_BYTES ||
+        s->batch_bytes < CH_IO_BLOCK_BYTES || s->batch_bytes > s->segment_bytes / 4 || s->segment_bytes > 1u << 31)
+        return CH_ERR_INVALID;
+    strcpy(s->dir, dir);
+    return object_cipher_here(s->cipher) ? CH_OK : CH_ERR_UNSUPPORTED;
+}
+
+static ch_err take_lock(struct ch_object_store *s)
+{
+    char path[CH_IO_PATH_BYTES_MAX];
+    snprintf(path, sizeof path, "%s/lock", s->dir);
+    ch_err err = ch_io_open(s->io, path, CH_IO_WRITE, &s->lock_file);
+    if (err == CH_ERR_NOT_FOUND)
+        err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_CREATE, &s->lock_file);
+    return err == CH_OK ? ch_io_lock(s->io, s->lock_file) : err;
+}
+
+ch_err ch_object_open(struct ch_io *io, const char *dir, const struct ch_object_options *options,
+                      struct ch_object_store **out)
+{
+    struct ch_object_store *s = calloc(1, sizeof *s);
+    if (!s)
+        return CH_ERR_NO_MEMORY;
+    s->io = io;
+    s->next_number = 1;
+    pthread_rwlock_init(&s->lock, NULL);
+    ch_err err = object_crypt_open(&s->crypt);
+    if (err == CH_OK)
+        err = take_options(s, dir, options);
+    if (err == CH_OK)
+        err = object_key_new(&s->key);
+    if (err == CH_OK)
+        err = take_memory(s);
+    if (err == CH_OK)
+        err = object_index_open(&s->index);
+    if (err == CH_OK)
+        err = ch_io_make_dir(io, dir);
+    if (err == CH_OK)
+        err = take_lock(s);
+    if (err == CH_OK)
+        err = object_recover(s);
+    if (err == CH_OK)
+        err = ch_object_reader_open(s, &s->own_reader);
+    if (err == CH_OK)
+        *out = s;
+    else
+        ch_object_close(s);
+    return err;
+}
+
+void ch_object_close(struct ch_object_store *s)
+{
+    if (!s)
+        return;
+    struct ch_io_done done;
+    while (s->flights && ch_io_wait(s->io) == CH_OK)
+        s->flights -= (unsigned)ch_io_poll(s->io, &done, 1);
+    ch_object_reader_close(s->own_reader);
+    for (size_t i = 0; i < s->segment_count; i++)
+        object_segment_free(s, s->segment[i]);
+    free(s->segment);
+    object_index_close(&s->index);
+    ch_io_close_file(s->io, s->lock_file);
+    ch_io_register(s->io, NULL, 0);
+    for (int i = 0; i < BATCH_SLOTS; i++)
+        free(s->batch[i].record);
+    free(s->memory);
+    free(s->compaction.entry);
+    object_key_free(s->key);
+    object_crypt_close(s->crypt);
+    pthread_rwlock_destroy(&s->lock);
+    sodium_memzero(s->master_key, sizeof s->master_key);
+    free(s);
+}

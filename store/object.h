@@ -1,0 +1,94 @@
+/* store/object.h - blocks of objects by their CID: encrypted on the disk, durable before "stored" is said.
+ *
+ * What:    appends blocks to segments, each under a key of its own; gives a block, or whether all of a tree is there, to
+ *          other threads; drops blocks; moves what is alive out of half-dead segments and destroys those with their keys.
+ * Not:     no spreading over validators, no quotas, no knowledge of who needs a block (the caller drops).
+ * Thread:  one owner; any number of ch_object_reader, each one thread's. They share the index under a lock that the owner
+ *          takes for the time of a table entry (for a whole rehash when the table doubles).
+ * Memory:  about 10 MiB of buffers, and 60 to 120 bytes for each block stored (index).
+ * Durable: a put is durable when its cookie comes out of ch_object_poll. Puts gather while earlier ones are in flight, so
+ *          that many share one sync. What is not durable no reader sees.
+ * Secrecy: content is encrypted with AES-256-GCM (libipsec-mb) or XChaCha20-Poly1305 (libsodium), named in each segment;
+ *          CIDs and lengths are not. A destroyed segment's salt is overwritten: without it the master key opens nothing.
+ * Failure: after another error than those named at a call, the store takes nothing more: the caller ends the process.
+ */
+#ifndef CHAPPE_STORE_OBJECT_H
+#define CHAPPE_STORE_OBJECT_H
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "store/io.h"
+#include "wire/cid.h"
+
+#define CH_OBJECT_KEY_BYTES     32
+#define CH_OBJECT_SEGMENT_BYTES (1u << 30)
+#define CH_OBJECT_BATCH_BYTES   ((2u << 20) + 4096) /* two largest blocks; four batches in flight */
+#define CH_OBJECT_TREE_NODES    1100                /* nodes of a tree of 1 TiB: what ch_object_has_tree reads at most */
+
+struct ch_object_store;
+struct ch_object_reader;
+
+enum ch_object_cipher { CH_OBJECT_CIPHER_AUTO, CH_OBJECT_AES_256_GCM, CH_OBJECT_XCHACHA20_POLY1305 };
+
+struct ch_object_options {
+    const uint8_t *master_key;    /* CH_OBJECT_KEY_BYTES; copied, wiped at close */
+    uint32_t segment_bytes;       /* for new segments, multiple of 4096; 0: CH_OBJECT_SEGMENT_BYTES */
+    uint32_t batch_bytes;         /* multiple of 4096, at most a quarter of a segment; 0: CH_OBJECT_BATCH_BYTES */
+    uint64_t low_water_bytes;     /* the disk keeps so much free: no new segment below it */
+    enum ch_object_cipher cipher; /* for new segments. AUTO: AES where the CPU has it */
+};
+
+/* Opens `dir` (created; its parent exists), reads the index, finishes what a crash left unfinished. CH_ERR_BUSY: another
+ * process has it. CH_ERR_BAD_PASSPHRASE: segments are there and `master_key` isn't theirs. CH_ERR_UNSUPPORTED: AES is
+ * asked for, or used by a segment, and the CPU has none. `io` must outlive the store and is its alone. */
+CH_MUST_CHECK ch_err ch_object_open(struct ch_io *io, const char *dir, const struct ch_object_options *options,
+                                    struct ch_object_store **out);
+/* Waits for what is in flight; puts not flushed are lost. All readers must be closed. NULL is nothing. */
+void ch_object_close(struct ch_object_store *store);
+
+/* Takes a block (copied: encrypted into the batch). CH_OK: `cookie` will come out of ch_object_poll.
+ * CH_ERR_EXISTS: it is stored and durable already; no cookie. CH_ERR_INVALID: the bytes aren't those the CID names, or
+ * more than CH_BLOCK_BYTES_MAX. CH_ERR_FULL: poll, then try again. CH_ERR_NO_SPACE: the low-water mark is reached; works
+ * again when there is room. */
+CH_MUST_CHECK ch_err ch_object_put(struct ch_object_store *store, const struct ch_cid *cid, const void *block,
+                                   size_t length, uint64_t cookie);
+/* Forgets a block, at once for readers; durable with the cookie. To repair a damaged block: drop, then put.
+ * CH_ERR_NOT_FOUND, CH_ERR_FULL, CH_ERR_NO_SPACE as above. */
+CH_MUST_CHECK ch_err ch_object_drop(struct ch_object_store *store, const struct ch_cid *cid, uint64_t cookie);
+/* What was taken goes to the disk now, or as soon as fewer than four batches are in flight. Never blocks. */
+CH_MUST_CHECK ch_err ch_object_flush(struct ch_object_store *store);
+/* Gives up to `max` cookies of what became durable; *count how many. Seals a segment that is full (blocks for the time of
+ * writing its index). */
+CH_MUST_CHECK ch_err ch_object_poll(struct ch_object_store *store, uint64_t *cookies, size_t max, size_t *count);
+/* True while the caller must poll for things to go on. */
+bool ch_object_busy(const struct ch_object_store *store);
+
+/* Moves up to about `bytes_max` bytes of live blocks, *moved how many, out of the segment that has most to gain, and
+ * destroys it when all of it has moved (blocks for its reads). Call it as often as the rate allows, with polls in between.
+ * CH_ERR_NOT_FOUND: no segment is half dead. CH_ERR_NO_SPACE: nowhere to move to; later again. */
+CH_MUST_CHECK ch_err ch_object_compact(struct ch_object_store *store, uint64_t bytes_max, uint64_t *moved);
+
+struct ch_object_stats {
+    uint64_t blocks, live_bytes, disk_bytes, segments;
+    uint64_t segments_damaged; /* unreadable header: their blocks are missing, the files are left alone */
+    uint64_t footers_rebuilt;  /* index of a segment read anew from its records, at open */
+    uint64_t segments_destroyed;
+    uint64_t blocks_lost; /* found damaged by compaction, and given up here */
+};
+void ch_object_stats(const struct ch_object_store *store, struct ch_object_stats *stats);
+
+CH_MUST_CHECK ch_err ch_object_reader_open(struct ch_object_store *store, struct ch_object_reader **out);
+void ch_object_reader_close(struct ch_object_reader *reader);
+/* Copies the block's bytes to `to` (CH_BLOCK_BYTES_MAX hold any), decrypted and checked against the CID.
+ * CH_ERR_NOT_FOUND. CH_ERR_CORRUPT: the disk changed it; the others have it. CH_ERR_FULL: `capacity` is too small. */
+CH_MUST_CHECK ch_err ch_object_get(struct ch_object_reader *reader, const struct ch_cid *cid, void *to, size_t capacity,
+                                   size_t *length);
+/* The block's length, without reading it. CH_ERR_NOT_FOUND. */
+CH_MUST_CHECK ch_err ch_object_length(struct ch_object_reader *reader, const struct ch_cid *cid, size_t *length);
+/* CH_OK when every block of the tree under `root` is there, CH_ERR_NOT_FOUND when one is missing; *file_bytes is the
+ * file's length. Reads the nodes, not the leaves. CH_ERR_INVALID: a node isn't one of a UnixFS file, lengths don't agree,
+ * or the tree has more than CH_OBJECT_TREE_NODES nodes. CH_ERR_CORRUPT as above. */
+CH_MUST_CHECK ch_err ch_object_has_tree(struct ch_object_reader *reader, const struct ch_cid *root,
+                                        uint64_t *file_bytes);
+
+#endif

@@ -1,0 +1,221 @@
+/* store/object_impl.h - the object store's insides: bytes, keys, index, segments. */
+#ifndef CHAPPE_STORE_OBJECT_IMPL_H
+#define CHAPPE_STORE_OBJECT_IMPL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "store/object.h"
+
+#define SLOT_BYTES          CH_IO_BLOCK_BYTES /* a segment begins with two header slots */
+#define DATA_START          (2 * SLOT_BYTES)
+#define SALT_BYTES          32
+#define RECORD_HEADER_BYTES 96
+#define TAG_BYTES           16
+#define UNIT_BYTES          64 /* records begin at multiples */
+#define ENTRY_BYTES         48 /* of a footer */
+#define BATCH_DEPTH         4
+#define BATCH_SLOTS         (BATCH_DEPTH + 1)
+#define BATCH_RECORDS_MAX   4096
+#define SEGMENTS_MAX        (1u << 20)
+
+static inline uint64_t round_up(uint64_t value, uint64_t to)
+{
+    return (value + to - 1) / to * to;
+}
+/* Bytes that a record of `length` bytes of plaintext takes. */
+static inline uint32_t record_bytes(uint32_t length)
+{
+    return (uint32_t)round_up(RECORD_HEADER_BYTES + (uint64_t)length + TAG_BYTES, UNIT_BYTES);
+}
+/* Bytes that the footer of `count` records takes. */
+static inline uint64_t footer_bytes(uint64_t count)
+{
+    return round_up(count * ENTRY_BYTES, CH_IO_BLOCK_BYTES) + CH_IO_BLOCK_BYTES;
+}
+
+/* --- object_format.c: bytes on the disk --- */
+
+enum slot_state { SLOT_IN_USE = 1, SLOT_DESTROYED = 2 };
+
+struct slot {
+    enum slot_state state;
+    enum ch_object_cipher cipher;
+    uint32_t segment, incarnation;
+    uint8_t salt[SALT_BYTES];
+};
+void object_slot_write(uint8_t block[SLOT_BYTES], const struct slot *slot, const uint8_t *master_key);
+/* CH_ERR_NOT_FOUND: no slot here; CH_ERR_BAD_PASSPHRASE: one of another master key. */
+ch_err object_slot_read(const uint8_t block[SLOT_BYTES], const uint8_t *master_key, struct slot *slot);
+
+enum record_kind { RECORD_BLOCK = 1, RECORD_DROP = 2 };
+
+struct record {
+    enum record_kind kind;
+    uint32_t length; /* of the plaintext; 0 for a drop */
+    uint32_t segment, incarnation;
+    uint64_t counter;
+    struct ch_cid cid;
+};
+void object_record_write(uint8_t header[RECORD_HEADER_BYTES], const struct record *record);
+bool object_record_read(const uint8_t header[RECORD_HEADER_BYTES], struct record *record);
+
+/* Where a record lies in a segment. */
+struct entry {
+    uint8_t digest[CH_HASH_BYTES];
+    uint32_t unit;
+    uint32_t length;
+    uint8_t kind, codec;
+};
+/* Sorts the entries and writes the footer: footer_bytes(count) bytes that will lie at `offset`. */
+void object_footer_write(uint8_t *footer, struct entry *entries, uint32_t count, uint32_t segment, uint64_t offset);
+/* Reads the trailing block of a segment `file_bytes` long: where the footer begins and how many entries it has. */
+bool object_trailer_read(const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t segment, uint64_t file_bytes,
+                         uint64_t *offset, uint32_t *count);
+/* Reads `count` entries; false when the crc that the trailer names isn't theirs. */
+bool object_footer_read(const uint8_t *footer, uint32_t count, struct entry *entries);
+
+/* --- object_crypt.c: keys and ciphers --- */
+
+struct object_crypt; /* one thread's */
+struct object_key;
+ch_err object_crypt_open(struct object_crypt **out);
+void object_crypt_close(struct object_crypt *crypt);
+/* The cipher can be used on this CPU. */
+bool object_cipher_here(enum ch_object_cipher cipher);
+ch_err object_key_new(struct object_key **out);
+void object_key_free(struct object_key *key);
+/* The key of a segment's incarnation. */
+void object_key_derive(struct object_crypt *crypt, const uint8_t *master_key, const struct slot *slot,
+                       uint32_t incarnation, struct object_key *key);
+/* Writes the whole record: header, ciphertext, tag, zeros up to record_bytes. */
+void object_record_seal(struct object_crypt *crypt, const struct object_key *key, const struct record *record,
+                        const void *plain, uint8_t *to);
+/* Opens a record's ciphertext into `plain`; false when a bit of header, ciphertext or tag isn't as it was. */
+bool object_record_open(struct object_crypt *crypt, const struct object_key *key, const uint8_t *record_start,
+                        const struct record *record, void *plain);
+
+/* --- object_index.c: digest to place --- */
+
+struct place {
+    uint8_t digest[CH_HASH_BYTES];
+    uint32_t segment; /* 0: an empty place */
+    uint32_t unit;
+    uint32_t length : 31;
+    uint32_t durable : 1;
+};
+
+struct object_index {
+    struct place *place;
+    uint64_t mask, count, seed;
+};
+ch_err object_index_open(struct object_index *index);
+void object_index_close(struct object_index *index);
+struct place *object_index_find(const struct object_index *index, const uint8_t digest[CH_HASH_BYTES]);
+/* Room for one more without a failure; the only call that may move places. */
+ch_err object_index_reserve(struct object_index *index);
+/* Adds, or overwrites where the digest is there. After a reserve. */
+void object_index_set(struct object_index *index, const struct place *place);
+void object_index_remove(struct object_index *index, struct place *place);
+
+/* --- the store --- */
+
+struct object_segment {
+    struct slot slot;
+    uint64_t data_end;               /* where the next batch, or the footer, begins */
+    uint64_t file_bytes;             /* on the disk */
+    uint64_t live_bytes, data_bytes; /* of records */
+    bool sealed;
+    /* Until it is sealed: */
+    struct ch_file *file;
+    struct entry *entry;
+    uint32_t entry_count, entry_capacity;
+    unsigned flights;
+};
+
+enum batch_state { BATCH_FREE, BATCH_FLYING, BATCH_DURABLE };
+
+struct batch_record {
+    uint64_t cookie;
+    uint32_t at; /* in the batch */
+    uint32_t moved_segment, moved_unit; /* a move: from where */
+    bool has_cookie;
+};
+
+struct batch {
+    uint8_t *memory;
+    uint32_t used; /* 0: nothing in it and no place yet */
+    uint32_t record_count, told;
+    struct batch_record *record;
+    struct object_segment *segment;
+    uint64_t offset;
+    enum batch_state state;
+};
+
+/* The segment that is being emptied. */
+struct compaction {
+    uint32_t segment; /* 0: none */
+    struct entry *entry;
+    uint32_t count, next;
+    uint32_t in_flight; /* moves not durable yet */
+};
+
+struct ch_object_store {
+    struct ch_io *io;
+    char dir[CH_IO_PATH_BYTES_MAX - 32];
+    struct ch_file *lock_file;
+    uint8_t master_key[CH_OBJECT_KEY_BYTES];
+    uint32_t segment_bytes, batch_bytes, batch_records_max;
+    uint64_t low_water_bytes;
+    enum ch_object_cipher cipher;
+    ch_err failed; /* sticky */
+
+    struct object_crypt *crypt;
+    struct object_key *key; /* of the active segment */
+    uint64_t counter;       /* nonces used of it */
+    struct object_segment *active;
+    uint32_t next_number;
+
+    struct batch batch[BATCH_SLOTS];
+    struct batch *filling;
+    unsigned flights;
+    bool flush_wanted;
+    uint8_t *memory;
+    size_t memory_bytes;
+
+    struct compaction compaction;
+    struct ch_object_reader *own_reader; /* compaction's */
+    struct ch_object_stats stats;
+
+    /* The owner writes under the write lock, readers read under the read lock. */
+    pthread_rwlock_t lock;
+    struct object_index index;
+    struct object_segment **segment; /* ascending */
+    size_t segment_count, segment_capacity;
+    _Atomic uint64_t removals; /* of segments: readers then let go of files */
+};
+
+void object_path(const struct ch_object_store *store, uint32_t number, char path[CH_IO_PATH_BYTES_MAX]);
+struct object_segment *object_segment_find(const struct ch_object_store *store, uint32_t number);
+/* Adds a segment to the table (its number is the highest); takes it over only on success. */
+ch_err object_segment_add(struct ch_object_store *store, struct object_segment *segment);
+void object_segment_free(struct ch_object_store *store, struct object_segment *segment);
+ch_err object_entry_add(struct object_segment *segment, const struct entry *entry);
+/* Writes the footer of an unsealed segment with nothing in flight; closes its file. */
+ch_err object_segment_seal(struct ch_object_store *store, struct object_segment *segment);
+/* Writes the slot of the segment's present incarnation and waits until it is durable. */
+ch_err object_slot_store(struct ch_object_store *store, struct object_segment *segment);
+/* Overwrites the salt, removes the file, forgets the segment. */
+ch_err object_segment_destroy(struct ch_object_store *store, struct object_segment *segment);
+/* What a record read back or made durable does to index and counts; under the write lock where readers are. */
+ch_err object_replay(struct ch_object_store *store, struct object_segment *segment, const struct entry *entry);
+/* Fills index and segment table from the folder. */
+ch_err object_recover(struct ch_object_store *store);
+/* Reads the footer of a sealed segment. CH_ERR_CORRUPT where it isn't whole; *entries is the caller's. */
+ch_err object_footer_load(struct ch_object_store *store, struct ch_file *file, uint32_t number, uint64_t file_bytes,
+                          struct entry **entries, uint32_t *count, uint64_t *data_end);
+/* Reads and opens the block at a place (not the index's word for it: compaction). */
+ch_err object_read_at(struct ch_object_reader *reader, const struct place *place, struct record *record, void *to,
+                      size_t capacity);
+
+#endif

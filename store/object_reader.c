@@ -1,0 +1,196 @@
+#include <stdlib.h>
+
+#include "store/object_impl.h"
+
+#define READER_FILES 16
+#define TRIES        3 /* a block may be moved between looking it up and reading it */
+
+struct reader_file {
+    uint32_t segment; /* 0: empty */
+    uint32_t incarnation;
+    struct ch_file *file;
+    struct object_key *key; /* of that incarnation; made when first needed */
+    struct slot slot;
+};
+
+struct ch_object_reader {
+    struct ch_object_store *store;
+    struct object_crypt *crypt;
+    struct reader_file cached[READER_FILES];
+    uint64_t removals; /* of segments, when the cache was last looked through */
+    uint8_t *buffer;   /* a record as it lies on the disk */
+    uint8_t node[CH_UNIXFS_NODE_BYTES_MAX];
+    struct ch_unixfs_link link[CH_UNIXFS_DEPTH_MAX][CH_UNIXFS_LINKS_MAX];
+    uint32_t nodes_left; /* of a tree */
+};
+
+ch_err ch_object_reader_open(struct ch_object_store *store, struct ch_object_reader **out)
+{
+    struct ch_object_reader *r = calloc(1, sizeof *r);
+    if (!r)
+        return CH_ERR_NO_MEMORY;
+    r->store = store;
+    r->buffer = malloc(record_bytes(CH_BLOCK_BYTES_MAX));
+    ch_err err = r->buffer ? object_crypt_open(&r->crypt) : CH_ERR_NO_MEMORY;
+    if (err == CH_OK)
+        *out = r;
+    else
+        ch_object_reader_close(r);
+    return err;
+}
+
+static void forget(struct ch_object_reader *r, struct reader_file *f)
+{
+    ch_io_close_file(r->store->io, f->file);
+    f->file = NULL;
+    f->segment = 0;
+}
+
+void ch_object_reader_close(struct ch_object_reader *r)
+{
+    if (!r)
+        return;
+    for (int i = 0; i < READER_FILES; i++) {
+        forget(r, &r->cached[i]);
+        object_key_free(r->cached[i].key);
+    }
+    object_crypt_close(r->crypt);
+    free(r->buffer);
+    free(r);
+}
+
+/* Where the block lies, if it is durable. */
+static bool find(struct ch_object_reader *r, const struct ch_cid *cid, struct place *place)
+{
+    pthread_rwlock_rdlock(&r->store->lock);
+    const struct place *there = object_index_find(&r->store->index, ch_cid_digest(cid));
+    bool is = there && there->durable;
+    if (is)
+        *place = *there;
+    pthread_rwlock_unlock(&r->store->lock);
+    return is;
+}
+
+/* The open file of a segment. CH_ERR_NOT_FOUND: it was destroyed. */
+static ch_err file_of(struct ch_object_reader *r, uint32_t number, struct reader_file **out)
+{
+    struct reader_file *f = &r->cached[number % READER_FILES];
+    char path[CH_IO_PATH_BYTES_MAX];
+    uint64_t removals = atomic_load(&r->store->removals);
+    if (removals != r->removals) { /* an open file keeps a destroyed segment's space */
+        for (int i = 0; i < READER_FILES; i++)
+            forget(r, &r->cached[i]);
+        r->removals = removals;
+    }
+    *out = f;
+    if (f->segment == number)
+        return CH_OK;
+    forget(r, f);
+    pthread_rwlock_rdlock(&r->store->lock);
+    const struct object_segment *segment = object_segment_find(r->store, number);
+    if (segment)
+        f->slot = segment->slot;
+    pthread_rwlock_unlock(&r->store->lock);
+    if (!segment)
+        return CH_ERR_NOT_FOUND;
+    object_path(r->store, number, path);
+    ch_err err = f->key ? CH_OK : object_key_new(&f->key);
+    if (err == CH_OK)
+        err = ch_io_open(r->store->io, path, CH_IO_READ, &f->file);
+    if (err == CH_OK) {
+        f->segment = number;
+        f->incarnation = 0;
+    }
+    return err;
+}
+
+ch_err object_read_at(struct ch_object_reader *r, const struct place *place, struct record *record, void *to,
+                      size_t capacity)
+{
+    struct reader_file *f;
+    size_t got, need = RECORD_HEADER_BYTES + (size_t)place->length + TAG_BYTES;
+    if (place->length > capacity)
+        return CH_ERR_FULL;
+    ch_err err = file_of(r, place->segment, &f);
+    if (err == CH_OK)
+        err = ch_io_read(r->store->io, f->file, r->buffer, need, (uint64_t)place->unit * UNIT_BYTES, &got);
+    if (err != CH_OK)
+        return err;
+    if (got < need || !object_record_read(r->buffer, record) || record->kind != RECORD_BLOCK ||
+        record->segment != place->segment || record->length != place->length ||
+        memcmp(ch_cid_digest(&record->cid), place->digest, CH_HASH_BYTES) != 0)
+        return CH_ERR_CORRUPT;
+    if (f->incarnation != record->incarnation) {
+        object_key_derive(r->crypt, r->store->master_key, &f->slot, record->incarnation, f->key);
+        f->incarnation = record->incarnation;
+    }
+    if (!object_record_open(r->crypt, f->key, r->buffer, record, to) ||
+        !ch_cid_matches(&record->cid, to, record->length))
+        return CH_ERR_CORRUPT;
+    return CH_OK;
+}
+
+ch_err ch_object_get(struct ch_object_reader *r, const struct ch_cid *cid, void *to, size_t capacity, size_t *length)
+{
+    struct place place;
+    struct record record;
+    ch_err err = CH_ERR_NOT_FOUND;
+    for (int i = 0; i < TRIES && err == CH_ERR_NOT_FOUND; i++) {
+        if (!find(r, cid, &place))
+            return CH_ERR_NOT_FOUND;
+        err = object_read_at(r, &place, &record, to, capacity);
+    }
+    if (err == CH_OK)
+        *length = place.length;
+    return err;
+}
+
+ch_err ch_object_length(struct ch_object_reader *r, const struct ch_cid *cid, size_t *length)
+{
+    struct place place;
+    if (!find(r, cid, &place))
+        return CH_ERR_NOT_FOUND;
+    *length = place.length;
+    return CH_OK;
+}
+
+/* The tree under one link at a depth; `expected` bytes of the file, UINT64_MAX at the root, which says it itself. */
+static ch_err has_below(struct ch_object_reader *r, const struct ch_cid *cid, int depth, uint64_t expected,
+                        uint64_t *file_bytes)
+{
+    size_t length;
+    ch_err err;
+    *file_bytes = 0;
+    if (ch_cid_codec(cid) == CH_CID_RAW) {
+        err = ch_object_length(r, cid, &length);
+        *file_bytes = length;
+        return err == CH_OK && expected != UINT64_MAX && expected != length ? CH_ERR_INVALID : err;
+    }
+    if (depth == CH_UNIXFS_DEPTH_MAX || r->nodes_left == 0)
+        return CH_ERR_INVALID;
+    r->nodes_left--;
+    err = ch_object_get(r, cid, r->node, sizeof r->node, &length);
+    if (err != CH_OK)
+        return err == CH_ERR_FULL ? CH_ERR_INVALID : err;
+    size_t count = ch_unixfs_decode(r->node, length, r->link[depth]);
+    if (count == 0)
+        return CH_ERR_INVALID;
+    for (size_t i = 0; i < count && err == CH_OK; i++) {
+        uint64_t bytes;
+        err = has_below(r, &r->link[depth][i].cid, depth + 1, r->link[depth][i].file_bytes, &bytes);
+        *file_bytes += r->link[depth][i].file_bytes;
+    }
+    return err == CH_OK && expected != UINT64_MAX && expected != *file_bytes ? CH_ERR_INVALID : err;
+}
+
+ch_err ch_object_has_tree(struct ch_object_reader *r, const struct ch_cid *root, uint64_t *file_bytes)
+{
+    uint64_t bytes;
+    r->nodes_left = CH_OBJECT_TREE_NODES;
+    if (!ch_cid_valid(root->bytes))
+        return CH_ERR_INVALID;
+    ch_err err = has_below(r, root, 0, UINT64_MAX, &bytes);
+    if (err == CH_OK)
+        *file_bytes = bytes;
+    return err;
+}

@@ -1,0 +1,312 @@
+/* store/object_recover.c - index and segments again after a start: footers of sealed segments, records of the others. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "store/object_impl.h"
+
+struct found {
+    uint32_t *number;
+    size_t count, capacity;
+    bool no_memory;
+};
+
+static void note_file(void *context, const char *name)
+{
+    struct found *found = context;
+    unsigned number;
+    char end;
+    if (strlen(name) != 12 || sscanf(name, "%8x.ob%c", &number, &end) != 2 || end != 'j' || number == 0)
+        return;
+    if (found->count == found->capacity) {
+        size_t capacity = found->capacity ? 2 * found->capacity : 64;
+        uint32_t *grown = capacity <= SEGMENTS_MAX ? realloc(found->number, capacity * sizeof *grown) : NULL;
+        if (!grown) {
+            found->no_memory = true;
+            return;
+        }
+        found->number = grown;
+        found->capacity = capacity;
+    }
+    found->number[found->count++] = number;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+ch_err object_replay(struct ch_object_store *s, struct object_segment *segment, const struct entry *entry)
+{
+    struct place *there = object_index_find(&s->index, entry->digest);
+    if (there) {
+        object_segment_find(s, there->segment)->live_bytes -= record_bytes(there->length);
+        s->stats.blocks--;
+        if (entry->kind == RECORD_DROP)
+            object_index_remove(&s->index, there);
+    }
+    segment->data_bytes += record_bytes(entry->length);
+    segment->live_bytes += record_bytes(entry->length);
+    if (entry->kind == RECORD_DROP)
+        return CH_OK;
+    ch_err err = object_index_reserve(&s->index);
+    if (err != CH_OK)
+        return err;
+    struct place place = {
+        .segment = segment->slot.segment, .unit = entry->unit, .length = entry->length & 0x7fffffff, .durable = 1};
+    memcpy(place.digest, entry->digest, CH_HASH_BYTES);
+    object_index_set(&s->index, &place);
+    s->stats.blocks++;
+    return CH_OK;
+}
+
+ch_err object_footer_load(struct ch_object_store *s, struct ch_file *file, uint32_t number, uint64_t file_bytes,
+                          struct entry **entries, uint32_t *count, uint64_t *data_end)
+{
+    uint8_t *bytes = NULL;
+    struct entry *loaded = NULL;
+    size_t got, length = CH_IO_BLOCK_BYTES;
+    ch_err err = CH_ERR_CORRUPT;
+    if (file_bytes < DATA_START + CH_IO_BLOCK_BYTES || file_bytes % CH_IO_BLOCK_BYTES)
+        return CH_ERR_CORRUPT;
+    if (posix_memalign((void **)&bytes, CH_IO_BLOCK_BYTES, length) != 0)
+        return CH_ERR_NO_MEMORY;
+    err = ch_io_read(s->io, file, bytes, length, file_bytes - length, &got);
+    if (err == CH_OK && (got < length || !object_trailer_read(bytes, number, file_bytes, data_end, count)))
+        err = CH_ERR_CORRUPT;
+    if (err != CH_OK)
+        goto fail;
+    free(bytes);
+    bytes = NULL;
+    length = footer_bytes(*count);
+    loaded = malloc((size_t)*count * sizeof *loaded + 1);
+    if (!loaded || posix_memalign((void **)&bytes, CH_IO_BLOCK_BYTES, length) != 0) {
+        err = CH_ERR_NO_MEMORY;
+        goto fail;
+    }
+    err = ch_io_read(s->io, file, bytes, length, *data_end, &got);
+    if (err == CH_OK && (got < length || !object_footer_read(bytes, *count, loaded)))
+        err = CH_ERR_CORRUPT;
+    if (err != CH_OK)
+        goto fail;
+    free(bytes);
+    *entries = loaded;
+    return CH_OK;
+fail:
+    free(bytes);
+    free(loaded);
+    return err;
+}
+
+/* --- reading the records of a segment that has no footer --- */
+
+struct scan {
+    struct ch_object_store *store;
+    struct object_segment *segment;
+    struct object_key *key;
+    uint32_t incarnation; /* of the key, 0: none */
+    uint8_t *plain;
+    uint64_t start, length; /* bytes of the file in store->memory */
+    uint64_t end;           /* of the last whole record */
+    uint32_t incarnation_max;
+};
+
+/* `length` bytes at `offset`, as many as the file has; *out NULL when it has fewer. */
+static ch_err bytes_at(struct scan *scan, uint64_t offset, uint64_t length, const uint8_t **out)
+{
+    struct ch_object_store *s = scan->store;
+    *out = NULL;
+    if (offset + length > scan->segment->file_bytes)
+        return CH_OK;
+    if (offset < scan->start || offset + length > scan->start + scan->length) {
+        size_t got, room = s->memory_bytes - SLOT_BYTES;
+        uint64_t from = offset / CH_IO_BLOCK_BYTES * CH_IO_BLOCK_BYTES, left = scan->segment->file_bytes - from;
+        ch_err err = ch_io_read(s->io, scan->segment->file, s->memory, left < room ? left : room, from, &got);
+        if (err != CH_OK)
+            return err;
+        scan->start = from;
+        scan->length = got;
+        if (offset + length > from + got)
+            return CH_OK;
+    }
+    *out = s->memory + (offset - scan->start);
+    return CH_OK;
+}
+
+/* Takes the record at `at` if one is there and whole; *step is how far to go on. */
+static ch_err take_record(struct scan *scan, uint64_t at, uint64_t *step)
+{
+    struct object_segment *segment = scan->segment;
+    struct record record;
+    const uint8_t *bytes;
+    *step = UNIT_BYTES;
+    ch_err err = bytes_at(scan, at, RECORD_HEADER_BYTES, &bytes);
+    if (err != CH_OK || !bytes || !object_record_read(bytes, &record) || record.segment != segment->slot.segment)
+        return err;
+    if (record.incarnation > scan->incarnation_max)
+        scan->incarnation_max = record.incarnation;
+    err = bytes_at(scan, at, record_bytes(record.length), &bytes);
+    if (err != CH_OK || !bytes)
+        return err;
+    if (scan->incarnation != record.incarnation) {
+        object_key_derive(scan->store->crypt, scan->store->master_key, &segment->slot, record.incarnation, scan->key);
+        scan->incarnation = record.incarnation;
+    }
+    /* A torn record: its batch was never answered. Others of the batch may be whole, so only this one is left out. */
+    if (!object_record_open(scan->store->crypt, scan->key, bytes, &record, scan->plain))
+        return CH_OK;
+    struct entry entry = {.unit = (uint32_t)(at / UNIT_BYTES),
+                          .length = record.length,
+                          .kind = (uint8_t)record.kind,
+                          .codec = (uint8_t)ch_cid_codec(&record.cid)};
+    memcpy(entry.digest, ch_cid_digest(&record.cid), CH_HASH_BYTES);
+    *step = record_bytes(record.length);
+    scan->end = at + *step;
+    return object_entry_add(segment, &entry);
+}
+
+/* Fills segment->entry from the records; those of the newest incarnation seen decide which one comes next. */
+static ch_err scan_records(struct ch_object_store *s, struct object_segment *segment)
+{
+    struct scan scan = {.store = s, .segment = segment, .end = DATA_START};
+    scan.plain = malloc(CH_BLOCK_BYTES_MAX);
+    ch_err err = scan.plain ? object_key_new(&scan.key) : CH_ERR_NO_MEMORY;
+    uint64_t step;
+    for (uint64_t at = DATA_START; err == CH_OK && at < segment->file_bytes; at += step)
+        err = take_record(&scan, at, &step);
+    object_key_free(scan.key);
+    free(scan.plain);
+    segment->data_end = round_up(scan.end, CH_IO_BLOCK_BYTES);
+    if (scan.incarnation_max > segment->slot.incarnation)
+        segment->slot.incarnation = scan.incarnation_max;
+    return err;
+}
+
+/* --- one segment --- */
+
+enum finding { FOUND_SEGMENT, FOUND_NOTHING, FOUND_DESTROYED, FOUND_DAMAGED };
+
+/* The header: the newest whole slot. */
+static ch_err read_slots(struct ch_object_store *s, struct object_segment *segment, uint32_t number,
+                         enum finding *finding)
+{
+    uint8_t *block = s->memory;
+    size_t got;
+    bool all_zero = true, any = false;
+    *finding = FOUND_NOTHING;
+    for (int i = 0; i < 3; i++) { /* the third: is there data at all? */
+        ch_err err = ch_io_read(s->io, segment->file, block, SLOT_BYTES, (uint64_t)i * SLOT_BYTES, &got);
+        if (err != CH_OK)
+            return err;
+        memset(block + got, 0, SLOT_BYTES - got);
+        for (size_t k = 0; k < SLOT_BYTES; k++)
+            all_zero &= block[k] == 0;
+        struct slot slot;
+        err = i < 2 ? object_slot_read(block, s->master_key, &slot) : CH_ERR_NOT_FOUND;
+        if (err == CH_ERR_BAD_PASSPHRASE)
+            return err;
+        if (err != CH_OK || slot.segment != number || (any && slot.incarnation < segment->slot.incarnation))
+            continue;
+        segment->slot = slot;
+        any = true;
+    }
+    if (any)
+        *finding = segment->slot.state == SLOT_DESTROYED ? FOUND_DESTROYED : FOUND_SEGMENT;
+    else if (!all_zero)
+        *finding = FOUND_DAMAGED;
+    return CH_OK;
+}
+
+static ch_err load_index(struct ch_object_store *s, struct object_segment *segment)
+{
+    struct entry *entries = NULL;
+    uint32_t count = 0;
+    ch_err err = object_footer_load(s, segment->file, segment->slot.segment, segment->file_bytes, &entries, &count,
+                                    &segment->data_end);
+    if (err == CH_OK) {
+        segment->sealed = true;
+        segment->entry = entries;
+        segment->entry_count = segment->entry_capacity = count;
+    } else if (err == CH_ERR_CORRUPT) {
+        err = scan_records(s, segment);
+        s->stats.footers_rebuilt++;
+    }
+    for (uint32_t i = 0; err == CH_OK && i < segment->entry_count; i++)
+        err = object_replay(s, segment, &segment->entry[i]);
+    return err;
+}
+
+static ch_err load_segment(struct ch_object_store *s, uint32_t number, bool newest)
+{
+    char path[CH_IO_PATH_BYTES_MAX];
+    enum finding finding;
+    struct object_segment *segment = calloc(1, sizeof *segment);
+    if (!segment)
+        return CH_ERR_NO_MEMORY;
+    object_path(s, number, path);
+    ch_err err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_DIRECT, &segment->file);
+    if (err == CH_OK)
+        err = ch_io_size(s->io, segment->file, &segment->file_bytes);
+    segment->file_bytes -= segment->file_bytes % CH_IO_BLOCK_BYTES;
+    if (err == CH_OK)
+        err = read_slots(s, segment, number, &finding);
+    if (err == CH_OK && finding == FOUND_SEGMENT && !object_cipher_here(segment->slot.cipher))
+        err = CH_ERR_UNSUPPORTED;
+    if (err == CH_OK && finding == FOUND_SEGMENT)
+        err = object_segment_add(s, segment);
+    if (err != CH_OK || finding != FOUND_SEGMENT) {
+        object_segment_free(s, segment);
+        /* Nothing at all is what a power loss leaves of a segment just begun; of an older one it is damage. */
+        if (err == CH_OK && (finding == FOUND_DAMAGED || (finding == FOUND_NOTHING && !newest)))
+            s->stats.segments_damaged++;
+        else if (err == CH_OK)
+            err = ch_io_unlink(s->io, path);
+        return err;
+    }
+    return load_index(s, segment); /* the table has the segment now and frees it */
+}
+
+/* Segments without a footer get one. The newest goes on instead, under a new incarnation: its key has used nonces beyond
+ * what can be read. */
+static ch_err finish_segment(struct ch_object_store *s, struct object_segment *segment, bool newest)
+{
+    if (segment->sealed) {
+        ch_io_close_file(s->io, segment->file);
+        segment->file = NULL;
+        free(segment->entry);
+        segment->entry = NULL;
+        segment->entry_count = segment->entry_capacity = 0;
+        return CH_OK;
+    }
+    /* What was read may still be in a cache, and counts as durable from now on: both ways end with a sync. */
+    if (!newest || segment->file_bytes != s->segment_bytes)
+        return object_segment_seal(s, segment);
+    segment->slot.incarnation++;
+    ch_err err = object_slot_store(s, segment);
+    if (err != CH_OK)
+        return err;
+    s->active = segment;
+    s->counter = 0;
+    object_key_derive(s->crypt, s->master_key, &segment->slot, segment->slot.incarnation, s->key);
+    return CH_OK;
+}
+
+ch_err object_recover(struct ch_object_store *s)
+{
+    struct found found = {0};
+    ch_err err = ch_io_list(s->io, s->dir, note_file, &found);
+    if (err == CH_OK && found.no_memory)
+        err = CH_ERR_NO_MEMORY;
+    if (err == CH_OK)
+        err = ch_io_sync_dir(s->io, s->dir);
+    if (found.count)
+        qsort(found.number, found.count, sizeof *found.number, ascending);
+    for (size_t i = 0; err == CH_OK && i < found.count; i++) {
+        err = load_segment(s, found.number[i], i + 1 == found.count);
+        s->next_number = found.number[i] + 1;
+    }
+    for (size_t i = 0; err == CH_OK && i < s->segment_count; i++)
+        err = finish_segment(s, s->segment[i], i + 1 == s->segment_count);
+    free(found.number);
+    return err;
+}

@@ -1,0 +1,921 @@
+#include <malloc.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cpu.h"
+#include "store/io_sim.h"
+#include "store/object.h"
+#include "tests/store/scratch.h"
+#include "tests/test.h"
+
+#define SEGMENT_BYTES (256u << 10)
+#define BATCH_BYTES   (32u << 10)
+#define LENGTH_MAX    (BATCH_BYTES - 128)
+#define BLOCKS_MAX    4096
+
+static const uint8_t master_key[CH_OBJECT_KEY_BYTES] = "a key for tests, thirty-two byte";
+
+static struct ch_object_options small(void)
+{
+    return (struct ch_object_options){
+        .master_key = master_key, .segment_bytes = SEGMENT_BYTES, .batch_bytes = BATCH_BYTES};
+}
+
+/* --- blocks that follow from a number --- */
+
+static const char canary[] = "this sentence must not be found on any disk";
+
+static size_t block_of(uint64_t number, uint8_t *block)
+{
+    struct ch_prng g;
+    ch_prng_seed(&g, number);
+    size_t length = ch_prng_below(&g, 16) == 0 ? ch_prng_below(&g, LENGTH_MAX + 1) : ch_prng_below(&g, 2000);
+    test_random_bytes(&g, block, length);
+    if (length >= sizeof canary)
+        memcpy(block, canary, sizeof canary);
+    return length;
+}
+
+static void cid_of(uint64_t number, struct ch_cid *cid)
+{
+    uint8_t block[LENGTH_MAX];
+    ch_cid_of(CH_CID_RAW, block, block_of(number, block), cid);
+}
+
+/* What the test knows of each block. */
+enum known { ABSENT, ASKED, STORED, DROP_ASKED, DROPPED };
+
+struct world {
+    struct ch_sim_disk *disk;
+    struct ch_io *io;
+    struct ch_object_store *store;
+    struct ch_object_reader *reader;
+    uint8_t known[BLOCKS_MAX];
+};
+
+static void open_world(struct world *w)
+{
+    struct ch_object_options options = small();
+    assert_ok(ch_object_open(w->io, "obj", &options, &w->store));
+    assert_ok(ch_object_reader_open(w->store, &w->reader));
+}
+
+static void close_world(struct world *w)
+{
+    ch_object_reader_close(w->reader);
+    ch_object_close(w->store);
+    w->reader = NULL;
+    w->store = NULL;
+}
+
+static void begin(struct world *w, uint64_t seed)
+{
+    memset(w, 0, sizeof *w);
+    assert_ok(ch_sim_disk_open(seed, &w->disk));
+    assert_ok(ch_sim_io_open(w->disk, &w->io));
+    open_world(w);
+}
+
+static void finish(struct world *w)
+{
+    close_world(w);
+    ch_io_close(w->io);
+    ch_sim_disk_close(w->disk);
+}
+
+/* A cookie is a block's number, plus DROP for its dropping. */
+#define DROP 0x10000u
+
+static ch_err poll(struct world *w)
+{
+    uint64_t cookies[64];
+    size_t count;
+    ch_err err = ch_object_poll(w->store, cookies, 64, &count);
+    for (size_t i = 0; i < count; i++) {
+        uint8_t *known = &w->known[cookies[i] & 0xffff];
+        assert_int_equal(*known, cookies[i] & DROP ? DROP_ASKED : ASKED);
+        *known = cookies[i] & DROP ? DROPPED : STORED;
+    }
+    return err;
+}
+
+static ch_err put(struct world *w, uint64_t number)
+{
+    uint8_t block[LENGTH_MAX];
+    struct ch_cid cid;
+    ch_err err;
+    size_t length = block_of(number, block);
+    ch_cid_of(CH_CID_RAW, block, length, &cid);
+    uint8_t before = w->known[number];
+    w->known[number] = ASKED; /* from here on it may be there */
+    while ((err = ch_object_put(w->store, &cid, block, length, number)) == CH_ERR_FULL) {
+        err = poll(w);
+        if (err != CH_OK)
+            return err;
+    }
+    if (err == CH_ERR_EXISTS) {
+        w->known[number] = STORED;
+        return CH_OK;
+    }
+    if (err == CH_ERR_NO_SPACE)
+        w->known[number] = before;
+    return err;
+}
+
+static ch_err drop(struct world *w, uint64_t number)
+{
+    struct ch_cid cid;
+    ch_err err;
+    cid_of(number, &cid);
+    w->known[number] = DROP_ASKED;
+    while ((err = ch_object_drop(w->store, &cid, number | DROP)) == CH_ERR_FULL) {
+        err = poll(w);
+        if (err != CH_OK)
+            return err;
+    }
+    return err;
+}
+
+static ch_err settle(struct world *w)
+{
+    ch_err err = ch_object_flush(w->store);
+    while (err == CH_OK && ch_object_busy(w->store)) {
+        err = ch_io_wait(w->io);
+        if (err == CH_OK)
+            err = poll(w);
+    }
+    return err;
+}
+
+static ch_err get(struct world *w, uint64_t number)
+{
+    uint8_t block[LENGTH_MAX], got[LENGTH_MAX];
+    struct ch_cid cid;
+    size_t length = block_of(number, block), got_length;
+    ch_cid_of(CH_CID_RAW, block, length, &cid);
+    ch_err err = ch_object_get(w->reader, &cid, got, sizeof got, &got_length);
+    if (err == CH_OK) {
+        assert_int_equal(got_length, length);
+        assert_memory_equal(got, block, length);
+    }
+    return err;
+}
+
+static void check_all(struct world *w, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        ch_err err = get(w, i);
+        if (w->known[i] == STORED)
+            assert_ok(err);
+        else if (w->known[i] == DROPPED || w->known[i] == ABSENT)
+            assert_int_equal(err, CH_ERR_NOT_FOUND);
+        else
+            assert_true(err == CH_OK || err == CH_ERR_NOT_FOUND);
+    }
+}
+
+static void put_many(struct world *w, uint64_t from, uint64_t to)
+{
+    for (uint64_t i = from; i < to; i++)
+        assert_ok(put(w, i));
+    assert_ok(settle(w));
+}
+
+/* --- the plain course --- */
+
+static void stored_blocks_are_read_back_also_after_opening_anew(void **state)
+{
+    struct world w;
+    struct ch_object_stats stats;
+    begin(&w, test_seed());
+    put_many(&w, 0, 600);
+    check_all(&w, 610);
+    for (int i = 0; i < 3; i++) {
+        close_world(&w);
+        open_world(&w);
+        check_all(&w, 610);
+        put_many(&w, 700 + 20 * (uint64_t)i, 720 + 20 * (uint64_t)i);
+    }
+    check_all(&w, 800);
+    ch_object_stats(w.store, &stats);
+    assert_int_equal(stats.blocks, 660);
+    assert_true(stats.segments > 3);
+    assert_int_equal(stats.segments_damaged, 0);
+    finish(&w);
+}
+
+static void block_that_is_not_durable_is_not_there(void **state)
+{
+    struct world w;
+    begin(&w, test_seed());
+    assert_ok(put(&w, 1));
+    assert_ok(ch_object_flush(w.store));
+    assert_int_equal(get(&w, 1), CH_ERR_NOT_FOUND);
+    assert_ok(settle(&w));
+    assert_int_equal(w.known[1], STORED);
+    assert_ok(get(&w, 1));
+    finish(&w);
+}
+
+static void second_put_on_its_way_is_told_with_the_first(void **state)
+{
+    struct world w;
+    struct ch_cid cid;
+    uint8_t block[LENGTH_MAX];
+    uint64_t cookies[4];
+    size_t length = block_of(5, block), count, told = 0;
+    begin(&w, test_seed());
+    ch_cid_of(CH_CID_RAW, block, length, &cid);
+    assert_ok(ch_object_put(w.store, &cid, block, length, 100));
+    assert_ok(ch_object_put(w.store, &cid, block, length, 101));
+    assert_ok(ch_object_flush(w.store));
+    assert_ok(ch_object_put(w.store, &cid, block, length, 102));
+    while (told < 3) {
+        assert_ok(ch_io_wait(w.io));
+        assert_ok(ch_object_poll(w.store, cookies, 1, &count)); /* also when there is room for one alone */
+        if (count)
+            assert_int_equal(cookies[0], 100 + told);
+        told += count;
+    }
+    assert_false(ch_object_busy(w.store) && told < 3);
+    assert_int_equal(ch_object_put(w.store, &cid, block, length, 103), CH_ERR_EXISTS);
+    finish(&w);
+}
+
+static void wrong_bytes_are_refused(void **state)
+{
+    struct world w;
+    struct ch_cid cid;
+    begin(&w, test_seed());
+    ch_cid_of(CH_CID_RAW, "right", 5, &cid);
+    assert_int_equal(ch_object_put(w.store, &cid, "wrong", 5, 0), CH_ERR_INVALID);
+    cid.bytes[0] = 2;
+    assert_int_equal(ch_object_put(w.store, &cid, "right", 5, 0), CH_ERR_INVALID);
+    assert_false(ch_object_busy(w.store));
+    finish(&w);
+}
+
+static void dropped_block_is_gone_and_may_come_back(void **state)
+{
+    struct world w;
+    begin(&w, test_seed());
+    put_many(&w, 0, 50);
+    for (uint64_t i = 0; i < 50; i += 2)
+        assert_ok(drop(&w, i));
+    assert_int_equal(get(&w, 0), CH_ERR_NOT_FOUND);
+    assert_ok(put(&w, 4)); /* again while its drop is on the way */
+    assert_ok(ch_object_flush(w.store));
+    while (ch_object_busy(w.store)) {
+        uint64_t cookies[64];
+        size_t count;
+        assert_ok(ch_io_wait(w.io));
+        assert_ok(ch_object_poll(w.store, cookies, 64, &count));
+    }
+    for (uint64_t i = 0; i < 50; i++)
+        w.known[i] = i % 2 || i == 4 ? STORED : DROPPED;
+    check_all(&w, 60);
+    close_world(&w);
+    open_world(&w);
+    check_all(&w, 60);
+    finish(&w);
+}
+
+static void other_key_is_refused(void **state)
+{
+    struct world w;
+    struct ch_object_options options = small();
+    begin(&w, test_seed());
+    put_many(&w, 0, 3);
+    close_world(&w);
+    options.master_key = (const uint8_t *)"another key of thirty-two bytes.";
+    assert_int_equal(ch_object_open(w.io, "obj", &options, &w.store), CH_ERR_BAD_PASSPHRASE);
+    w.store = NULL;
+    finish(&w);
+}
+
+static bool contains(const uint8_t *bytes, size_t length, const void *what, size_t what_length)
+{
+    return memmem(bytes, length, what, what_length) != NULL;
+}
+
+struct search {
+    struct ch_sim_disk *disk;
+    const void *what;
+    size_t length;
+    bool found;
+};
+
+static void search_file(void *context, const char *name)
+{
+    struct search *search = context;
+    char path[300];
+    size_t length;
+    snprintf(path, sizeof path, "obj/%s", name);
+    const uint8_t *bytes = ch_sim_disk_bytes(search->disk, path, &length);
+    search->found |= length && contains(bytes, length, search->what, search->length);
+}
+
+static bool on_disk(struct world *w, const void *what, size_t length)
+{
+    struct search search = {.disk = w->disk, .what = what, .length = length};
+    assert_ok(ch_io_list(w->io, "obj", search_file, &search));
+    return search.found;
+}
+
+static void both_ciphers_hide_and_give_back(void **state)
+{
+    struct world w;
+    begin(&w, test_seed());
+    put_many(&w, 0, 100);
+    close_world(&w);
+    ch_cpu_set_mask(CH_CPU_ALL & ~CH_CPU_AES);
+    struct ch_object_options options = small();
+    bool aes = true;
+    if (ch_object_open(w.io, "obj", &options, &w.store) == CH_OK) { /* this CPU had none to begin with */
+        aes = false;
+        ch_object_close(w.store);
+    }
+    w.store = NULL;
+    assert_int_equal(ch_sim_disk_calls(w.disk) > 0, true);
+    ch_cpu_set_mask(CH_CPU_ALL);
+    options.cipher = CH_OBJECT_XCHACHA20_POLY1305;
+    assert_ok(ch_object_open(w.io, "obj", &options, &w.store));
+    assert_ok(ch_object_reader_open(w.store, &w.reader));
+    put_many(&w, 100, 700); /* the open segment keeps its cipher, the next ones have the other */
+    check_all(&w, 700);
+    assert_false(on_disk(&w, canary, sizeof canary - 1));
+    assert_false(on_disk(&w, master_key, sizeof master_key));
+    uint8_t gcm[4] = {1, 0, 0, 0}, xchacha[4] = {2, 0, 0, 0};
+    size_t length;
+    uint8_t *first = ch_sim_disk_bytes(w.disk, "obj/00000001.obj", &length);
+    uint8_t *third = ch_sim_disk_bytes(w.disk, "obj/00000003.obj", &length);
+    assert_memory_equal(first + CH_IO_BLOCK_BYTES + 12, aes ? gcm : xchacha, 4);
+    assert_memory_equal(third + CH_IO_BLOCK_BYTES + 12, xchacha, 4);
+    finish(&w);
+
+    /* And without AES at all. */
+    ch_cpu_set_mask(CH_CPU_ALL & ~CH_CPU_AES);
+    begin(&w, test_seed());
+    put_many(&w, 0, 100);
+    check_all(&w, 100);
+    assert_false(on_disk(&w, canary, sizeof canary - 1));
+    finish(&w);
+    ch_cpu_set_mask(CH_CPU_ALL);
+}
+
+/* --- trees --- */
+
+static ch_err put_node(void *context, const struct ch_cid *cid, const uint8_t *block, size_t length)
+{
+    return ch_object_put(((struct world *)context)->store, cid, block, length, BLOCKS_MAX - 1);
+}
+
+static void tree_is_there_when_every_leaf_is(void **state)
+{
+    struct world w;
+    struct ch_unixfs_builder *builder;
+    struct ch_unixfs_link root, node;
+    struct ch_cid cid;
+    uint64_t bytes = 0, expected = 0;
+    uint8_t block[LENGTH_MAX], encoded[CH_UNIXFS_NODE_BYTES_MAX];
+    begin(&w, test_seed());
+    assert_ok(ch_unixfs_open(put_node, &w, &builder));
+    for (uint64_t i = 0; i < 30; i++) {
+        size_t length = block_of(i, block);
+        ch_cid_of(CH_CID_RAW, block, length, &cid);
+        assert_ok(ch_unixfs_add(builder, &cid, (uint32_t)length));
+        expected += length;
+        if (i != 17)
+            assert_ok(put(&w, i));
+    }
+    w.known[BLOCKS_MAX - 1] = ASKED;
+    assert_ok(ch_unixfs_end(builder, &root));
+    ch_unixfs_close(builder);
+    assert_ok(settle(&w));
+    assert_int_equal(ch_object_has_tree(w.reader, &root.cid, &bytes), CH_ERR_NOT_FOUND);
+    assert_ok(put(&w, 17));
+    assert_ok(settle(&w));
+    assert_ok(ch_object_has_tree(w.reader, &root.cid, &bytes));
+    assert_int_equal(bytes, expected);
+
+    struct ch_unixfs_link lying = {.cid = cid, .tree_bytes = 7, .file_bytes = 7}; /* a length that isn't the leaf's */
+    size_t length = ch_unixfs_encode(&lying, 1, encoded, &node);
+    w.known[BLOCKS_MAX - 1] = ASKED;
+    assert_ok(put_node(&w, &node.cid, encoded, length));
+    assert_ok(settle(&w));
+    assert_int_equal(ch_object_has_tree(w.reader, &node.cid, &bytes), CH_ERR_INVALID);
+
+    /* Not a UnixFS node, although its CID says so. */
+    ch_cid_of(CH_CID_DAG_PB, "junk", 4, &cid);
+    w.known[BLOCKS_MAX - 1] = ASKED;
+    assert_ok(put_node(&w, &cid, (const uint8_t *)"junk", 4));
+    assert_ok(settle(&w));
+    assert_int_equal(ch_object_has_tree(w.reader, &cid, &bytes), CH_ERR_INVALID);
+    finish(&w);
+}
+
+/* --- compaction --- */
+
+static ch_err compact_all(struct world *w)
+{
+    uint64_t moved;
+    ch_err err;
+    while ((err = ch_object_compact(w->store, 20000, &moved)) == CH_OK) {
+        err = settle(w);
+        if (err != CH_OK)
+            break;
+    }
+    return err == CH_ERR_NOT_FOUND ? CH_OK : err;
+}
+
+static void compaction_gives_space_back_and_keeps_what_lives(void **state)
+{
+    struct world w;
+    struct ch_object_stats before, after;
+    begin(&w, test_seed());
+    put_many(&w, 0, 1500);
+    for (uint64_t i = 0; i < 1500; i++)
+        if (i % 8 != 3 && w.known[i] == STORED)
+            assert_ok(drop(&w, i));
+    assert_ok(settle(&w));
+    ch_object_stats(w.store, &before);
+    assert_ok(compact_all(&w));
+    ch_object_stats(w.store, &after);
+    assert_true(after.disk_bytes < before.disk_bytes / 2);
+    assert_int_equal(after.blocks, before.blocks);
+    assert_true(after.segments_destroyed > 0);
+    assert_int_equal(after.blocks_lost, 0);
+    check_all(&w, 1500);
+    close_world(&w);
+    open_world(&w);
+    check_all(&w, 1500);
+    finish(&w);
+}
+
+static void destroyed_segment_has_no_salt_left_even_if_its_file_stays(void **state)
+{
+    bool seen = false;
+    for (uint64_t call = 1; !seen; call++) {
+        struct world w;
+        size_t length;
+        uint8_t salt[32];
+        assert_true(call < 2000);
+        begin(&w, test_seed());
+        put_many(&w, 0, 400);
+        for (uint64_t i = 0; i < 400; i++)
+            assert_ok(drop(&w, i));
+        assert_ok(settle(&w));
+        memcpy(salt, ch_sim_disk_bytes(w.disk, "obj/00000001.obj", &length) + CH_IO_BLOCK_BYTES + 32, sizeof salt);
+        assert_true(on_disk(&w, salt, sizeof salt));
+        ch_sim_disk_fail_at(w.disk, ch_sim_disk_calls(w.disk) + call, CH_ERR_IO);
+        ch_err err = compact_all(&w);
+        uint8_t *file = ch_sim_disk_bytes(w.disk, "obj/00000001.obj", &length);
+        if (err == CH_ERR_IO && file && ch_load32(file + 8) == 2 && ch_load32(file + CH_IO_BLOCK_BYTES + 8) == 2) {
+            seen = true;
+            ch_sim_disk_fail_at(w.disk, 0, CH_ERR_IO);
+            assert_false(on_disk(&w, salt, sizeof salt));
+            close_world(&w);
+            open_world(&w); /* what was begun is ended */
+            assert_null(ch_sim_disk_bytes(w.disk, "obj/00000001.obj", &length));
+            check_all(&w, 400);
+        }
+        finish(&w);
+    }
+}
+
+/* --- nonces --- */
+
+#define NONCES 65536
+static struct {
+    uint64_t where, counter; /* the key: salt, segment, incarnation */
+    uint32_t what;           /* the header's crc, which covers the CID: another block, another crc */
+} nonces[NONCES];
+
+static void collect_file(void *context, const char *name)
+{
+    struct ch_sim_disk *disk = context;
+    char path[300];
+    size_t length;
+    snprintf(path, sizeof path, "obj/%s", name);
+    const uint8_t *bytes = ch_sim_disk_bytes(disk, path, &length);
+    for (size_t at = 8192; at + 96 + 16 <= length; at += 64) {
+        if (memcmp(bytes + at, "COR1", 4) != 0)
+            continue;
+        uint32_t what = ch_load32(bytes + at + 4);
+        /* A segment begun after the image was taken isn't in it: the next one of that number has another salt. */
+        const uint8_t *salt = bytes + (ch_load64(bytes + 32) ? 32 : CH_IO_BLOCK_BYTES + 32);
+        uint64_t where = ch_load64(bytes + at + 16) ^ ch_load64(salt), counter = ch_load64(bytes + at + 24);
+        uint64_t slot = (where * 0x9e3779b97f4a7c15u ^ counter * 0xbf58476d1ce4e5b9u) >> 40 & (NONCES - 1);
+        for (int i = 0; i < NONCES; i++, slot = (slot + 1) & (NONCES - 1)) {
+            if (!nonces[slot].where) {
+                nonces[slot].where = where;
+                nonces[slot].counter = counter;
+                nonces[slot].what = what;
+                break;
+            }
+            if (nonces[slot].where == where && nonces[slot].counter == counter) {
+                assert_int_equal(nonces[slot].what, what);
+                break;
+            }
+        }
+    }
+}
+
+static void collect_nonces(struct ch_io *io, struct ch_sim_disk *disk)
+{
+    assert_ok(ch_io_list(io, "obj", collect_file, disk));
+}
+
+static void nonce_never_comes_twice_over_power_losses(void **state)
+{
+    struct ch_prng g;
+    struct ch_sim_disk *disk, *next;
+    memset(nonces, 0, sizeof nonces);
+    ch_prng_seed(&g, test_seed());
+    assert_ok(ch_sim_disk_open(ch_prng_next(&g), &disk));
+    for (int life = 0; life < 40; life++) {
+        struct world w = {.disk = disk};
+        assert_ok(ch_sim_io_open(disk, &w.io));
+        open_world(&w);
+        uint64_t puts = ch_prng_below(&g, 40);
+        for (uint64_t i = 0; i < puts; i++) {
+            uint64_t number = ch_prng_below(&g, BLOCKS_MAX);
+            if (w.known[number] == ABSENT)
+                assert_ok(put(&w, number));
+            assert_ok(ch_object_flush(w.store));
+        }
+        assert_ok((ch_prng_below(&g, 2) ? ch_sim_disk_after_kill : ch_sim_disk_after_power_loss)(
+            disk, ch_prng_next(&g), &next));
+        assert_ok(settle(&w)); /* all that was going to be written counts */
+        collect_nonces(w.io, disk);
+        finish(&w);
+        disk = next;
+    }
+    ch_sim_disk_close(disk);
+}
+
+/* --- power loss --- */
+
+static ch_err some_work(struct world *w, struct ch_prng *g, uint64_t steps)
+{
+    ch_err err = CH_OK;
+    uint64_t moved;
+    for (uint64_t i = 0; err == CH_OK && i < steps; i++) {
+        uint64_t number = ch_prng_below(g, 600);
+        uint8_t known = w->known[number];
+        if (known == ABSENT || known == DROPPED)
+            err = put(w, number);
+        else if (known == STORED && ch_prng_below(g, 2))
+            err = drop(w, number);
+        if (err == CH_OK && ch_prng_below(g, 3) == 0)
+            err = ch_object_flush(w->store);
+        if (err == CH_OK && ch_prng_below(g, 3) == 0)
+            err = poll(w);
+        if (err == CH_OK && ch_prng_below(g, 4) == 0) {
+            err = ch_object_compact(w->store, 4000, &moved);
+            err = err == CH_ERR_NOT_FOUND ? CH_OK : err;
+        }
+    }
+    return err;
+}
+
+static void check_image(struct ch_sim_disk *disk, const uint8_t *known, struct ch_prng *g, int depth)
+{
+    struct world w = {.disk = disk};
+    struct ch_object_stats stats;
+    memcpy(w.known, known, sizeof w.known);
+    assert_ok(ch_sim_io_open(disk, &w.io));
+    open_world(&w);
+    check_all(&w, 600);
+    ch_object_stats(w.store, &stats);
+    assert_int_equal(stats.segments_damaged, 0);
+    assert_int_equal(stats.blocks_lost, 0);
+    for (uint64_t i = 0; i < 600; i++) /* what was on its way is there or not, and stays so */
+        if (w.known[i] == ASKED || w.known[i] == DROP_ASKED)
+            w.known[i] = get(&w, i) == CH_OK ? STORED : DROPPED;
+    assert_ok(some_work(&w, g, ch_prng_below(g, 60)));
+    if (depth < 2) {
+        struct ch_sim_disk *again;
+        assert_ok((ch_prng_below(g, 2) ? ch_sim_disk_after_kill : ch_sim_disk_after_power_loss)(disk, ch_prng_next(g), &again));
+        check_image(again, w.known, g, depth + 1);
+        ch_sim_disk_close(again);
+    }
+    close_world(&w);
+    ch_io_close(w.io);
+}
+
+static void power_loss_keeps_every_stored_block(void **state)
+{
+    int runs = test_full() ? 400 : 7, images = 25;
+    struct ch_prng g;
+    ch_prng_seed(&g, test_seed());
+    for (int run = 0; run < runs; run++) {
+        struct world w;
+        begin(&w, ch_prng_next(&g));
+        for (int image = 0; image < images; image++) {
+            struct ch_sim_disk *lost;
+            assert_ok(some_work(&w, &g, ch_prng_below(&g, 150)));
+            assert_ok((ch_prng_below(&g, 3) ? ch_sim_disk_after_power_loss : ch_sim_disk_after_kill)(
+                w.disk, ch_prng_next(&g), &lost));
+            check_image(lost, w.known, &g, 0);
+            ch_sim_disk_close(lost);
+        }
+        finish(&w);
+    }
+}
+
+/* --- failures --- */
+
+static void any_call_that_fails_loses_nothing_stored(void **state)
+{
+    static const ch_err errors[] = {CH_ERR_IO, CH_ERR_NO_SPACE};
+    struct ch_prng g;
+    ch_prng_seed(&g, test_seed());
+    for (size_t e = 0; e < 2; e++) {
+        bool failed = true;
+        for (uint64_t call = 1; failed; call += test_full() ? 1 : 1 + ch_prng_below(&g, 30)) {
+            struct world w = {0};
+            struct ch_sim_disk *lost;
+            struct ch_object_options options = small();
+            assert_true(call < 100000);
+            assert_ok(ch_sim_disk_open(ch_prng_next(&g), &w.disk));
+            assert_ok(ch_sim_io_open(w.disk, &w.io));
+            ch_sim_disk_fail_at(w.disk, call, errors[e]);
+            ch_err err = ch_object_open(w.io, "obj", &options, &w.store);
+            if (err == CH_OK)
+                err = some_work(&w, &g, 500);
+            if (err == CH_OK)
+                err = settle(&w);
+            failed = ch_sim_disk_calls(w.disk) >= call;
+            ch_object_close(w.store);
+            ch_io_close(w.io);
+            assert_ok(ch_sim_disk_after_power_loss(w.disk, ch_prng_next(&g), &lost));
+            check_image(lost, w.known, &g, 1);
+            ch_sim_disk_close(lost);
+            ch_sim_disk_close(w.disk);
+        }
+    }
+}
+
+static void full_disk_refuses_and_goes_on_when_there_is_room(void **state)
+{
+    struct world w;
+    struct ch_object_options options = small();
+    begin(&w, test_seed());
+    close_world(&w);
+    ch_sim_disk_set_capacity(w.disk, 4 * SEGMENT_BYTES + SEGMENT_BYTES / 2);
+    options.low_water_bytes = SEGMENT_BYTES;
+    assert_ok(ch_object_open(w.io, "obj", &options, &w.store));
+    assert_ok(ch_object_reader_open(w.store, &w.reader));
+    ch_err err = CH_OK;
+    uint64_t number = 0;
+    while (err == CH_OK)
+        err = put(&w, number++);
+    assert_int_equal(err, CH_ERR_NO_SPACE);
+    assert_ok(settle(&w));
+    check_all(&w, number + 1);
+
+    for (uint64_t i = 0; i < number; i++) /* dropping and compaction may use what is kept free */
+        if (w.known[i] == STORED && i % 4)
+            assert_ok(drop(&w, i));
+    assert_ok(settle(&w));
+    assert_ok(compact_all(&w));
+    put_many(&w, number, number + 30);
+    check_all(&w, number + 31);
+    finish(&w);
+}
+
+/* --- damage --- */
+
+static void flipped_bit_is_never_read_as_content(void **state)
+{
+    struct ch_prng g;
+    struct world w;
+    unsigned lost_blocks = 0;
+    ch_prng_seed(&g, test_seed());
+    begin(&w, ch_prng_next(&g));
+    put_many(&w, 0, 600);
+    for (int i = 0; i < (test_full() ? 5000 : 300); i++) {
+        struct ch_sim_disk *copy;
+        struct world d = {0};
+        char path[64];
+        size_t length;
+        struct ch_object_options options = small();
+        assert_ok(ch_sim_disk_after_power_loss(w.disk, ch_prng_next(&g), &copy));
+        snprintf(path, sizeof path, "obj/%08x.obj", 1 + (unsigned)ch_prng_below(&g, 3));
+        uint8_t *bytes = ch_sim_disk_bytes(copy, path, &length);
+        assert_non_null(bytes);
+        bool headers = ch_prng_below(&g, 4) == 0, footer = ch_prng_below(&g, 4) == 0;
+        uint64_t at = headers  ? ch_prng_below(&g, 2) * CH_IO_BLOCK_BYTES + ch_prng_below(&g, 128)
+                      : footer ? length - 1 - ch_prng_below(&g, 12000)
+                               : ch_prng_below(&g, length);
+        bytes[at] ^= (uint8_t)(1u << ch_prng_below(&g, 8));
+        d.disk = copy;
+        assert_ok(ch_sim_io_open(copy, &d.io));
+        assert_ok(ch_object_open(d.io, "obj", &options, &d.store));
+        assert_ok(ch_object_reader_open(d.store, &d.reader));
+        unsigned missing = 0;
+        for (uint64_t k = 0; k < 600; k++)
+            missing += get(&d, k) != CH_OK; /* get compares what it gets */
+        assert_true(missing <= (headers ? 0u : 1u)); /* no bit costs more than the block it is in */
+        lost_blocks += missing;
+        finish(&d);
+    }
+    assert_true(lost_blocks > 0);
+    finish(&w);
+}
+
+static void lost_headers_are_counted_and_the_rest_is_read(void **state)
+{
+    struct world w;
+    struct ch_object_stats stats;
+    size_t length;
+    unsigned missing = 0;
+    begin(&w, test_seed());
+    put_many(&w, 0, 600);
+    close_world(&w);
+    uint8_t *bytes = ch_sim_disk_bytes(w.disk, "obj/00000002.obj", &length);
+    memset(bytes, 0, 2 * CH_IO_BLOCK_BYTES);
+    open_world(&w);
+    ch_object_stats(w.store, &stats);
+    assert_int_equal(stats.segments_damaged, 1);
+    for (uint64_t i = 0; i < 600; i++) {
+        ch_err err = get(&w, i);
+        assert_true(err == CH_OK || err == CH_ERR_NOT_FOUND);
+        missing += err != CH_OK;
+    }
+    assert_true(missing > 0 && missing < 600);
+    put_many(&w, 0, 600); /* repaired from elsewhere */
+    check_all(&w, 600);
+    finish(&w);
+}
+
+static void damaged_block_is_repaired_by_drop_and_put(void **state)
+{
+    struct world w;
+    size_t length;
+    begin(&w, test_seed());
+    put_many(&w, 7, 8);
+    uint8_t *bytes = ch_sim_disk_bytes(w.disk, "obj/00000001.obj", &length);
+    bytes[2 * CH_IO_BLOCK_BYTES + 96 + 3] ^= 1;
+    assert_int_equal(get(&w, 7), CH_ERR_CORRUPT);
+    assert_ok(drop(&w, 7));
+    assert_ok(settle(&w));
+    put_many(&w, 7, 8);
+    check_all(&w, 10);
+    finish(&w);
+}
+
+/* --- the real disk --- */
+
+static void killed_process_loses_nothing_stored(void **state)
+{
+    char dir[SCRATCH_BYTES], obj_dir[SCRATCH_BYTES + 8];
+    scratch_make(dir);
+    snprintf(obj_dir, sizeof obj_dir, "%s/obj", dir);
+    struct ch_object_options options = small();
+    uint64_t number = 0;
+    for (int round = 0; round < 5; round++) {
+        int fds[2];
+        assert_int_equal(pipe(fds), 0);
+        pid_t child = fork();
+        if (child == 0) {
+            struct ch_io *io;
+            struct ch_object_store *store;
+            uint8_t block[LENGTH_MAX];
+            uint64_t cookies[16];
+            size_t count;
+            if (ch_io_uring_open(&io) != CH_OK || ch_object_open(io, obj_dir, &options, &store) != CH_OK)
+                _exit(1);
+            for (uint64_t i = number;; i++) {
+                struct ch_cid cid;
+                size_t length = block_of(i, block);
+                ch_err err;
+                ch_cid_of(CH_CID_RAW, block, length, &cid);
+                do {
+                    err = ch_object_put(store, &cid, block, length, i);
+                    if (ch_object_flush(store) != CH_OK || ch_object_poll(store, cookies, 16, &count) != CH_OK ||
+                        (count && write(fds[1], cookies, count * 8) < 0))
+                        _exit(1);
+                } while (err == CH_ERR_FULL);
+            }
+        }
+        assert_true(child > 0);
+        close(fds[1]);
+        static uint64_t stored[BLOCKS_MAX];
+        size_t count = 0;
+        uint64_t cookie;
+        while (count < 100 && read(fds[0], &cookie, 8) == 8)
+            stored[count++] = cookie;
+        assert_int_equal(kill(child, SIGKILL), 0);
+        while (count < BLOCKS_MAX && read(fds[0], &cookie, 8) == 8)
+            stored[count++] = cookie;
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status));
+        close(fds[0]);
+        struct world w = {0};
+        assert_true(count >= 100);
+        assert_ok(ch_io_uring_open(&w.io));
+        assert_ok(ch_object_open(w.io, obj_dir, &options, &w.store));
+        assert_ok(ch_object_reader_open(w.store, &w.reader));
+        for (size_t i = 0; i < count; i++) {
+            assert_ok(get(&w, stored[i]));
+            number = stored[i] >= number ? stored[i] + 1 : number;
+        }
+        close_world(&w);
+        ch_io_close(w.io);
+    }
+    scratch_remove(dir);
+}
+
+struct reading {
+    struct ch_object_store *store;
+    _Atomic bool stop;
+    uint64_t read, wrong;
+};
+
+static void *read_all_the_time(void *context)
+{
+    struct reading *r = context;
+    struct world w = {.store = r->store};
+    struct ch_prng g;
+    ch_prng_seed(&g, 1);
+    if (ch_object_reader_open(r->store, &w.reader) != CH_OK)
+        return NULL;
+    while (!r->stop) { /* every eighth stays for ever, moved or not */
+        if (get(&w, 8 * ch_prng_below(&g, 50) + 3) == CH_OK)
+            r->read++;
+        else
+            r->wrong++;
+    }
+    ch_object_reader_close(w.reader);
+    return NULL;
+}
+
+static void reader_on_another_thread_finds_blocks_while_they_move(void **state)
+{
+    char dir[SCRATCH_BYTES], obj_dir[SCRATCH_BYTES + 8];
+    scratch_make(dir);
+    snprintf(obj_dir, sizeof obj_dir, "%s/obj", dir);
+    struct ch_object_options options = small();
+    struct world w = {0};
+    struct reading r = {0};
+    struct ch_object_stats stats;
+    pthread_t thread;
+    assert_ok(ch_io_uring_open(&w.io));
+    assert_ok(ch_object_open(w.io, obj_dir, &options, &w.store));
+    put_many(&w, 0, 400);
+    r.store = w.store;
+    assert_int_equal(pthread_create(&thread, NULL, read_all_the_time, &r), 0);
+    for (int round = 0; round < 4; round++) {
+        for (uint64_t i = 0; i < 400; i++)
+            if (i % 8 != 3 && w.known[i] == STORED)
+                assert_ok(drop(&w, i));
+        assert_ok(settle(&w));
+        assert_ok(compact_all(&w));
+        for (uint64_t i = 0; i < 400; i++)
+            if (i % 8 != 3)
+                assert_ok(put(&w, i));
+        assert_ok(settle(&w));
+    }
+    r.stop = true;
+    pthread_join(thread, NULL);
+    ch_object_stats(w.store, &stats);
+    assert_true(stats.segments_destroyed > 0);
+    assert_true(r.read > 0);
+    assert_int_equal(r.wrong, 0);
+    close_world(&w);
+    ch_io_close(w.io);
+    scratch_remove(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(stored_blocks_are_read_back_also_after_opening_anew),
+        cmocka_unit_test(block_that_is_not_durable_is_not_there),
+        cmocka_unit_test(second_put_on_its_way_is_told_with_the_first),
+        cmocka_unit_test(wrong_bytes_are_refused),
+        cmocka_unit_test(dropped_block_is_gone_and_may_come_back),
+        cmocka_unit_test(other_key_is_refused),
+        cmocka_unit_test(both_ciphers_hide_and_give_back),
+        cmocka_unit_test(tree_is_there_when_every_leaf_is),
+        cmocka_unit_test(compaction_gives_space_back_and_keeps_what_lives),
+        cmocka_unit_test(destroyed_segment_has_no_salt_left_even_if_its_file_stays),
+        cmocka_unit_test(nonce_never_comes_twice_over_power_losses),
+        cmocka_unit_test(power_loss_keeps_every_stored_block),
+        cmocka_unit_test(any_call_that_fails_loses_nothing_stored),
+        cmocka_unit_test(full_disk_refuses_and_goes_on_when_there_is_room),
+        cmocka_unit_test(flipped_bit_is_never_read_as_content),
+        cmocka_unit_test(lost_headers_are_counted_and_the_rest_is_read),
+        cmocka_unit_test(damaged_block_is_repaired_by_drop_and_put),
+        cmocka_unit_test(killed_process_loses_nothing_stored),
+        cmocka_unit_test(reader_on_another_thread_finds_blocks_while_they_move),
+    };
+    mallopt(M_MMAP_THRESHOLD, 1 << 30); /* thousands of stores are opened: keep their memory instead of mapping it anew */
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
