@@ -8,7 +8,7 @@
  *   bench_port flood ADDRESS BYTES SECONDS   sends to it from a socket of the kernel, as fast as it goes
  *
  * Received datagrams go through a ring to a second thread, which gives them back, as they go to a stage of the node;
- * `--alone` in the end: one thread does both. bench/port_against_testpmd.sh runs it beside dpdk-testpmd.
+ * `--alone` in the end: one thread does both. bench/port_against_testpmd.py runs it beside dpdk-testpmd.
  */
 #include "base/bytes.h"
 #include "base/time.h"

@@ -1,7 +1,8 @@
 /* dataplane/address.h - an IP address with a UDP port, one shape for IPv4 and IPv6.
  *
- * IPv4 is kept in its IPv4-mapped form ::ffff:a.b.c.d (RFC 4291 2.5.5.2), so two addresses are equal exactly when their
- * bytes are. Thread: no state.
+ * IPv4 is kept in its IPv4-mapped form ::ffff:a.b.c.d (RFC 4291 2.5.5.2), so two addresses are equal exactly when
+ * their bytes are.
+ * Thread: no state.
  */
 #ifndef CHAPPE_DATAPLANE_ADDRESS_H
 #define CHAPPE_DATAPLANE_ADDRESS_H
