@@ -38,7 +38,7 @@ class Person:
         return done.stdout
 
     def inbox(self):
-        return [json.loads(line) for line in self.run("inbox", "--json").splitlines()]
+        return [json.loads(line) for line in self.run("inbox", "--json", "--from", "1").splitlines()]
 
 
 def register(the_lab, person, registrar, handle, refused=None):

@@ -86,7 +86,7 @@ def run():
             lab.expect(not sender.is_alive(), "a sender hangs")
         total = sum(len(sender.done) for sender in senders)
         for sender in senders:
-            inbox = [json.loads(line) for line in sender.must("inbox", "--json").splitlines()]
+            inbox = [json.loads(line) for line in sender.must("inbox", "--json", "--from", "1", "--limit", "1000000").splitlines()]
             texts = [message.get("text") for message in inbox]
             for text, receipt in sender.done:
                 lab.expect(texts.count(text) == 1, f"{text} has a receipt {receipt} and is there {texts.count(text)} times")
