@@ -28,10 +28,11 @@
     NUMBER(network, connections_max, 1024, 1, 65536, "QUIC connections at once")                                       \
     NUMBER(network, connections_per_address, 64, 1, 65536, "of them from one address")                                 \
     NUMBER(network, handshakes_max, 64, 1, 65536, "open handshakes above which addresses are validated first")         \
+    NUMBER(network, http_port, 0, 0, 65535, "TCP port on 127.0.0.1 for /metrics and /health; 0: off")                  \
     NUMBER(network, idle_seconds, 30, 1, 3600, "a silent connection is closed after this")
 
 #define CH_CONFIG_STAGES(TEXT, NUMBER, SWITCH)                                                                         \
-    TEXT(stages, threads, "auto", "stages by thread: \"net order log, verify apply, serve\"; auto: by the cores")      \
+    NUMBER(stages, verify_stages, 0, 0, 64, "threads that verify; 0: by the number of cores")                          \
     SWITCH(stages, busy, false, "poll without sleeping; only for those who own their cores")                           \
     TEXT(stages, cpu_mask, "all", "kernels to choose from: all, avx512ifma, avx512, avx2, portable")                   \
     NUMBER(stages, verify_batch, 1024, 16, 8192, "signatures in one batch")                                            \
@@ -41,10 +42,9 @@
     NUMBER(stages, tx_rate_per_peer, 200000, 1, 100000000, "transactions a second from one peer")
 
 #define CH_CONFIG_STORE(TEXT, NUMBER, SWITCH)                                                                          \
-    NUMBER(store, log_segment_mib, 256, 1, 4096, "size of a log segment")                                              \
-    NUMBER(store, object_segment_mib, 1024, 4, 65536, "size of an object segment")                                     \
-    NUMBER(store, low_water_mib, 1024, 1, 1048576, "free disk space below which new work is refused")                  \
-    NUMBER(store, lmdb_batch, 20000, 1, 1000000, "transactions in one commit of the state")
+    NUMBER(store, log_segment_mib, 256, 4, 2048, "size of a log segment")                                              \
+    NUMBER(store, object_segment_mib, 1024, 16, 2048, "size of an object segment")                                     \
+    NUMBER(store, low_water_mib, 1024, 1, 1048576, "free disk space below which new work is refused")
 
 #define CH_CONFIG_LIST(TEXT, NUMBER, SWITCH)                                                                           \
     CH_CONFIG_NETWORK(TEXT, NUMBER, SWITCH)                                                                            \

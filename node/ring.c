@@ -5,6 +5,10 @@
 
 void ch_bell_ring(struct ch_bell *bell)
 {
+    if (bell->wake) {
+        bell->wake(bell->wake_self);
+        return;
+    }
     uint64_t one = 1;
     ssize_t written = write(bell->eventfd, &one, sizeof one);
     (void)written; /* a full counter wakes as well */

@@ -13,10 +13,12 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-/* One per thread: it sleeps on the eventfd when none of its stages has work. */
+/* One per thread: it sleeps on the eventfd, or in the wait of a stage that brings a way to wake it. */
 struct ch_bell {
     _Alignas(64) atomic_bool sleeping;
     int eventfd;
+    void (*wake)(void *self); /* NULL: write to the eventfd */
+    void *wake_self;
 };
 void ch_bell_ring(struct ch_bell *bell);
 
@@ -53,9 +55,9 @@ static inline void *ch_ring_pull_one(struct ch_ring *ring)
     void *item;
     return rte_ring_dequeue_burst(ring->ring, &item, 1, NULL) ? item : NULL;
 }
-static inline uint32_t ch_ring_room(const struct ch_ring *ring)
+static inline uint32_t ch_ring_count(const struct ch_ring *ring)
 {
-    return rte_ring_free_count(ring->ring);
+    return rte_ring_count(ring->ring);
 }
 
 #endif

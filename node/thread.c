@@ -22,6 +22,11 @@ ch_err ch_thread_open(struct ch_thread *thread, atomic_bool *stop)
 void ch_thread_add(struct ch_thread *thread, struct ch_stage stage)
 {
     CH_ASSERT(thread->stage_count < CH_THREAD_STAGES_MAX);
+    if (stage.wait) {
+        CH_ASSERT(thread->stage_count == 0);
+        thread->bell.wake = stage.wake;
+        thread->bell.wake_self = stage.self;
+    }
     thread->stages[thread->stage_count++] = stage;
 }
 
@@ -35,7 +40,7 @@ static bool poll_stages(struct ch_thread *thread, uint64_t now_ns)
 
 static void sleep_until_work(struct ch_thread *thread)
 {
-    struct pollfd fds[1 + CH_THREAD_STAGES_MAX] = {{.fd = thread->bell.eventfd, .events = POLLIN}};
+    struct pollfd fds[1 + 2 * CH_THREAD_STAGES_MAX] = {{.fd = thread->bell.eventfd, .events = POLLIN}};
     nfds_t count = 1;
     atomic_store(&thread->bell.sleeping, true);
     /* Who pushed before it saw the flag is found by one more round. */
@@ -44,8 +49,9 @@ static void sleep_until_work(struct ch_thread *thread)
         uint64_t deadline_ns = now_ns + 1000000000u;
         for (uint32_t i = 0; i < thread->stage_count; i++) {
             struct ch_stage *stage = &thread->stages[i];
-            if (stage->fd >= 0)
-                fds[count++] = (struct pollfd){.fd = stage->fd, .events = POLLIN};
+            for (int k = 0; k < 2; k++)
+                if (stage->fds[k] >= 0)
+                    fds[count++] = (struct pollfd){.fd = stage->fds[k], .events = POLLIN};
             uint64_t at_ns = stage->deadline_ns ? stage->deadline_ns(stage->self, now_ns) : UINT64_MAX;
             if (at_ns < deadline_ns)
                 deadline_ns = at_ns;
@@ -53,7 +59,10 @@ static void sleep_until_work(struct ch_thread *thread)
         if (deadline_ns > now_ns) {
             uint64_t wait_ns = deadline_ns - now_ns;
             struct timespec wait = {(time_t)(wait_ns / 1000000000u), (long)(wait_ns % 1000000000u)};
-            ppoll(fds, count, &wait, NULL);
+            if (thread->stages[0].wait)
+                thread->stages[0].wait(thread->stages[0].self, wait_ns);
+            else
+                ppoll(fds, count, &wait, NULL);
             atomic_fetch_add_explicit(&thread->sleeps, 1, memory_order_relaxed);
         }
     }

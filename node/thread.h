@@ -19,7 +19,11 @@ struct ch_stage {
     bool (*poll)(void *self, uint64_t now_ns);
     /* When to be polled next although nothing arrives, monotonic ns; UINT64_MAX: not at all. NULL: the same. */
     uint64_t (*deadline_ns)(void *self, uint64_t now_ns);
-    int fd; /* readable when there is work; -1: none */
+    int fds[2]; /* readable when there is work; -1: none */
+    /* A stage that owns a port sleeps in it: wait until work or wake (any thread), timeout_ns at most. Such a stage has
+     * a thread of its own. NULL: it sleeps on fd. */
+    void (*wait)(void *self, uint64_t timeout_ns);
+    void (*wake)(void *self);
 };
 
 struct ch_thread {

@@ -72,3 +72,21 @@ bool ch_relation_read(const uint8_t in[CH_RELATION_ROW_BYTES], struct ch_relatio
     out->by = in[89];
     return true;
 }
+
+void ch_log_entry_write(const struct ch_log_entry *entry, uint8_t out[CH_LOG_ENTRY_BYTES])
+{
+    ch_store64(out, entry->position);
+    ch_store64(out + 8, entry->commit_index);
+    ch_store64(out + 16, entry->commit_time_ms);
+    ch_store64(out + 24, entry->inbox_sequence);
+    memcpy(out + 32, entry->inbox_head, CH_HASH_BYTES);
+}
+
+void ch_log_entry_read(const uint8_t in[CH_LOG_ENTRY_BYTES], struct ch_log_entry *out)
+{
+    out->position = ch_load64(in);
+    out->commit_index = ch_load64(in + 8);
+    out->commit_time_ms = ch_load64(in + 16);
+    out->inbox_sequence = ch_load64(in + 24);
+    memcpy(out->inbox_head, in + 32, CH_HASH_BYTES);
+}

@@ -5,6 +5,8 @@
  *   32 handle, zero-padded. The row is the certificate.
  * Relation row, 96 bytes: 32 smaller key | 32 larger key | u64 since ms | u64 log index of the request |
  *   u64 log index of the accept | u8 state | u8 by | 6 zero.
+ * Log entry, 64 bytes: u64 position | u64 commit index | u64 commit time ms | u64 inbox sequence | 32 inbox head. With the
+ *   tx_id in place of the position, these are the bytes of a leaf of the log tree.
  *
  * Thread: no state. Errors: false for bytes that are not canonical.
  */
@@ -46,9 +48,19 @@ struct ch_relation {
     uint8_t by; /* 0 the smaller key, 1 the larger: who asked, refused or unbinds; while bound, who asked */
 };
 
+/* Of an applied transaction, by log index. Kinds without a recipient have a zero inbox sequence and head. */
+#define CH_LOG_ENTRY_BYTES 64
+struct ch_log_entry {
+    uint64_t position; /* where the transaction lies in this validator's log on disk */
+    uint64_t commit_index, commit_time_ms, inbox_sequence;
+    uint8_t inbox_head[CH_HASH_BYTES]; /* after it */
+};
+
 void ch_account_write(const struct ch_account *account, uint8_t out[CH_ACCOUNT_ROW_BYTES]);
 CH_MUST_CHECK bool ch_account_read(const uint8_t in[CH_ACCOUNT_ROW_BYTES], struct ch_account *out);
 void ch_relation_write(const struct ch_relation *relation, uint8_t out[CH_RELATION_ROW_BYTES]);
 CH_MUST_CHECK bool ch_relation_read(const uint8_t in[CH_RELATION_ROW_BYTES], struct ch_relation *out);
+void ch_log_entry_write(const struct ch_log_entry *entry, uint8_t out[CH_LOG_ENTRY_BYTES]);
+void ch_log_entry_read(const uint8_t in[CH_LOG_ENTRY_BYTES], struct ch_log_entry *out);
 
 #endif

@@ -1,5 +1,5 @@
-/* Feeds a fuzz target its corpus, without libFuzzer: every file of the folders named, whole and cut short at each of its
- * first bytes, in a buffer of exactly that size so that a sanitizer sees a read past the end. */
+/* Feeds a fuzz target its corpus, without libFuzzer: every file of the folders named, whole and cut short at each of
+ * its first bytes, in a buffer of exactly that size so that a sanitizer sees a read past the end. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

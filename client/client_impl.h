@@ -1,0 +1,63 @@
+/* client/client_impl.h - a connection's state, and requests on it. */
+#ifndef CHAPPE_CLIENT_CLIENT_IMPL_H
+#define CHAPPE_CLIENT_CLIENT_IMPL_H
+
+#include "client/chappe.h"
+#include "dataplane/quic.h"
+
+/* A request under way; its owner keeps it in place until `done`. */
+struct ch_request {
+    uint64_t number;
+    bool done;
+    ch_err result; /* CH_ERR_REFUSED: status says why; CH_ERR_CLOSED: the connection was lost */
+    uint16_t status;
+    /* Takes an answer other than STATUS. CH_ERR_AGAIN: more will come; CH_ERR_REFUSED: after setting `status`. */
+    ch_err (*answer)(struct ch_request *request, const struct ch_frame_header *header, const uint8_t *body);
+    void *context;
+    struct ch_request *next;
+};
+
+struct ch_client {
+    struct ch_quic *engine;
+    int fd;
+    uint64_t conn; /* 0: none */
+    bool connected, hello_done, refused_by_host, was_connected;
+    struct ch_quic_closed closed;
+    struct ch_hello hello; /* the node's */
+    struct ch_address remote;
+    uint8_t chain_id[CH_HASH_BYTES];
+    uint8_t peer_key[32];
+    const uint8_t (*peer_keys)[32];
+    size_t peer_key_count;
+    uint64_t timeout_ns;
+    int64_t clock_ms;
+    uint64_t last_number;
+    struct ch_request *pending;
+    uint16_t status;
+    char why[CH_CLIENT_WHY_BYTES];
+    char name[128]; /* the address as it was given */
+};
+
+/* Notes why, and gives `err` back. */
+__attribute__((format(printf, 3, 4))) ch_err ch_client_fail(struct ch_client *client, ch_err err, const char *format,
+                                                            ...);
+
+uint64_t ch_client_deadline_ns(const struct ch_client *client);
+/* Sends a request on the connection there is. CH_ERR_CLOSED: none; CH_ERR_FULL: no room now, run a round. */
+CH_MUST_CHECK ch_err ch_client_start(struct ch_client *client, struct ch_request *request, enum ch_frame_type type,
+                                     uint16_t flags, const struct ch_bytes *parts, size_t part_count);
+/* Forgets a request; its answers will be ignored. */
+void ch_client_drop(struct ch_client *client, struct ch_request *request);
+/* Waits for packets or timers, at most until the deadline, and handles them. CH_ERR_IO. */
+CH_MUST_CHECK ch_err ch_client_round(struct ch_client *client, uint64_t deadline_ns);
+/* Connects unless connected, until the deadline; dials again as long as `patient` or until the node says no for good. */
+CH_MUST_CHECK ch_err ch_client_reach(struct ch_client *client, uint64_t deadline_ns, bool patient);
+/* Until the request is done (CH_OK, whatever its result) or the deadline. */
+CH_MUST_CHECK ch_err ch_client_wait(struct ch_client *client, struct ch_request *request, uint64_t deadline_ns);
+/* A request from beginning to end, sent again over a new connection when it was lost. */
+CH_MUST_CHECK ch_err ch_client_call(struct ch_client *client, struct ch_request *request, enum ch_frame_type type,
+                                    uint16_t flags, const struct ch_bytes *parts, size_t part_count);
+/* What a finished request means to the caller: notes status and why. */
+CH_MUST_CHECK ch_err ch_client_outcome(struct ch_client *client, const struct ch_request *request);
+
+#endif

@@ -1,0 +1,480 @@
+/* One UDP socket, one QUIC engine, one connection; requests and their answers. */
+#include "client/client_impl.h"
+
+#include "base/time.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define SECOND_NS            UINT64_C(1000000000)
+#define REDIAL_PAUSE_NS      (SECOND_NS / 5)
+#define GOODBYE_ROUNDS_MAX   8
+#define DATAGRAMS_A_ROUND    256 /* so that timers run under a flood */
+#define SOCKET_RECEIVE_BYTES (2 << 20)
+
+ch_err ch_client_fail(struct ch_client *c, ch_err err, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(c->why, sizeof c->why, format, args);
+    va_end(args);
+    return err;
+}
+
+static void finish(struct ch_client *c, struct ch_request *request, ch_err result)
+{
+    ch_client_drop(c, request);
+    request->result = result;
+    request->done = true;
+}
+
+void ch_client_drop(struct ch_client *c, struct ch_request *request)
+{
+    for (struct ch_request **at = &c->pending; *at; at = &(*at)->next)
+        if (*at == request) {
+            *at = request->next;
+            return;
+        }
+}
+
+static void send_hello(struct ch_client *c)
+{
+    uint8_t body[CH_HELLO_FRAME_BYTES];
+    struct ch_hello hello = {.version = CH_PROTOCOL_VERSION, .role = CH_ROLE_CLIENT, .time_ms = ch_time_unix_ms()};
+    memcpy(hello.chain_id, c->chain_id, CH_HASH_BYTES);
+    ch_hello_write(&hello, body);
+    struct ch_frame_header header = {.type = CH_FRAME_HELLO};
+    /* The first frame of a connection: there is room. If not, the wait for HELLO ends in a timeout. */
+    if (ch_quic_send(c->engine, c->conn, &header, &(struct ch_bytes){body, sizeof body}, 1) != CH_OK)
+        ch_quic_hang_up(c->engine, c->conn, CH_QUIC_CODE_OVERLOADED, NULL);
+}
+
+static void on_connected(void *context, uint64_t conn, const struct ch_quic_peer *peer)
+{
+    struct ch_client *c = context;
+    bool expected = c->peer_key_count == 0;
+    for (size_t i = 0; i < c->peer_key_count; i++)
+        expected = expected || memcmp(c->peer_keys[i], peer->key, 32) == 0;
+    memcpy(c->peer_key, peer->key, 32);
+    if (!expected) {
+        ch_quic_hang_up(c->engine, conn, CH_QUIC_CODE_NOT_ALLOWED, "not the key of a validator that I know");
+        return;
+    }
+    c->connected = true;
+    send_hello(c);
+}
+
+static void on_hello(struct ch_client *c, uint64_t conn, const struct ch_frame_header *header, const uint8_t *body)
+{
+    struct ch_hello hello;
+    if (header->type != CH_FRAME_HELLO || !ch_hello_read(body, header->length, &hello)) {
+        ch_quic_hang_up(c->engine, conn, CH_QUIC_CODE_BAD_FRAME, "HELLO was expected");
+        return;
+    }
+    if (memcmp(hello.chain_id, c->chain_id, CH_HASH_BYTES) != 0) {
+        ch_quic_hang_up(c->engine, conn, CH_QUIC_CODE_WRONG_CHAIN, NULL);
+        return;
+    }
+    if (hello.version != CH_PROTOCOL_VERSION) {
+        ch_quic_hang_up(c->engine, conn, CH_QUIC_CODE_WRONG_VERSION, NULL);
+        return;
+    }
+    c->hello = hello;
+    c->clock_ms = (int64_t)(hello.time_ms - ch_time_unix_ms());
+    c->hello_done = true;
+    c->was_connected = true;
+}
+
+static bool on_frame(void *context, uint64_t conn, const struct ch_frame_header *header, const uint8_t *body)
+{
+    struct ch_client *c = context;
+    if (!c->hello_done) {
+        on_hello(c, conn, header, body);
+        return true;
+    }
+    struct ch_request *request = c->pending;
+    while (request && request->number != header->request)
+        request = request->next;
+    if (!request)
+        return true; /* a late answer to what nobody waits for any more */
+    ch_err result;
+    if (header->type == CH_FRAME_STATUS && header->length == 2) {
+        request->status = ch_load16(body);
+        result = request->status == CH_STATUS_OK ? CH_OK : CH_ERR_REFUSED;
+    } else {
+        result = request->answer ? request->answer(request, header, body) : CH_ERR_PROTOCOL;
+    }
+    if (result != CH_ERR_AGAIN)
+        finish(c, request, result);
+    return true;
+}
+
+static void on_closed(void *context, uint64_t conn, const struct ch_quic_closed *closed)
+{
+    struct ch_client *c = context;
+    if (ch_quic_conn_of(conn) != ch_quic_conn_of(c->conn))
+        return;
+    c->closed = *closed;
+    c->conn = 0;
+    c->connected = c->hello_done = false;
+    while (c->pending)
+        finish(c, c->pending, CH_ERR_CLOSED);
+}
+
+/* "host:port", "[v6]:port": splits at the last colon. */
+static ch_err resolve(const char *text, struct ch_address *out, char *why)
+{
+    char host[128];
+    if (ch_address_parse(text, out, NULL) == CH_OK && out->port)
+        return CH_OK;
+    const char *colon = strrchr(text, ':');
+    if (!colon || colon == text || strchr(text, ':') != colon || (size_t)(colon - text) >= sizeof host) {
+        (void)snprintf(why, CH_CLIENT_WHY_BYTES, "\"%.100s\" is no address; expected as 192.0.2.1:4740", text);
+        return CH_ERR_INVALID;
+    }
+    memcpy(host, text, (size_t)(colon - text));
+    host[colon - text] = 0;
+    struct addrinfo hints = {.ai_socktype = SOCK_DGRAM, .ai_flags = AI_ADDRCONFIG | AI_NUMERICSERV}, *found = NULL;
+    int failed = getaddrinfo(host, colon + 1, &hints, &found);
+    if (failed) {
+        (void)snprintf(why, CH_CLIENT_WHY_BYTES, "%.100s: %s", text, gai_strerror(failed));
+        return CH_ERR_NOT_FOUND;
+    }
+    ch_err err = ch_address_from_sockaddr(found->ai_addr, found->ai_addrlen, out);
+    freeaddrinfo(found);
+    return err;
+}
+
+static ch_err open_socket(struct ch_client *c)
+{
+    struct sockaddr_storage to;
+    socklen_t length = ch_address_to_sockaddr(&c->remote, &to);
+    c->fd = socket(to.ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (c->fd < 0)
+        return ch_client_fail(c, CH_ERR_IO, "no UDP socket: %s", strerror(errno));
+    int dont_fragment = IP_PMTUDISC_PROBE,
+        bytes = SOCKET_RECEIVE_BYTES; /* QUIC finds out what the path carries itself */
+    (void)setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+    if (to.ss_family == AF_INET)
+        (void)setsockopt(c->fd, IPPROTO_IP, IP_MTU_DISCOVER, &dont_fragment, sizeof dont_fragment);
+    else
+        (void)setsockopt(c->fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &dont_fragment, sizeof dont_fragment);
+    /* Connected: strangers' datagrams don't reach us, and an ICMP error tells that nobody is there. */
+    if (connect(c->fd, (const struct sockaddr *)&to, length) != 0)
+        return ch_client_fail(c, CH_ERR_IO, "no way to %s: %s", c->name, strerror(errno));
+    return CH_OK;
+}
+
+ch_err ch_client_open(const struct ch_client_options *options, struct ch_client **out, char *why)
+{
+    char ignored[CH_CLIENT_WHY_BYTES];
+    char *text = why ? why : ignored;
+    struct ch_client *c = calloc(1, sizeof *c);
+    if (!c)
+        return CH_ERR_NO_MEMORY;
+    c->fd = -1;
+    c->timeout_ns = (options->timeout_ms ? options->timeout_ms : CH_CLIENT_TIMEOUT_MS) * UINT64_C(1000000);
+    c->peer_keys = options->peer_keys;
+    c->peer_key_count = options->peer_key_count;
+    memcpy(c->chain_id, options->chain_id, CH_HASH_BYTES);
+    (void)snprintf(c->name, sizeof c->name, "%s", options->address);
+
+    const struct ch_quic_options engine = {
+        .seed = options->key->seed,
+        .callbacks = {.connected = on_connected, .frame = on_frame, .closed = on_closed},
+        .context = c,
+        .connections_max = 4,
+        .initial_rtt_ns = SECOND_NS / 50,
+        .keep_alive_ns = 10 * SECOND_NS,
+    };
+    ch_err err = resolve(options->address, &c->remote, text);
+    if (err != CH_OK)
+        goto fail;
+    err = open_socket(c);
+    if (err == CH_OK) {
+        err = ch_quic_open(&engine, &c->engine);
+        if (err != CH_OK)
+            (void)ch_client_fail(c, err, "QUIC: %s", ch_err_text(err));
+    }
+    if (err != CH_OK) {
+        memcpy(text, c->why, CH_CLIENT_WHY_BYTES);
+        goto fail;
+    }
+    *out = c;
+    return CH_OK;
+fail:
+    ch_client_close(c);
+    return err;
+}
+
+static void receive_all(struct ch_client *c)
+{
+    uint8_t datagram[2048];
+    const struct ch_quic_route from = {.remote = c->remote};
+    for (unsigned i = 0; i < DATAGRAMS_A_ROUND; i++) {
+        ssize_t n = recv(c->fd, datagram, sizeof datagram, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            c->refused_by_host = c->refused_by_host || errno == ECONNREFUSED;
+            if (errno == ECONNREFUSED)
+                continue;
+            return;
+        }
+        ch_quic_receive(c->engine, &from, datagram, (size_t)n, ch_time_monotonic_ns());
+    }
+}
+
+static void send_all(struct ch_client *c)
+{
+    uint8_t datagram[CH_QUIC_DATAGRAM_BYTES_MAX];
+    struct ch_quic_route to;
+    for (unsigned i = 0; i < DATAGRAMS_A_ROUND; i++) {
+        size_t length = ch_quic_next_datagram(c->engine, datagram, sizeof datagram, &to, ch_time_monotonic_ns());
+        if (length == 0)
+            return;
+        /* What the kernel doesn't take is lost as on any path; QUIC sends it again. */
+        if (send(c->fd, datagram, length, 0) < 0 && errno == ECONNREFUSED)
+            c->refused_by_host = true;
+    }
+}
+
+ch_err ch_client_round(struct ch_client *c, uint64_t deadline_ns)
+{
+    send_all(c);
+    uint64_t now = ch_time_monotonic_ns(), until = ch_quic_expiry_ns(c->engine);
+    until = until < deadline_ns ? until : deadline_ns;
+    uint64_t wait_ns = until > now ? until - now : 0;
+    struct timespec timeout = {.tv_sec = (time_t)(wait_ns / SECOND_NS), .tv_nsec = (long)(wait_ns % SECOND_NS)};
+    struct pollfd poll_fd = {.fd = c->fd, .events = POLLIN};
+    if (ppoll(&poll_fd, 1, wait_ns > SECOND_NS * 3600 ? NULL : &timeout, NULL) < 0 && errno != EINTR)
+        return ch_client_fail(c, CH_ERR_IO, "poll: %s", strerror(errno));
+    receive_all(c);
+    ch_quic_tick(c->engine, ch_time_monotonic_ns());
+    send_all(c);
+    return CH_OK;
+}
+
+void ch_client_close(struct ch_client *c)
+{
+    if (!c)
+        return;
+    if (c->engine && c->conn) {
+        ch_quic_hang_up(c->engine, c->conn, CH_QUIC_CODE_DONE, NULL);
+        for (unsigned i = 0; i < GOODBYE_ROUNDS_MAX && c->conn; i++)
+            if (ch_client_round(c, ch_time_monotonic_ns()) != CH_OK)
+                break;
+    }
+    ch_quic_close(c->engine);
+    if (c->fd >= 0)
+        (void)close(c->fd);
+    free(c);
+}
+
+uint64_t ch_client_deadline_ns(const struct ch_client *c)
+{
+    return ch_time_monotonic_ns() + c->timeout_ns;
+}
+
+/* Why the connection ended, as an error of ours. */
+static ch_err end_of(struct ch_client *c)
+{
+    const struct ch_quic_closed *closed = &c->closed;
+    const char *words = closed->reason[0] ? closed->reason : ch_quic_end_text(closed->end);
+    switch (closed->end) {
+    case CH_QUIC_END_LOCAL:
+    case CH_QUIC_END_PEER:
+        if (closed->code == CH_QUIC_CODE_WRONG_CHAIN)
+            return ch_client_fail(c, CH_ERR_WRONG_CHAIN, "%s: the node is on another chain than this profile", c->name);
+        if (closed->code == CH_QUIC_CODE_WRONG_VERSION)
+            return ch_client_fail(c, CH_ERR_PROTOCOL, "%s: the node speaks another protocol version", c->name);
+        if (closed->code == CH_QUIC_CODE_NOT_ALLOWED && closed->end == CH_QUIC_END_LOCAL)
+            return ch_client_fail(c, CH_ERR_DENIED, "%s: its key is not that of a validator of this chain", c->name);
+        if (closed->code == CH_QUIC_CODE_NOT_ALLOWED || closed->code == CH_QUIC_CODE_BAD_SIGNATURES)
+            return ch_client_fail(c, CH_ERR_DENIED, "%s lets us not in: %s", c->name, words);
+        if (closed->code == CH_QUIC_CODE_BAD_FRAME || closed->code == CH_QUIC_CODE_FRAME_TOO_LONG)
+            return ch_client_fail(c, CH_ERR_PROTOCOL, "%s: %s", c->name, words);
+        return ch_client_fail(c, CH_ERR_CLOSED, "%s closed: %s (%s)", c->name, words, ch_quic_code_name(closed->code));
+    case CH_QUIC_END_WRONG_KEY:
+        return ch_client_fail(c, CH_ERR_DENIED, "%s: its key is not that of a validator of this chain", c->name);
+    case CH_QUIC_END_TLS:
+    case CH_QUIC_END_PROTOCOL:
+    case CH_QUIC_END_VERSION:
+        return ch_client_fail(c, CH_ERR_PROTOCOL, "%s: %s (code %llu)", c->name, words,
+                              (unsigned long long)closed->code);
+    case CH_QUIC_END_TIMEOUT:
+        return ch_client_fail(c, CH_ERR_TIMEOUT, "%s: no answer", c->name);
+    default:
+        return ch_client_fail(c, CH_ERR_CLOSED, "%s: %s", c->name, words);
+    }
+}
+
+static ch_err dial(struct ch_client *c, uint64_t deadline_ns)
+{
+    const struct ch_quic_route to = {.remote = c->remote};
+    const uint8_t *expected = c->peer_key_count == 1 ? c->peer_keys[0] : NULL;
+    c->refused_by_host = false;
+    ch_err err = ch_quic_connect(c->engine, &to, expected, NULL, ch_time_monotonic_ns(), &c->conn);
+    if (err != CH_OK)
+        return ch_client_fail(c, err, "QUIC: %s", ch_err_text(err));
+    while (c->conn && !c->hello_done) {
+        if (c->refused_by_host || ch_time_monotonic_ns() >= deadline_ns) {
+            err = c->refused_by_host ? ch_client_fail(c, CH_ERR_CLOSED, "nobody listens at %s", c->name)
+                                     : ch_client_fail(c, CH_ERR_TIMEOUT, "%s: no answer", c->name);
+            ch_quic_hang_up(c->engine, c->conn, CH_QUIC_CODE_DONE, NULL);
+            c->conn = 0; /* its `closed` says nothing new */
+            return err;
+        }
+        err = ch_client_round(c, deadline_ns);
+        if (err != CH_OK)
+            return err;
+    }
+    return c->conn ? CH_OK : end_of(c);
+}
+
+static bool may_pass(ch_err err)
+{
+    return err == CH_ERR_CLOSED || err == CH_ERR_TIMEOUT || err == CH_ERR_FULL;
+}
+
+ch_err ch_client_reach(struct ch_client *c, uint64_t deadline_ns, bool patient)
+{
+    while (!c->conn || !c->hello_done) {
+        ch_err err = dial(c, deadline_ns);
+        if (err == CH_OK)
+            break;
+        uint64_t pause = ch_time_monotonic_ns() + REDIAL_PAUSE_NS;
+        if (!patient || !may_pass(err) || pause >= deadline_ns)
+            return err;
+        while (ch_time_monotonic_ns() < pause)
+            if (ch_client_round(c, pause) != CH_OK)
+                return CH_ERR_IO;
+    }
+    return CH_OK;
+}
+
+ch_err ch_client_connect(struct ch_client *c)
+{
+    return ch_client_reach(c, ch_client_deadline_ns(c), false);
+}
+
+ch_err ch_client_start(struct ch_client *c, struct ch_request *request, enum ch_frame_type type, uint16_t flags,
+                       const struct ch_bytes *parts, size_t part_count)
+{
+    if (!c->conn || !c->hello_done)
+        return CH_ERR_CLOSED;
+    const struct ch_frame_header header = {.type = (uint16_t)type, .flags = flags, .request = c->last_number + 1};
+    ch_err err = ch_quic_send(c->engine, c->conn, &header, parts, part_count);
+    if (err != CH_OK)
+        return err;
+    request->number = ++c->last_number;
+    request->done = false;
+    request->status = CH_STATUS_OK;
+    request->next = c->pending;
+    c->pending = request;
+    return CH_OK;
+}
+
+ch_err ch_client_outcome(struct ch_client *c, const struct ch_request *request)
+{
+    switch (request->result) {
+    case CH_OK:
+        return CH_OK;
+    case CH_ERR_REFUSED:
+        c->status = request->status;
+        return ch_client_fail(c, CH_ERR_REFUSED, "%s: %s", ch_status_name(c->status), ch_status_text(c->status));
+    case CH_ERR_PROTOCOL:
+        return ch_client_fail(c, CH_ERR_PROTOCOL, "%s: its answer is not well-formed or proves something else",
+                              c->name);
+    case CH_ERR_CLOSED:
+        return end_of(c);
+    default:
+        return ch_client_fail(c, request->result, "%s", ch_err_text(request->result));
+    }
+}
+
+static ch_err too_late(struct ch_client *c)
+{
+    return ch_client_fail(c, CH_ERR_TIMEOUT, "%s: no answer in time", c->name);
+}
+
+static ch_err start_with_room(struct ch_client *c, struct ch_request *request, enum ch_frame_type type, uint16_t flags,
+                              const struct ch_bytes *parts, size_t part_count, uint64_t deadline_ns)
+{
+    for (;;) {
+        ch_err err = ch_client_start(c, request, type, flags, parts, part_count);
+        if (err != CH_ERR_FULL)
+            return err;
+        if (ch_time_monotonic_ns() >= deadline_ns)
+            return too_late(c);
+        err = ch_client_round(c, deadline_ns);
+        if (err != CH_OK)
+            return err;
+    }
+}
+
+ch_err ch_client_wait(struct ch_client *c, struct ch_request *request, uint64_t deadline_ns)
+{
+    ch_err err = CH_OK;
+    while (!request->done && err == CH_OK)
+        err = ch_time_monotonic_ns() < deadline_ns ? ch_client_round(c, deadline_ns) : too_late(c);
+    if (err != CH_OK)
+        ch_client_drop(c, request);
+    return err;
+}
+
+ch_err ch_client_call(struct ch_client *c, struct ch_request *request, enum ch_frame_type type, uint16_t flags,
+                      const struct ch_bytes *parts, size_t part_count)
+{
+    uint64_t deadline = ch_client_deadline_ns(c);
+    for (bool patient = c->was_connected;; patient = true) {
+        ch_err err = ch_client_reach(c, deadline, patient);
+        if (err != CH_OK)
+            return err;
+        err = start_with_room(c, request, type, flags, parts, part_count, deadline);
+        if (err == CH_OK)
+            err = ch_client_wait(c, request, deadline);
+        if (err == CH_OK && request->result != CH_ERR_CLOSED)
+            return ch_client_outcome(c, request);
+        if (err == CH_OK || err == CH_ERR_CLOSED)
+            err = end_of(c);
+        if (!may_pass(err) || ch_time_monotonic_ns() >= deadline)
+            return err;
+    }
+}
+
+void ch_client_set_timeout(struct ch_client *c, uint32_t timeout_ms)
+{
+    c->timeout_ns = timeout_ms * UINT64_C(1000000);
+}
+
+uint16_t ch_client_status(const struct ch_client *c)
+{
+    return c->status;
+}
+
+const char *ch_client_why(const struct ch_client *c)
+{
+    return c->why;
+}
+
+const uint8_t *ch_client_chain(const struct ch_client *c)
+{
+    return c->chain_id;
+}
+
+const uint8_t *ch_client_peer(const struct ch_client *c)
+{
+    return c->peer_key;
+}
+
+int64_t ch_client_clock_ms(const struct ch_client *c)
+{
+    return c->clock_ms;
+}

@@ -1,0 +1,66 @@
+/* Cleanness (4.2): a block may be referenced once everything that it reaches in the band (clean_floor, ..) is here.
+ * It only ever turns from unclean to clean: the band shrinks and what is in it stays. */
+#include "consensus/core_impl.h"
+
+static bool clean_now(struct ch_core *core, uint32_t id)
+{
+    struct ch_block b;
+    block_view(core, id, &b);
+    for (unsigned i = 0; i < b.ancestor_count; i++) {
+        struct ch_ref ref = ch_block_ancestor(&b, i);
+        if (ref.round <= clean_floor(core))
+            continue;
+        uint32_t a = block_find(core, &ref);
+        if (a == NONE)
+            return false;
+        const struct block *x = &core->blocks[a];
+        if (!x->committed && !((x->state == ACCEPTED || x->state == HELD) && x->clean))
+            return false;
+    }
+    return true;
+}
+
+/* What it misses of the band is fetched although it can't be accepted any more. */
+static void want_band(struct ch_core *core, uint32_t id)
+{
+    struct ch_block b;
+    block_view(core, id, &b);
+    for (unsigned i = 0; i < b.ancestor_count; i++) {
+        struct ch_ref ref = ch_block_ancestor(&b, i);
+        if (ref.round <= clean_floor(core) || ref.round > core->gc_round || block_find(core, &ref) != NONE)
+            continue;
+        uint32_t want = want_get(core, &ref, core->blocks[id].sender, b.author);
+        if (want != NONE)
+            core->wants[want].band = true;
+    }
+}
+
+void clean_compute(struct ch_core *core, uint32_t id)
+{
+    struct block *b = &core->blocks[id];
+    b->clean = clean_now(core, id);
+    if (b->clean)
+        return;
+    core->dirty_count++;
+    want_band(core, id);
+}
+
+void clean_again(struct ch_core *core)
+{
+    if (!core->clean_stale)
+        return;
+    core->clean_stale = false;
+    for (uint32_t r = clean_floor(core) + 1; core->dirty_count && r <= core->max_round; r++)
+        for (uint16_t a = 0; a < core->n; a++)
+            for (uint32_t id = dag_first(core, r, a); id != NONE; id = core->blocks[id].variant_next) {
+                struct block *b = &core->blocks[id];
+                if (b->clean || (b->state != ACCEPTED && b->state != HELD))
+                    continue;
+                if (b->committed || clean_now(core, id)) {
+                    b->clean = true;
+                    core->dirty_count--;
+                } else {
+                    want_band(core, id);
+                }
+            }
+}

@@ -1,0 +1,329 @@
+/* Catching up by commits (13): proven commits are taken from a peer, their blocks fetched, and both put in, in order.
+ * One request at a time, the next as soon as the last is checked, while what came is being installed. */
+#include "consensus/core_impl.h"
+
+#include <stdlib.h>
+
+#define QUEUE_BYTES    (8u << 20) /* proven commits waiting for their blocks */
+#define RANGE          100
+#define PREFETCH_ROUNDS 48
+
+struct install {
+    uint8_t *queue; /* entries u32 length | commit */
+    size_t head, tail;
+    uint64_t tail_index; /* of the last entry; counts when head < tail */
+    uint8_t tail_digest[CH_HASH_BYTES];
+    bool asked;
+    uint16_t peer; /* who gave the queue's end */
+    uint64_t deadline_us;
+};
+
+bool install_open(struct ch_core *core)
+{
+    core->install = calloc(1, sizeof *core->install);
+    if (!core->install)
+        return false;
+    core->install->queue = malloc(QUEUE_BYTES);
+    core->install->deadline_us = NEVER;
+    return core->install->queue != NULL;
+}
+
+void install_close(struct ch_core *core)
+{
+    if (core->install)
+        free(core->install->queue);
+    free(core->install);
+}
+
+static bool queue_empty(const struct install *in)
+{
+    return in->head == in->tail;
+}
+
+static void queue_drop(struct ch_core *core)
+{
+    core->install->head = core->install->tail = 0;
+    for (uint32_t id = core->want_first, next; id != NONE; id = next) {
+        next = core->wants[id].next;
+        if (!core->wants[id].installing)
+            continue;
+        core->wants[id].installing = false;
+        if (core->wants[id].links == NONE && !core->wants[id].band)
+            want_free(core, id);
+    }
+}
+
+static bool queue_add(struct install *in, const uint8_t *bytes, uint32_t length)
+{
+    if (in->head && QUEUE_BYTES - in->tail < length + 4u) {
+        memmove(in->queue, in->queue + in->head, in->tail - in->head);
+        in->tail -= in->head;
+        in->head = 0;
+    }
+    if (QUEUE_BYTES - in->tail < length + 4u)
+        return false;
+    ch_store32(in->queue + in->tail, length);
+    memcpy(in->queue + in->tail + 4, bytes, length);
+    in->tail += 4 + (size_t)length;
+    return true;
+}
+
+/* Where the next request begins, and the digest that its first commit must name. */
+static uint64_t wanted_from(const struct ch_core *core, const uint8_t **previous)
+{
+    const struct install *in = core->install;
+    if (!queue_empty(in) && in->tail_index > core->last_commit.index) {
+        *previous = in->tail_digest;
+        return in->tail_index + 1;
+    }
+    *previous = core->last_commit.digest;
+    return core->last_commit.index + 1;
+}
+
+static void ask(struct ch_core *core)
+{
+    struct install *in = core->install;
+    const uint64_t now = core->now.mono_us;
+    const uint8_t *previous;
+    if (!core->lagging)
+        in->asked = false;
+    if (!core->lagging || in->tail - in->head > QUEUE_BYTES / 2 || (in->asked && in->deadline_us > now))
+        return;
+    uint16_t start = (uint16_t)ch_prng_below(&core->prng, core->n), peer = CH_CORE_NOBODY;
+    for (uint16_t i = 0; i < core->n && peer == CH_CORE_NOBODY; i++) {
+        uint16_t p = (uint16_t)((start + i) % core->n);
+        if (p != core->config.me && authors_has(&core->up, p))
+            peer = p;
+    }
+    in->asked = true;
+    in->deadline_us = now + (uint64_t)core->config.fetch_ms * 4000;
+    uint8_t *room = peer == CH_CORE_NOBODY ? NULL : out_room(core, 16);
+    if (!room)
+        return; /* nobody there: later */
+    const uint64_t from = wanted_from(core, &previous);
+    ch_store64(room, from);
+    ch_store64(room + 8, from + RANGE - 1);
+    out_send(core, peer, CH_MESSAGE_GET_COMMITS, CH_LANE_SYNC, (struct ch_bytes){room, 16});
+}
+
+/* Step 2: a chain of commits from the one we have to one that a quorum voted for. */
+struct reply {
+    uint64_t from;
+    unsigned count;
+    struct ch_reader commits; /* at the first u32 length */
+    uint8_t last[CH_HASH_BYTES];
+    uint8_t previous[CH_HASH_BYTES]; /* named by the first */
+};
+
+static bool chained(struct ch_core *core, struct reply *reply)
+{
+    struct ch_reader r = reply->commits;
+    struct ch_commit commit;
+    for (unsigned i = 0; i < reply->count; i++) {
+        const uint32_t length = ch_read32(&r);
+        const uint8_t *bytes = ch_read(&r, length);
+        if (!bytes || !ch_commit_parse(bytes, length, &commit) || commit.epoch != core->committee.epoch ||
+            commit.index != reply->from + i || commit.rank >= core->ranks || commit.block_count > core->slot_count)
+            return false;
+        if (i == 0)
+            memcpy(reply->previous, commit.previous, CH_HASH_BYTES);
+        else if (memcmp(commit.previous, reply->last, CH_HASH_BYTES) != 0)
+            return false;
+        ch_commit_digest(&core->committee, bytes, length, reply->last);
+    }
+    return true;
+}
+
+static bool proven(struct ch_core *core, const struct reply *reply, struct ch_reader *proof, unsigned headers)
+{
+    struct authors seen = {0};
+    uint64_t stake = 0;
+    const uint64_t index = reply->from + reply->count - 1;
+    while (headers--) {
+        struct ch_block b;
+        const uint32_t length = ch_read32(proof);
+        const uint8_t *bytes = ch_read(proof, length);
+        if (!bytes || ch_block_parse(&core->committee, bytes, length, &b) != CH_BLOCK_OK)
+            return false;
+        for (unsigned i = 0; i < b.vote_count; i++) {
+            const uint8_t *vote = b.votes + (size_t)i * CH_BLOCK_VOTE_BYTES;
+            if (ch_load64(vote) == index && memcmp(vote + 8, reply->last, CH_HASH_BYTES) == 0 &&
+                authors_add(&seen, b.author))
+                stake += core->committee.stake[b.author];
+        }
+    }
+    return stake >= core->committee.quorum_stake;
+}
+
+void install_commits(struct ch_core *core, uint16_t peer, const uint8_t *body, size_t length)
+{
+    struct install *in = core->install;
+    struct ch_reader r = ch_reader(body, length);
+    struct reply reply = {.from = ch_read64(&r)};
+    const uint8_t *previous;
+    ch_read64(&r); /* oldest kept: with snapshots (13.6) it will matter */
+    reply.count = ch_read16(&r);
+    unsigned headers = ch_read16(&r);
+    reply.commits = r;
+    for (unsigned i = 0; i < reply.count; i++)
+        ch_read(&r, ch_read32(&r));
+    if (!in->asked || r.bad)
+        return;
+    if (reply.count == 0) {
+        in->deadline_us = core->now.mono_us + (uint64_t)core->config.fetch_ms * 1000; /* another peer, soon */
+        return;
+    }
+    if (!chained(core, &reply) || !proven(core, &reply, &r, headers)) {
+        out_report(core, peer, CH_REPORT_MISBEHAVED);
+        return;
+    }
+    const uint64_t from = wanted_from(core, &previous);
+    if (reply.from == from && memcmp(reply.previous, previous, CH_HASH_BYTES) != 0) {
+        core_halt(core, CH_HALT_FORK); /* a quorum stands behind another past than ours */
+        return;
+    }
+    in->asked = false;
+    if (reply.from > from || (reply.from < from && !queue_empty(in)))
+        return; /* an answer to an earlier question */
+    r = reply.commits;
+    for (unsigned i = 0; i < reply.count; i++) {
+        const uint32_t bytes = ch_read32(&r);
+        const uint8_t *commit = ch_read(&r, bytes);
+        if (!queue_add(in, commit, bytes))
+            break;
+        in->tail_index = reply.from + i;
+        ch_commit_digest(&core->committee, commit, bytes, in->tail_digest);
+    }
+    in->peer = peer;
+}
+
+/* Entries that live decisions have overtaken must be the same (13.1). */
+static void skip_installed(struct ch_core *core)
+{
+    struct install *in = core->install;
+    struct ch_commit commit;
+    while (!queue_empty(in)) {
+        const uint32_t length = ch_load32(in->queue + in->head);
+        const uint8_t *bytes = in->queue + in->head + 4;
+        uint8_t digest[CH_HASH_BYTES];
+        if (!ch_commit_parse(bytes, length, &commit) || commit.index > core->last_commit.index)
+            return;
+        const struct own_commit *own = &core->own_commits[commit.index % OWN_COMMITS];
+        ch_commit_digest(&core->committee, bytes, length, digest);
+        if (own->index == commit.index && memcmp(own->digest, digest, CH_HASH_BYTES) != 0)
+            core_halt(core, CH_HALT_FORK);
+        in->head += 4 + (size_t)length;
+    }
+    in->head = in->tail = 0;
+}
+
+static bool present(const struct ch_core *core, const struct ch_ref *ref)
+{
+    uint32_t id = block_find(core, ref);
+    return id != NONE && core->blocks[id].payload_here;
+}
+
+/* Wants what isn't here of one commit; true when all is. */
+static bool want_blocks(struct ch_core *core, const struct ch_commit *commit)
+{
+    bool all = true;
+    for (uint32_t i = 0; i < commit->block_count; i++) {
+        struct ch_ref ref = ch_ref_read(commit->refs + (size_t)i * CH_REF_BYTES);
+        if (present(core, &ref))
+            continue;
+        all = false;
+        if (block_find(core, &ref) != NONE)
+            continue; /* its payload is on its way */
+        uint32_t want = want_get(core, &ref, core->install->peer, CH_CORE_NOBODY);
+        if (want != NONE)
+            core->wants[want].installing = true;
+    }
+    return all;
+}
+
+static void prefetch(struct ch_core *core)
+{
+    const struct install *in = core->install;
+    struct ch_commit commit;
+    for (size_t at = in->head; at < in->tail; at += 4 + (size_t)ch_load32(in->queue + at)) {
+        if (!ch_commit_parse(in->queue + at + 4, ch_load32(in->queue + at), &commit) ||
+            commit.leader.round > core->last_commit.leader_round + PREFETCH_ROUNDS)
+            return;
+        want_blocks(core, &commit);
+    }
+}
+
+/* Step 4. */
+static void install(struct ch_core *core, const struct ch_commit *commit, const uint8_t *bytes, uint32_t length)
+{
+    struct ch_delivered *blocks;
+    struct delivery *delivery;
+    uint8_t digest[CH_HASH_BYTES];
+    uint8_t *copy = delivery_new(core, commit->block_count, &blocks, &delivery);
+    CH_ASSERT(copy);
+    memcpy(copy, bytes, length);
+    for (uint32_t i = 0; i < commit->block_count; i++) {
+        struct ch_ref ref = ch_ref_read(commit->refs + (size_t)i * CH_REF_BYTES);
+        uint32_t id = block_find(core, &ref);
+        accept_installed(core, id);
+        const struct block *b = &core->blocks[id];
+        blocks[i] = (struct ch_delivered){ref, b->handle, b->payload_length, b->payload_items};
+        commit_mark(core, id);
+    }
+    ch_commit_digest(&core->committee, bytes, length, digest);
+    delivery->index = commit->index;
+    delivery->timestamp_ms = commit->timestamp_ms;
+    delivery->lowest = ch_ref_read(commit->refs).round;
+    delivery->lsn = out_append(core, CH_RECORD_COMMIT, (struct ch_bytes){copy, length}, 0, 0);
+    core->next_round = commit->leader.round + (commit->rank + 1u == core->ranks);
+    core->next_rank = (uint16_t)((commit->rank + 1u) % core->ranks);
+    core->counters.commits_synced++;
+    commit_apply(core, commit, digest);
+}
+
+bool install_run(struct ch_core *core)
+{
+    struct install *in = core->install;
+    struct ch_commit commit;
+    if (core->n == 1)
+        return false;
+    votes_lagging(core);
+    skip_installed(core);
+    if (core->halt)
+        return false;
+    if (!core->lagging && !queue_empty(in))
+        queue_drop(core); /* the live DAG takes over */
+    ask(core);
+    if (queue_empty(in))
+        return false;
+    const uint32_t length = ch_load32(in->queue + in->head);
+    const uint8_t *bytes = in->queue + in->head + 4;
+    if (!ch_commit_parse(bytes, length, &commit))
+        return false;
+    if (memcmp(commit.previous, core->last_commit.digest, CH_HASH_BYTES) != 0 ||
+        commit.gc_round != commit_gc_round(core)) {
+        core_halt(core, CH_HALT_FORK);
+        return false;
+    }
+    prefetch(core);
+    if (!want_blocks(core, &commit) || !commit_room(core) || !round_in_memory(core, commit.leader.round))
+        return false;
+    for (uint32_t i = 0; i < commit.block_count; i++) {
+        struct ch_ref ref = ch_ref_read(commit.refs + (size_t)i * CH_REF_BYTES);
+        if (core->blocks[block_find(core, &ref)].committed) {
+            core_halt(core, CH_HALT_FORK);
+            return false;
+        }
+    }
+    install(core, &commit, bytes, length);
+    in->head += 4 + (size_t)length;
+    if (queue_empty(in))
+        in->head = in->tail = 0;
+    return true;
+}
+
+uint64_t install_deadline(const struct ch_core *core)
+{
+    const struct install *in = core->install;
+    return core->lagging && in->asked && in->deadline_us > core->now.mono_us ? in->deadline_us : NEVER;
+}

@@ -1,0 +1,386 @@
+/* Many signatures: what every kernel has in common.
+ *
+ * 1. What does not parse (s < L) or decode (R, A) is dropped, one by one; equal keys share a row, known keys come from the
+ *    cache.
+ * 2. With random z_i, drawn after the bytes are fixed: sum of z_i R_i + z_i k_i A_i - z_i s_i B, times 8, is the identity
+ *    if all hold, and otherwise with a probability of at most 2^-128.
+ * 3. A batch that fails is halved: the left half is summed again, the right half is the rest. From SEARCH_MIN down, or
+ *    when most of the batch is under suspicion, each is checked on its own.
+ */
+#include "crypto/ed25519_impl.h"
+
+#include <sodium.h>
+#include <stdlib.h>
+
+#define SEARCH_MIN 64
+#define SEGMENTS_MAX (CH_ED25519_BATCH_MAX / SEARCH_MIN * 2)
+
+struct table_slot {
+    uint32_t batch; /* the slot counts in this batch only */
+    uint32_t tag;
+    uint32_t item; /* the first with this key */
+    uint32_t row;
+};
+
+/* Items first..end, and their sum. */
+struct segment {
+    uint32_t first, end;
+    struct ed25519_point sum;
+};
+
+struct ch_ed25519 {
+    const struct ed25519_kernel *kernel;
+    const struct ed25519_row *base_multiples;
+    uint32_t batch_max, table_mask, batch;
+    struct ch_ed25519_counters counters;
+    struct ed25519_keys *keys;
+    struct table_slot *table; /* equal keys of this batch */
+    struct ed25519_row *rows; /* the fixed ones, then keys, then R */
+    /* of the items still alive, in order */
+    uint32_t *index; /* in the caller's items */
+    uint32_t *key_row, *r_row;
+    struct ed25519_scalar *s, *k;
+    struct ed25519_coefficient *z;
+    struct ed25519_scalar *zk, *zs; /* mod L */
+    /* to decode */
+    const uint8_t **encodings;
+    uint64_t *key_hash;
+    bool *decoded, *verdicts;
+    struct ed25519_scalar *term_digits;
+    uint16_t *term_row;
+    struct ed25519_scratch scratch;
+    struct segment *segments; /* twice SEGMENTS_MAX */
+};
+
+static void *aligned_array(size_t count, size_t size)
+{
+    size_t bytes = (count * size + 63) / 64 * 64;
+    void *p = aligned_alloc(64, bytes);
+    if (p)
+        memset(p, 0, bytes);
+    return p;
+}
+
+static bool open_scratch(struct ed25519_scratch *scratch, uint32_t batch_max)
+{
+    size_t terms = 2 * (size_t)batch_max + 1, buckets = 0;
+    for (uint32_t n = batch_max; n > 0; n /= 2) {
+        struct ed25519_windows windows;
+        ch_ed25519_windows_choose(n, &windows);
+        size_t needed = ((1u << (windows.width[0] - 1)) + 1) * ED25519_WINDOW_GROUP;
+        buckets = needed > buckets ? needed : buckets;
+    }
+    scratch->digits = aligned_array(terms * ED25519_WINDOW_GROUP + 32, sizeof *scratch->digits);
+    scratch->entries = aligned_array(terms * ED25519_WINDOW_GROUP + 32, sizeof *scratch->entries);
+    scratch->start = aligned_array(buckets, sizeof *scratch->start);
+    scratch->size = aligned_array(buckets, sizeof *scratch->size);
+    scratch->order = aligned_array(buckets, sizeof *scratch->order);
+    scratch->sums = aligned_array(buckets, sizeof *scratch->sums);
+    scratch->table = aligned_array(ED25519_LANES_MAX * ED25519_KEY_MULTIPLES, sizeof *scratch->table);
+    return scratch->digits && scratch->entries && scratch->start && scratch->size && scratch->order && scratch->sums &&
+           scratch->table;
+}
+
+ch_err ch_ed25519_open(const struct ch_ed25519_options *options, struct ch_ed25519 **out)
+{
+    const struct ed25519_kernel *kernel;
+    ch_err err = ch_ed25519_choose(options->kernel, &kernel);
+    if (err != CH_OK)
+        return err;
+    if (options->batch_max > CH_ED25519_BATCH_MAX)
+        return CH_ERR_INVALID;
+    struct ch_ed25519 *v = calloc(1, sizeof *v);
+    if (!v)
+        return CH_ERR_NO_MEMORY;
+    v->kernel = kernel;
+    v->batch_max = options->batch_max ? options->batch_max : 1024;
+    if (!kernel->code) {
+        *out = v;
+        return CH_OK;
+    }
+    size_t n = v->batch_max, slots = 2;
+    while (slots < 2 * n)
+        slots *= 2;
+    v->table_mask = (uint32_t)slots - 1;
+    v->base_multiples = ch_ed25519_base_multiples(kernel);
+    v->table = aligned_array(slots, sizeof *v->table);
+    v->rows = aligned_array(ED25519_ROWS_FIXED + 2 * n, sizeof *v->rows);
+    v->index = aligned_array(n, sizeof *v->index);
+    v->key_row = aligned_array(n, sizeof *v->key_row);
+    v->r_row = aligned_array(n, sizeof *v->r_row);
+    v->s = aligned_array(n, sizeof *v->s);
+    v->k = aligned_array(n, sizeof *v->k);
+    v->z = aligned_array(n, sizeof *v->z);
+    v->zk = aligned_array(n, sizeof *v->zk);
+    v->zs = aligned_array(n, sizeof *v->zs);
+    v->encodings = aligned_array(n, sizeof *v->encodings);
+    v->key_hash = aligned_array(n, sizeof *v->key_hash);
+    v->decoded = aligned_array(2 * n, sizeof *v->decoded);
+    v->verdicts = aligned_array(n, sizeof *v->verdicts);
+    v->term_digits = aligned_array(2 * n + 1 + 16, sizeof *v->term_digits);
+    v->term_row = aligned_array(2 * n + 1, sizeof *v->term_row);
+    v->segments = aligned_array(2 * SEGMENTS_MAX, sizeof *v->segments);
+    bool complete = v->table && v->rows && v->index && v->key_row && v->r_row && v->s && v->k && v->z && v->zk &&
+                    v->zs && v->encodings && v->key_hash && v->decoded && v->verdicts && v->term_digits && v->term_row &&
+                    v->segments &&                    open_scratch(&v->scratch, v->batch_max);
+    err = complete ? ch_ed25519_keys_open(options->cached_keys_max, &v->keys) : CH_ERR_NO_MEMORY;
+    if (err != CH_OK) {
+        ch_ed25519_close(v);
+        return err;
+    }
+    v->rows[ED25519_ROW_IDENTITY] = v->base_multiples[0];
+    v->rows[ED25519_ROW_BASE] = v->base_multiples[1];
+    *out = v;
+    return CH_OK;
+}
+
+void ch_ed25519_close(struct ch_ed25519 *v)
+{
+    if (!v)
+        return;
+    void *const owned[] = {v->table,          v->rows,          v->index,         v->key_row,        v->r_row,
+                           v->s,              v->k,             v->z,             v->zk,             v->zs,
+                           v->encodings,     v->key_hash,      v->decoded,        v->verdicts,
+                           v->term_digits, v->term_row,          v->scratch.digits, v->scratch.entries, v->scratch.start, v->scratch.size,
+                           v->scratch.order,  v->scratch.sums,  v->scratch.table, v->segments};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+        free(owned[i]);
+    ch_ed25519_keys_close(v->keys);
+    free(v);
+}
+
+/* The items whose s is below L; their number. */
+static uint32_t parse(struct ch_ed25519 *v, const struct ch_ed25519_item *items, uint32_t count)
+{
+    uint32_t alive = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        memcpy(v->s[alive].w, items[i].signature + 32, 32);
+        v->index[alive] = i;
+        alive += scalar_is_reduced(&v->s[alive]);
+    }
+    return alive;
+}
+
+#define PROBES_MAX 8
+
+/* The slot of a key of this batch, or a free one to take, or NULL when the neighbourhood is full: then an equal key may get
+ * a second row, which is only slower. */
+static struct table_slot *find_slot(struct ch_ed25519 *v, const struct ch_ed25519_item *items, uint64_t hash,
+                                    const uint8_t *key)
+{
+    for (uint32_t probe = 0; probe < PROBES_MAX; probe++) {
+        struct table_slot *slot = &v->table[((uint32_t)(hash >> 32) + probe) & v->table_mask];
+        if (slot->batch != v->batch)
+            return slot;
+        if (slot->tag == (uint32_t)hash && memcmp(items[slot->item].key, key, 32) == 0)
+            return slot;
+    }
+    return NULL;
+}
+
+#define PREFETCH_AHEAD 16 /* keys: the cache is larger than those of the CPU */
+
+/* Gives each item the row of its key. Rows of keys to decode grow from the front, known ones from the back; the number of
+ * keys decoded. */
+static uint32_t decode_keys(struct ch_ed25519 *v, const struct ch_ed25519_item *items, uint32_t alive)
+{
+    uint32_t first = ED25519_ROWS_FIXED, decode = 0, known = 0;
+    if (++v->batch == 0) {
+        memset(v->table, 0, ((size_t)v->table_mask + 1) * sizeof *v->table);
+        v->batch = 1;
+    }
+    for (uint32_t i = 0; i < alive; i++) {
+        v->key_hash[i] = ch_ed25519_keys_hash(v->keys, items[v->index[i]].key);
+        ch_ed25519_keys_prefetch_set(v->keys, v->key_hash[i]);
+    }
+    for (uint32_t i = 0; i < alive; i++) {
+        const uint8_t *key = items[v->index[i]].key;
+        uint64_t hash = v->key_hash[i];
+        if (i + PREFETCH_AHEAD < alive)
+            ch_ed25519_keys_prefetch_row(v->keys, v->key_hash[i + PREFETCH_AHEAD]);
+        struct table_slot *slot = find_slot(v, items, hash, key);
+        if (slot && slot->batch == v->batch) {
+            v->key_row[i] = slot->row;
+            continue;
+        }
+        const struct ed25519_row *row = ch_ed25519_keys_find(v->keys, hash, key);
+        if (row) {
+            v->key_row[i] = first + alive - ++known;
+            v->rows[v->key_row[i]] = *row;
+        } else {
+            v->encodings[decode] = key;
+            v->key_hash[decode] = hash;
+            v->key_row[i] = first + decode++;
+        }
+        if (slot)
+            *slot = (struct table_slot){v->batch, (uint32_t)hash, v->index[i], v->key_row[i]};
+    }
+    v->kernel->code->decode(v->encodings, decode, v->rows + first, v->decoded);
+    for (uint32_t j = 0; j < decode; j++)
+        if (v->decoded[j])
+            ch_ed25519_keys_add(v->keys, v->key_hash[j], v->encodings[j], &v->rows[first + j]);
+    v->counters.keys_cached += known;
+    v->counters.keys_decoded += decode;
+    return decode;
+}
+
+/* Fills index, rows, s and k of the items that parse and decode; their number. */
+static uint32_t prepare(struct ch_ed25519 *v, const struct ch_ed25519_item *items, uint32_t count)
+{
+    uint32_t parsed = parse(v, items, count), alive = 0;
+    uint32_t r_first = ED25519_ROWS_FIXED + parsed;
+    uint32_t keys_decoded = decode_keys(v, items, parsed);
+    bool *r_decoded = v->decoded + v->batch_max;
+    for (uint32_t i = 0; i < parsed; i++)
+        v->encodings[i] = items[v->index[i]].signature;
+    v->kernel->code->decode(v->encodings, parsed, v->rows + r_first, r_decoded);
+    for (uint32_t i = 0; i < parsed; i++) {
+        uint32_t key = v->key_row[i] - ED25519_ROWS_FIXED;
+        v->index[alive] = v->index[i];
+        v->key_row[alive] = v->key_row[i];
+        v->r_row[alive] = r_first + i;
+        v->s[alive] = v->s[i];
+        alive += r_decoded[i] && (key >= keys_decoded || v->decoded[key]);
+    }
+    v->kernel->code->hash(items, v->index, alive, v->k);
+    return alive;
+}
+
+/* The verdicts of items first..end, each on its own. */
+static void check_each(struct ch_ed25519 *v, uint32_t first, uint32_t end, bool *valid)
+{
+    v->kernel->code->check(v->rows, v->r_row + first, v->key_row + first, v->s + first, v->k + first, end - first,
+                           v->base_multiples, &v->scratch, v->verdicts);
+    for (uint32_t i = first; i < end; i++)
+        valid[v->index[i]] = v->verdicts[i - first];
+    v->counters.lane_items += end - first;
+}
+
+static void draw_coefficients(struct ch_ed25519 *v, uint32_t alive)
+{
+    static const uint8_t nonce[crypto_stream_chacha20_NONCEBYTES];
+    uint8_t seed[crypto_stream_chacha20_KEYBYTES];
+    randombytes_buf(seed, sizeof seed); /* of this batch alone: the nonce may stay */
+    crypto_stream_chacha20((uint8_t *)v->z, alive * sizeof *v->z, nonce, seed);
+    v->kernel->code->combine(v->z, v->k, v->s, alive, v->zk, v->zs);
+}
+
+/* The sum of z_i (R_i + k_i A_i - s_i B) over items first..end. */
+static void sum_items(struct ch_ed25519 *v, uint32_t first, uint32_t end, struct ed25519_point *total)
+{
+    struct ed25519_windows windows;
+    struct ed25519_scalar base = {{0}};
+    uint64_t base_top = 0;
+    struct ed25519_terms terms = {.digits = v->term_digits, .row = v->term_row, .long_count = 1};
+    ch_ed25519_windows_choose(end - first, &windows);
+
+    for (uint32_t i = first; i < end; i++) {
+        base_top += scalar_add_words(&base, &v->zs[i]);
+        v->term_digits[terms.long_count] = scalar_add(v->zk[i], &windows.bias);
+        v->term_row[terms.long_count++] = (uint16_t)v->key_row[i];
+    }
+    uint64_t base_words[8] = {base.w[0], base.w[1], base.w[2], base.w[3], base_top};
+    base = scalar_reduce(base_words);
+    base = scalar_negate(&base);
+    v->term_digits[0] = scalar_add(base, &windows.bias);
+    v->term_row[0] = ED25519_ROW_BASE;
+    for (uint32_t i = first; i < end; i++) {
+        size_t term = terms.long_count + terms.short_count++;
+        struct ed25519_scalar magnitude = coefficient_magnitude(&v->z[i]), *digits = &v->term_digits[term];
+        *digits = windows.short_bias;
+        if (coefficient_is_negative(&v->z[i]))
+            scalar_subtract_words(digits, &magnitude);
+        else
+            scalar_add_words(digits, &magnitude);
+        v->term_row[term] = (uint16_t)v->r_row[i];
+    }
+    v->kernel->code->sum(v->rows, &terms, &windows, &v->scratch, total);
+}
+
+/* Finds the bad ones among `alive` items that don't add up. Level by level, so that it is seen early when there are many. */
+static void search(struct ch_ed25519 *v, uint32_t alive, const struct ed25519_point *total, bool *valid)
+{
+    struct segment *bad = v->segments, *next = v->segments + SEGMENTS_MAX;
+    uint32_t bad_count = 1;
+    bad[0] = (struct segment){0, alive, *total};
+    for (uint32_t level = 0; bad_count > 0; level++) {
+        uint32_t next_count = 0, suspects = 0;
+        for (uint32_t b = 0; b < bad_count; b++)
+            suspects += bad[b].end - bad[b].first;
+        bool many = level >= 2 && suspects > alive / 2;
+        for (uint32_t b = 0; b < bad_count; b++) {
+            uint32_t first = bad[b].first, end = bad[b].end, middle = first + (end - first) / 2;
+            if (many || end - first <= SEARCH_MIN) {
+                check_each(v, first, end, valid);
+                continue;
+            }
+            struct segment left = {.first = first, .end = middle}, right = {.first = middle, .end = end};
+            sum_items(v, first, middle, &left.sum);
+            ch_ed25519_point_subtract(&right.sum, &bad[b].sum, &left.sum);
+            const struct segment *const halves[] = {&left, &right};
+            for (int h = 0; h < 2; h++) {
+                if (!ch_ed25519_point_is_small(&halves[h]->sum)) {
+                    next[next_count++] = *halves[h];
+                    continue;
+                }
+                for (uint32_t i = halves[h]->first; i < halves[h]->end; i++)
+                    valid[v->index[i]] = true;
+            }
+        }
+        struct segment *swap = bad;
+        bad = next;
+        next = swap;
+        bad_count = next_count;
+    }
+}
+
+static void verify(struct ch_ed25519 *v, const struct ch_ed25519_item *items, size_t count, bool *valid, bool each)
+{
+    CH_ASSERT(count <= v->batch_max);
+    v->counters.items += count;
+    memset(valid, 0, count * sizeof *valid);
+    if (!v->kernel->code) {
+        for (size_t i = 0; i < count; i++)
+            valid[i] = ch_ed25519_verify_reference(&items[i]);
+        v->counters.lane_items += count;
+    } else if (count > 0) {
+        uint32_t alive = prepare(v, items, (uint32_t)count);
+        if (each || v->kernel->batch_min == 0 || alive < v->kernel->batch_min) {
+            check_each(v, 0, alive, valid);
+        } else {
+            struct ed25519_point total;
+            draw_coefficients(v, alive);
+            sum_items(v, 0, alive, &total);
+            v->counters.batches++;
+            if (ch_ed25519_point_is_small(&total)) {
+                for (uint32_t i = 0; i < alive; i++)
+                    valid[v->index[i]] = true;
+            } else {
+                v->counters.batches_failed++;
+                search(v, alive, &total, valid);
+            }
+        }
+    }
+    for (size_t i = 0; i < count; i++)
+        v->counters.invalid += !valid[i];
+}
+
+void ch_ed25519_verify(struct ch_ed25519 *v, const struct ch_ed25519_item *items, size_t count, bool *valid)
+{
+    verify(v, items, count, valid, false);
+}
+
+void ch_ed25519_verify_each(struct ch_ed25519 *v, const struct ch_ed25519_item *items, size_t count, bool *valid)
+{
+    verify(v, items, count, valid, true);
+}
+
+const char *ch_ed25519_kernel_in_use(const struct ch_ed25519 *v)
+{
+    return v->kernel->name;
+}
+
+struct ch_ed25519_counters ch_ed25519_counters(const struct ch_ed25519 *v)
+{
+    return v->counters;
+}

@@ -1,0 +1,146 @@
+/* crypto/ed25519_impl.h - what the batch code (ed25519_batch.c), the kernels and the table of kernels share.
+ *
+ * What:  a kernel decodes points, hashes, multiplies many points by scalars and sums them up, and checks signatures side
+ *        by side. It knows nothing of batches, caches or bad signatures; the batch code knows nothing of vectors.
+ * Bytes: public data only, so variable time everywhere.
+ */
+#ifndef CHAPPE_CRYPTO_ED25519_IMPL_H
+#define CHAPPE_CRYPTO_ED25519_IMPL_H
+
+#include "crypto/ed25519.h"
+#include "crypto/ed25519_scalar.h"
+
+/* A decoded point in affine Niels form: y+x, y-x, 2dxy, five 64-bit words each, in the kernel's own limbs. */
+struct ed25519_row {
+    _Alignas(64) uint64_t w[16];
+};
+
+/* A sum of points in extended form: Y-X, Y+X, Z, T, five words each, in the kernel's own limbs. */
+struct ed25519_sum_row {
+    _Alignas(64) uint64_t w[24];
+};
+
+/* The same in radix 2^51, whatever the kernel. */
+struct ed25519_point {
+    uint64_t ymx[5], ypx[5], z[5], t[5];
+};
+
+/* Every kernel keeps these two rows in front of the others. */
+#define ED25519_ROW_IDENTITY 0
+#define ED25519_ROW_BASE     1
+#define ED25519_ROWS_FIXED   2
+#define ED25519_ROWS_MAX     (ED25519_ROWS_FIXED + 2 * CH_ED25519_BATCH_MAX) /* fits 15 bits, beside a sign */
+
+/* How 252 bits are cut into signed digits: window i has width[i] bits from offset[i] on. 128-bit coefficients fill the
+ * first `short_count` windows. At most 12 bits a window: 2048 buckets. */
+#define ED25519_WINDOW_GROUP    16 /* windows sorted and added up together */
+#define ED25519_WINDOWS_MAX     64
+#define ED25519_WINDOW_BITS_MAX 12
+
+/* Multiples of a key that the lanes use: 1 A .. 8 A. */
+#define ED25519_KEY_MULTIPLES 8
+#define ED25519_LANES_MAX     16
+
+struct ed25519_windows {
+    uint32_t count, short_count;
+    uint8_t width[ED25519_WINDOWS_MAX], offset[ED25519_WINDOWS_MAX];
+    struct ed25519_scalar bias, short_bias; /* sum of 2^(offset + width - 1): makes every digit of a sum unsigned */
+};
+
+/* Points of a sum, each times its scalar; first the long ones: mod L with the windows' bias added (mod L); then the short
+ * ones: signed numbers of at most 2^127 with the short bias added. */
+struct ed25519_terms {
+    const struct ed25519_scalar *digits;
+    const uint16_t *row;
+    size_t long_count, short_count;
+};
+
+/* z = magnitude, or -magnitude where the top bit is set; magnitude = the other 127 bits + 1: 2^128 values, none of them 0. */
+struct ed25519_coefficient {
+    uint64_t w[2];
+};
+
+static inline bool coefficient_is_negative(const struct ed25519_coefficient *z)
+{
+    return z->w[1] >> 63;
+}
+
+static inline struct ed25519_scalar coefficient_magnitude(const struct ed25519_coefficient *z)
+{
+    static const struct ed25519_scalar one = {{1}};
+    struct ed25519_scalar magnitude = {{z->w[0], z->w[1] & ~(UINT64_C(1) << 63)}};
+    scalar_add_words(&magnitude, &one);
+    return magnitude;
+}
+
+/* Scratch of one sum; sizes from ed25519_scratch_open. */
+struct ed25519_scratch {
+    uint16_t *digits;              /* window of a group, term */
+    uint16_t *entries;             /* row and sign, by bucket */
+    uint32_t *start;               /* of a bucket in entries */
+    uint32_t *size;                /* of a bucket */
+    uint32_t *order;               /* buckets, the largest first */
+    struct ed25519_sum_row *sums;  /* of a bucket */
+    struct ed25519_sum_row *table; /* of the lanes: multiples of the keys */
+};
+
+struct ed25519_kernel_code {
+    /* rows[i] = the point that encodings[i] stands for, decoded[i] = whether there is one. Rows are written anyway. */
+    void (*decode)(const uint8_t *const *encodings, size_t count, struct ed25519_row *rows, bool *decoded);
+    /* hashes[i] = SHA-512(R | A | prefix | message) mod L of items[index[i]]. */
+    void (*hash)(const struct ch_ed25519_item *items, const uint32_t *index, size_t count,
+                 struct ed25519_scalar *hashes);
+    /* zk[i] = z[i] k[i] mod L, zs[i] = z[i] s[i] mod L. */
+    void (*combine)(const struct ed25519_coefficient *z, const struct ed25519_scalar *k, const struct ed25519_scalar *s,
+                    size_t count, struct ed25519_scalar *zk, struct ed25519_scalar *zs);
+    /* total = the sum of each scalar times its row. */
+    void (*sum)(const struct ed25519_row *rows, const struct ed25519_terms *terms,
+                const struct ed25519_windows *windows, struct ed25519_scratch *scratch, struct ed25519_point *total);
+    /* valid[i] = whether [8](s B - R - k A) is the identity, each on its own. base_multiples[j] = j B, 0 <= j <= 128. */
+    void (*check)(const struct ed25519_row *rows, const uint32_t *r_row, const uint32_t *key_row,
+                  const struct ed25519_scalar *s, const struct ed25519_scalar *k, size_t count,
+                  const struct ed25519_row *base_multiples, struct ed25519_scratch *scratch, bool *valid);
+};
+
+#define ED25519_BASE_MULTIPLES 129
+
+extern const struct ed25519_kernel_code ch_ed25519_portable, ch_ed25519_avx512ifma, ch_ed25519_avx2;
+
+/* A kernel as the user names it. */
+struct ed25519_kernel {
+    const char *name;
+    uint32_t cpu;                           /* features it needs */
+    const struct ed25519_kernel_code *code; /* NULL: the reference */
+    uint32_t batch_min;                     /* below that many, check() each; 0: always */
+};
+
+/* ed25519_kernels.c: the kernel of a name (NULL: the best), checked. Errors as ch_ed25519_open. */
+CH_MUST_CHECK ch_err ch_ed25519_choose(const char *name, const struct ed25519_kernel **out);
+/* The multiples of the base point in the kernel's rows, made at its first use. */
+const struct ed25519_row *ch_ed25519_base_multiples(const struct ed25519_kernel *kernel);
+
+/* ed25519_point.c: one point at a time. */
+void ch_ed25519_windows_choose(uint32_t terms, struct ed25519_windows *windows);
+/* total = sum of 2^offset[i] * sums[i]. */
+void ch_ed25519_horner(const struct ed25519_point *sums, const struct ed25519_windows *windows,
+                       struct ed25519_point *total);
+void ch_ed25519_point_subtract(struct ed25519_point *r, const struct ed25519_point *a, const struct ed25519_point *b);
+/* Whether 8 times the point is the identity. */
+bool ch_ed25519_point_is_small(const struct ed25519_point *p);
+/* The encodings of 0 B .. 128 B. */
+void ch_ed25519_encode_base_multiples(uint8_t encodings[ED25519_BASE_MULTIPLES][32]);
+
+/* ed25519_keys.c: a bounded memory of decoded keys. */
+struct ed25519_keys;
+CH_MUST_CHECK ch_err ch_ed25519_keys_open(uint32_t keys_max, struct ed25519_keys **out);
+void ch_ed25519_keys_close(struct ed25519_keys *keys);
+uint64_t ch_ed25519_keys_hash(const struct ed25519_keys *keys, const uint8_t key[32]);
+void ch_ed25519_keys_prefetch_set(const struct ed25519_keys *keys, uint64_t hash);
+void ch_ed25519_keys_prefetch_row(const struct ed25519_keys *keys, uint64_t hash); /* after its set is there */
+/* The row of the key, or NULL. */
+const struct ed25519_row *ch_ed25519_keys_find(struct ed25519_keys *keys, uint64_t hash, const uint8_t key[32]);
+/* Remembers the row; forgets the one of its set that was not asked for the longest. */
+void ch_ed25519_keys_add(struct ed25519_keys *keys, uint64_t hash, const uint8_t key[32],
+                         const struct ed25519_row *row);
+
+#endif

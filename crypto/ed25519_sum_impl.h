@@ -1,0 +1,217 @@
+/* crypto/ed25519_sum_impl.h - sum of many points times scalars, by buckets (Pippenger). Included by each kernel.
+ *
+ * Scalars are cut into signed digits, one a window. For GROUP windows at a time: a counting sort puts each term's row into
+ * the bucket of (window, |digit|); the buckets are ordered by size, so that LANES neighbours have like lengths; each lane
+ * adds up one bucket, its point staying in registers; then each lane takes one window and forms
+ * sum of digit * bucket as a sum of running sums.
+ */
+#ifndef CHAPPE_CRYPTO_ED25519_SUM_IMPL_H
+#define CHAPPE_CRYPTO_ED25519_SUM_IMPL_H
+
+#include "crypto/ed25519_group_impl.h"
+
+#define GROUP ED25519_WINDOW_GROUP
+
+#ifndef OWN_SCALARS_AND_HORNER
+
+static void horner(const struct ed25519_point *sums, const struct ed25519_windows *windows,
+                   struct ed25519_point *total)
+{
+    ch_ed25519_horner(sums, windows, total);
+}
+
+/* |digit| times 2, plus 1 for a negative digit, in windows first..end of each scalar. The digit of window `top` - 1, the
+ * last, may reach 2^width (see ed25519_windows_choose). */
+static void recode(const struct ed25519_scalar *scalars, size_t count, const struct ed25519_windows *windows,
+                   uint32_t first, uint32_t end, uint32_t top, uint16_t *digits, size_t stride)
+{
+    for (uint32_t w = first; w < end; w++) {
+        uint32_t word = windows->offset[w] / 64, shift = windows->offset[w] % 64;
+        uint32_t half = 1u << (windows->width[w] - 1), digit_mask = w + 1 == top ? 4 * half - 1 : 2 * half - 1;
+        uint16_t *to = digits + (w - first) * stride;
+        for (size_t i = 0; i < count; i++) {
+            const uint64_t *s = scalars[i].w;
+            uint64_t bits = s[word] >> shift;
+            if (shift && word < 3)
+                bits |= s[word + 1] << (64 - shift);
+            int32_t digit = (int32_t)(bits & digit_mask) - (int32_t)half, sign = digit >> 31;
+            to[i] = (uint16_t)(((digit ^ sign) - sign) * 2 - sign);
+        }
+    }
+}
+
+static void combine(const struct ed25519_coefficient *z, const struct ed25519_scalar *k, const struct ed25519_scalar *s,
+                    size_t count, struct ed25519_scalar *zk, struct ed25519_scalar *zs)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct ed25519_scalar magnitude = coefficient_magnitude(&z[i]);
+        zk[i] = scalar_multiply(&magnitude, &k[i]);
+        zs[i] = scalar_multiply(&magnitude, &s[i]);
+        if (coefficient_is_negative(&z[i])) {
+            zk[i] = scalar_negate(&zk[i]);
+            zs[i] = scalar_negate(&zs[i]);
+        }
+    }
+}
+
+#endif
+
+/* The bucket of a magnitude in a window of the group; magnitude 0 has one too, which nobody adds up. */
+static inline uint32_t bucket_of(uint32_t window, uint32_t magnitude, uint32_t magnitude_max)
+{
+    return window * (magnitude_max + 1) + magnitude;
+}
+
+/* Orders the buckets by size, the largest first. Sizes from ORDER_SIZES_MAX on count as one: order is speed, no more. */
+#define ORDER_SIZES_MAX 1024
+static void order_buckets(const uint32_t *size, uint32_t magnitude_max, uint32_t *order)
+{
+    uint32_t at[ORDER_SIZES_MAX] = {0}, total = 0;
+    for (uint32_t w = 0, b = 0; w < GROUP; w++) {
+        b++;
+        for (uint32_t magnitude = 1; magnitude <= magnitude_max; magnitude++, b++)
+            at[size[b] < ORDER_SIZES_MAX ? size[b] : ORDER_SIZES_MAX - 1]++;
+    }
+    for (int s = ORDER_SIZES_MAX - 1; s >= 0; s--) {
+        uint32_t n = at[s];
+        at[s] = total;
+        total += n;
+    }
+    for (uint32_t w = 0, b = 0; w < GROUP; w++) {
+        b++;
+        for (uint32_t magnitude = 1; magnitude <= magnitude_max; magnitude++, b++)
+            order[at[size[b] < ORDER_SIZES_MAX ? size[b] : ORDER_SIZES_MAX - 1]++] = b;
+    }
+}
+
+/* The rows and signs of entry `step` in each of LANES buckets; the identity where a bucket has no more. */
+static inline mask rows_of_step(const struct ed25519_row *rows, const uint16_t *entries, const uint32_t *start,
+                                const uint32_t *size, uint32_t step, const uint64_t *row[LANES])
+{
+    mask negative = 0;
+    for (int lane = 0; lane < LANES; lane++) {
+        uint32_t entry = step < size[lane] ? entries[start[lane] + step] : 2 * ED25519_ROW_IDENTITY;
+        row[lane] = rows[entry >> 1].w;
+        negative |= (mask)(entry & 1) << lane;
+    }
+    return negative;
+}
+
+static void fill_buckets(const struct ed25519_row *rows, const struct ed25519_scratch *scratch, uint32_t bucket_count)
+{
+    for (uint32_t at = 0; at < bucket_count; at += LANES) {
+        uint32_t start[LANES], size[LANES];
+        uint64_t *sum_row[LANES];
+        const uint64_t *row[LANES];
+        for (int lane = 0; lane < LANES; lane++) {
+            uint32_t bucket = scratch->order[at + lane];
+            start[lane] = scratch->start[bucket];
+            size[lane] = scratch->size[bucket];
+            sum_row[lane] = scratch->sums[bucket].w;
+        }
+        uint32_t steps = 1;
+        for (int lane = 0; lane < LANES; lane++)
+            steps = size[lane] > steps ? size[lane] : steps;
+        struct niels n;
+        struct point sum;
+        mask negative = rows_of_step(rows, scratch->entries, start, size, 0, row);
+        niels_load(&n, row);
+        point_from_niels(&sum, &n, negative);
+        for (uint32_t step = 1; step < steps; step++) {
+            negative = rows_of_step(rows, scratch->entries, start, size, step, row);
+            niels_load(&n, row);
+            point_add_niels(&sum, &n, negative);
+        }
+        store_rows(&sum.ymx, 4, sum_row);
+    }
+}
+
+/* total = sum of magnitude * bucket over the LANES windows from `first` on: running sums from the top down. The running
+ * sum keeps 2dT instead of T: so neither it nor the bucket needs a multiplication by 2d to be an addend. */
+static void add_up_windows(const struct ed25519_sum_row *sums, uint32_t first, uint32_t magnitude_max,
+                           struct point *total)
+{
+    struct point running;
+    fe two_d;
+    fe_set(&two_d, limbs_2d);
+    point_set_identity(&running);
+    point_set_identity(total);
+    for (uint32_t magnitude = magnitude_max; magnitude > 0; magnitude--) {
+        const uint64_t *row[LANES];
+        struct point bucket;
+        for (uint32_t lane = 0; lane < LANES; lane++)
+            row[lane] = sums[bucket_of(first + lane, magnitude, magnitude_max)].w;
+        load_rows(&bucket.ymx, 4, row);
+        point_add(&running, &bucket);
+        fe_multiply(&running.t, &running.t, &two_d);
+        point_add(total, &running);
+    }
+}
+
+/* Counts the terms of each bucket, then writes their rows and signs one bucket after the other. */
+static void sort_entries(const struct ed25519_terms *terms, uint32_t windows, uint32_t short_windows,
+                         uint32_t magnitude_max, struct ed25519_scratch *scratch)
+{
+    size_t stride = terms->long_count + terms->short_count;
+    uint32_t buckets = GROUP * (magnitude_max + 1), total = 0;
+    memset(scratch->size, 0, buckets * sizeof *scratch->size);
+    for (uint32_t w = 0; w < windows; w++) {
+        size_t count = w < short_windows ? stride : terms->long_count;
+        const uint16_t *digits = scratch->digits + w * stride;
+        uint32_t *size = scratch->size + bucket_of(w, 0, magnitude_max);
+        for (size_t i = 0; i < count; i++)
+            size[digits[i] >> 1]++;
+    }
+    for (uint32_t b = 0; b < buckets; b++) {
+        scratch->start[b] = total;
+        total += scratch->size[b];
+    }
+    for (uint32_t w = 0; w < windows; w++) {
+        size_t count = w < short_windows ? stride : terms->long_count;
+        const uint16_t *digits = scratch->digits + w * stride;
+        uint32_t *at = scratch->start + bucket_of(w, 0, magnitude_max);
+        for (size_t i = 0; i < count; i++)
+            scratch->entries[at[digits[i] >> 1]++] = (uint16_t)(terms->row[i] << 1 | (digits[i] & 1));
+    }
+    for (uint32_t b = 0; b < buckets; b++)
+        scratch->start[b] -= scratch->size[b];
+}
+
+static void sum_terms(const struct ed25519_row *rows, const struct ed25519_terms *terms,
+                      const struct ed25519_windows *windows, struct ed25519_scratch *scratch,
+                      struct ed25519_point *total)
+{
+    struct ed25519_point sums[ED25519_WINDOWS_MAX];
+    size_t stride = terms->long_count + terms->short_count;
+    for (uint32_t first = 0; first < windows->count; first += GROUP) {
+        uint32_t end = first + GROUP < windows->count ? first + GROUP : windows->count;
+        uint32_t short_end = end < windows->short_count ? end : windows->short_count;
+        uint32_t magnitude_max = 1u << (windows->width[first] - 1); /* widths never grow */
+        recode(terms->digits, terms->long_count, windows, first, end, windows->count, scratch->digits, stride);
+        if (first < short_end)
+            recode(terms->digits + terms->long_count, terms->short_count, windows, first, short_end,
+                   windows->short_count, scratch->digits + terms->long_count, stride);
+        sort_entries(terms, end - first, first < short_end ? short_end - first : 0, magnitude_max, scratch);
+        order_buckets(scratch->size, magnitude_max, scratch->order);
+        fill_buckets(rows, scratch, GROUP * magnitude_max);
+        for (uint32_t w = 0; w < end - first; w += LANES) {
+            struct point window_sums;
+            struct ed25519_sum_row row[LANES];
+            uint64_t *to[LANES];
+            add_up_windows(scratch->sums, w, magnitude_max, &window_sums);
+            for (int lane = 0; lane < LANES; lane++)
+                to[lane] = row[lane].w;
+            store_rows(&window_sums.ymx, 4, to);
+            for (uint32_t lane = 0; lane < LANES && first + w + lane < end; lane++) {
+                struct ed25519_point *sum = &sums[first + w + lane];
+                words_to_radix51(sum->ymx, row[lane].w);
+                words_to_radix51(sum->ypx, row[lane].w + 5);
+                words_to_radix51(sum->z, row[lane].w + 10);
+                words_to_radix51(sum->t, row[lane].w + 15);
+            }
+        }
+    }
+    horner(sums, windows, total);
+}
+
+#endif

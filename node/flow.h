@@ -1,0 +1,111 @@
+/* node/flow.h - what flows between the stages: batches of incoming transactions, and payloads of blocks.
+ *
+ *   net --batch--> verify --batch--> order --batch--> net          (early receipts, then the batch is free)
+ *   order --payload--> log, apply --payload--> serve --payload--> net   (final receipts, then the payload is free)
+ *
+ * Both come from pools that are filled at start, so memory is bounded by their counts: an empty pool is backpressure to
+ * the net stage. Thread: an object belongs to the stage that holds it; rings pass it on.
+ */
+#ifndef CHAPPE_NODE_FLOW_H
+#define CHAPPE_NODE_FLOW_H
+
+#include "node/ring.h"
+#include "wire/frame.h"
+
+/* Where a transaction came from, and so where its receipts go. connection 0: the fire hose, which gets none. */
+struct ch_source {
+    uint64_t connection;
+    uint64_t request;
+    uint16_t flags; /* CH_FRAME_FLAG_WANT_* */
+};
+
+#define CH_BATCH_TXS        256
+#define CH_BATCH_BYTES      (96u << 10) /* copied bytes: SUBMIT frames outlive the connection's buffer here */
+#define CH_BATCH_BUFFERS    64          /* or datagrams of the fire hose, passed on uncopied */
+#define CH_BATCH_POOL_COUNT 256
+
+struct ch_batch_tx {
+    struct ch_tx tx;
+    uint8_t id[CH_HASH_BYTES];
+    uint16_t status;    /* CH_STATUS_OK, or the reason of the first stage that refused it */
+    uint16_t hose_slot; /* of the fire hose's source */
+    bool approval_ok;
+};
+
+struct ch_batch {
+    struct ch_source source;
+    bool suspect;          /* its source sent a bad signature before */
+    bool found_bad;        /* verify met a bad signature in it */
+    uint32_t count;        /* transactions */
+    uint32_t bytes;        /* used of `copied` */
+    uint32_t buffer_count; /* held datagrams */
+    void *buffers[CH_BATCH_BUFFERS];
+    struct ch_batch_tx txs[CH_BATCH_TXS];
+    uint8_t copied[CH_BATCH_BYTES];
+};
+
+/* A transaction of a payload and what became of it. */
+struct ch_payload_tx {
+    struct ch_source source;
+    uint32_t offset;
+    uint16_t status;
+    bool approval_ok;
+    uint8_t id[CH_HASH_BYTES];
+    uint64_t commit_index, commit_time_ms; /* of the first one, when it is a duplicate */
+    uint64_t log_index, inbox_sequence;
+};
+
+#define CH_PAYLOAD_POOL_COUNT 48
+
+struct ch_payload {
+    uint32_t length, count;
+    uint32_t bytes_max, count_max;
+    uint64_t position; /* of its first byte in the log, once appended */
+    bool verified;     /* every signature in it was checked here */
+    uint8_t *bytes;
+    struct ch_payload_tx *txs;
+};
+
+/* A part of a commit on its way to be applied: its payloads in delivery order. */
+#define CH_WORK_PAYLOADS   16
+#define CH_WORK_POOL_COUNT 64
+struct ch_work {
+    uint64_t commit_index, commit_time_ms;
+    uint64_t replay_from;  /* where a replay of the log must begin once this commit is applied */
+    uint64_t replay_after; /* and the commit after which it delivers again, for the ledger's replay window */
+    bool last;            /* the commit's last part */
+    uint32_t count;
+    struct ch_payload *payloads[CH_WORK_PAYLOADS];
+};
+
+/* A read or an object on its way through the serve stage; the answer takes the place of the question. */
+#define CH_REQUEST_POOL_COUNT 32
+#define CH_REQUEST_UNWATCH    0 /* no frame's type: from net, the watch of this connection and request is over */
+struct ch_request {
+    uint64_t connection;
+    uint8_t peer_key[CH_KEY_BYTES];
+    struct ch_frame_header header; /* of the question, then of the answer */
+    uint8_t *body;                 /* CH_FRAME_BODY_BYTES_MAX */
+};
+
+/* Pools: rings of free objects. */
+struct ch_flow {
+    struct ch_batch *batches;
+    struct ch_payload *payloads;
+    struct ch_work *works;
+    struct ch_ring free_works; /* order takes, serve gives back */
+    struct ch_ring free_batches;  /* net takes, net gives back */
+    struct ch_ring free_payloads; /* order takes, net gives back */
+    uint8_t *payload_bytes;
+    struct ch_payload_tx *payload_txs;
+    struct ch_request *requests;
+    struct ch_ring free_requests; /* net takes (serve too, for watches), net gives back */
+    uint8_t *request_bodies;
+};
+CH_MUST_CHECK ch_err ch_flow_open(struct ch_flow *flow, uint32_t payload_bytes_max, uint32_t payload_items_max);
+void ch_flow_close(struct ch_flow *flow);
+
+/* Gives a payload back to the pool. Any thread. */
+void ch_flow_free_payload(struct ch_flow *flow, struct ch_payload *payload);
+
+#endif

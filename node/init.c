@@ -1,0 +1,101 @@
+#include "base/time.h"
+#include "crypto/keyfile.h"
+#include "node/log.h"
+#include "node/node.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#define PATH_BYTES_MAX 1024
+
+static ch_err say(char why[CH_NODE_WHY_BYTES], ch_err err, const char *folder, const char *name)
+{
+    snprintf(why, CH_NODE_WHY_BYTES, "%s/%s: %s", folder, name, ch_err_text(err));
+    return err;
+}
+
+static ch_err write_key(const struct ch_node_init *init, const char *name, enum ch_keyfile_purpose purpose,
+                        const uint8_t public_part[32], const uint8_t secret[32], const struct ch_passphrase *passphrase,
+                        char why[CH_NODE_WHY_BYTES])
+{
+    char path[PATH_BYTES_MAX];
+    snprintf(path, sizeof path, "%s/%s", init->folder, name);
+    ch_err err = ch_keyfile_write(path, purpose, public_part, secret, 32, passphrase, false);
+    return err == CH_OK ? CH_OK : say(why, err, init->folder, name);
+}
+
+static ch_err write_genesis(struct ch_node_init *init, uint8_t chain_id[CH_HASH_BYTES], char why[CH_NODE_WHY_BYTES])
+{
+    char path[PATH_BYTES_MAX];
+    uint8_t *bytes = malloc(CH_GENESIS_BYTES_MAX);
+    size_t length = bytes ? ch_genesis_encode(&init->genesis, bytes) : 0;
+    ch_err err = length ? CH_OK : CH_ERR_INVALID;
+    snprintf(path, sizeof path, "%s/chain.genesis", init->folder);
+    if (err == CH_OK) {
+        ch_genesis_chain_id(bytes, length, chain_id);
+        FILE *file = fopen(path, "wxe");
+        if (!file)
+            err = errno == EEXIST ? CH_ERR_EXISTS : CH_ERR_IO;
+        else {
+            bool written = fwrite(bytes, 1, length, file) == length;
+            if (fclose(file) != 0 || !written)
+                err = CH_ERR_IO;
+        }
+    }
+    free(bytes);
+    return err == CH_OK ? CH_OK : say(why, err, init->folder, "chain.genesis");
+}
+
+ch_err ch_node_init(struct ch_node_init *init, uint8_t chain_id[CH_HASH_BYTES], char why[CH_NODE_WHY_BYTES])
+{
+    struct ch_sign_key validator, registrar;
+    struct ch_passphrase passphrase = {.length = 0};
+    uint8_t master[32], nothing[32] = {0};
+    char path[PATH_BYTES_MAX];
+    if (mkdir(init->folder, 0700) != 0 && errno != EEXIST)
+        return say(why, CH_ERR_IO, init->folder, "");
+    ch_err err = ch_sign_init();
+    if (err == CH_OK && !init->plain_keys)
+        err = ch_passphrase_get(init->passphrase_file, "chappe-passphrase", "Passphrase for the validator's keys: ",
+                                true, &passphrase);
+    if (err != CH_OK)
+        return say(why, err, init->folder, "passphrase");
+    ch_sign_key_new(&validator);
+    ch_sign_key_new(&registrar);
+    ch_random(master, sizeof master);
+    struct ch_genesis *genesis = &init->genesis;
+    genesis->validator_count = 1;
+    memcpy(genesis->validators[0].key, validator.public_key, 32);
+    genesis->validators[0].stake = 1;
+    snprintf(genesis->validators[0].address, sizeof genesis->validators[0].address, "%s", init->address);
+    if (!genesis->start_ms)
+        genesis->start_ms = ch_time_unix_ms();
+    bool own_registrar = genesis->registrar_count == 0;
+    if (own_registrar)
+        memcpy(genesis->registrars[genesis->registrar_count++], registrar.public_key, 32);
+    err = write_genesis(init, chain_id, why);
+    if (err == CH_OK)
+        err = write_key(init, "validator.key", CH_KEYFILE_VALIDATOR, validator.public_key, validator.seed, &passphrase, why);
+    if (err == CH_OK)
+        err = write_key(init, "master.key", CH_KEYFILE_MASTER, nothing, master, &passphrase, why);
+    if (err == CH_OK && own_registrar)
+        err = write_key(init, "registrar.key", CH_KEYFILE_REGISTRAR, registrar.public_key, registrar.seed, &passphrase, why);
+    snprintf(path, sizeof path, "%s/chappe.yaml", init->folder);
+    if (err == CH_OK && (err = ch_config_write(path, &init->config)) != CH_OK)
+        say(why, err, init->folder, "chappe.yaml");
+    if (err == CH_OK) {
+        struct ch_committee committee;
+        ch_committee_from_genesis(genesis, chain_id, &committee);
+        const struct ch_wal_options wal = {.segment_bytes = (uint32_t)(init->config.store_log_segment_mib << 20)};
+        err = ch_log_create(init->folder, &committee, &wal);
+        if (err != CH_OK)
+            say(why, err, init->folder, "wal");
+    }
+    ch_wipe(&validator, sizeof validator);
+    ch_wipe(&registrar, sizeof registrar);
+    ch_wipe(&passphrase, sizeof passphrase);
+    ch_wipe(master, sizeof master);
+    return err;
+}

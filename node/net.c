@@ -1,0 +1,723 @@
+#include "node/net.h"
+
+#include "base/log.h"
+#include "base/merkle.h"
+#include "base/time.h"
+#include "dataplane/dpdk/port_dpdk.h"
+#include "node/hose_gate.h"
+#include "wire/hose.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define LOCAL_QUIC 0
+#define LOCAL_HOSE 1
+/* Shares of the batch pool: one QUIC peer at most half, the fire hose leaves a quarter. */
+#define PEER_BATCHES_MAX  (CH_BATCH_POOL_COUNT / 2)
+#define HOSE_LEAVES       (CH_BATCH_POOL_COUNT / 4)
+#define BAD_SIGNATURES_MAX 10000u /* then the peer is closed */
+#define TX_BURST          64
+#define HOSE_LINGER_NS    200000u /* a batch waits this long for more datagrams */
+
+struct peer {
+    uint64_t conn;
+    uint8_t key[CH_KEY_BYTES];
+    bool greeted, suspect;
+    uint32_t batches;     /* of its on their way */
+    uint64_t bad;         /* signatures */
+    uint64_t tokens, refilled_ns;
+    bool waits; /* it was refused a frame for want of batches or requests */
+};
+
+struct ch_net {
+    struct ch_node *node;
+    struct ch_port *port;
+    struct ch_quic *quic;
+    struct ch_hose_gate gate;
+    bool dpdk_started;
+    uint64_t now_ns;
+    uint32_t peers_waiting;
+    struct peer *peers; /* connections_max; a slot is free when conn is 0 */
+    uint32_t peers_max;
+    struct ch_batch *hose[2]; /* being filled: honest, suspect */
+    uint64_t hose_since_ns[2];
+    struct ch_packet spare; /* a buffer got and not used */
+    bool has_spare;
+    uint8_t sign_prefix[CH_SIGN_PREFIX_BYTES_MAX];
+    size_t sign_prefix_length;
+    /* scratch for one payload's receipts */
+    uint8_t (*receipts)[CH_RECEIPT_BYTES];
+    uint8_t (*leaves)[CH_HASH_BYTES];
+    uint8_t *proof;
+    size_t proof_bytes_max;
+};
+
+static struct peer *peer_of(struct ch_net *net, uint64_t conn)
+{
+    return ch_quic_user(net->quic, conn);
+}
+
+static void send_status(struct ch_net *net, uint64_t conn, uint64_t request, enum ch_status status)
+{
+    uint8_t body[2];
+    ch_store16(body, (uint16_t)status);
+    const struct ch_frame_header header = {.type = CH_FRAME_STATUS, .request = request};
+    if (ch_quic_send(net->quic, conn, &header, &(struct ch_bytes){body, sizeof body}, 1) != CH_OK)
+        ch_quic_hang_up(net->quic, conn, CH_QUIC_CODE_OVERLOADED, NULL); /* it asks and doesn't read */
+}
+
+/* --- QUIC: frames in ------------------------------------------------------------------------------------------- */
+
+static void on_connected(void *context, uint64_t conn, const struct ch_quic_peer *peer)
+{
+    struct ch_net *net = context;
+    struct peer *slot = NULL;
+    for (uint32_t i = 0; i < net->peers_max && !slot; i++)
+        if (!net->peers[i].conn)
+            slot = &net->peers[i];
+    if (!slot) {
+        ch_quic_hang_up(net->quic, conn, CH_QUIC_CODE_OVERLOADED, NULL);
+        return;
+    }
+    *slot = (struct peer){.conn = ch_quic_conn_of(conn)};
+    memcpy(slot->key, peer->key, CH_KEY_BYTES);
+    ch_quic_set_user(net->quic, conn, slot);
+    ch_count(&net->node->metrics.net_connections_opened_total, 1);
+}
+
+static void on_closed(void *context, uint64_t conn, const struct ch_quic_closed *closed)
+{
+    struct ch_net *net = context;
+    struct peer *peer = peer_of(net, conn);
+    if (!peer)
+        return;
+    net->peers_waiting -= peer->waits;
+    peer->conn = 0;
+    ch_count(&net->node->metrics.net_connections_closed_total, 1);
+}
+
+static bool on_hello(struct ch_net *net, struct peer *peer, uint64_t conn, const struct ch_frame_header *header,
+                     const uint8_t *body)
+{
+    struct ch_hello hello;
+    if (!ch_hello_read(body, header->length, &hello)) {
+        ch_quic_hang_up(net->quic, conn, CH_QUIC_CODE_BAD_FRAME, "malformed HELLO");
+        return true;
+    }
+    if (hello.version != CH_PROTOCOL_VERSION) {
+        ch_quic_hang_up(net->quic, conn, CH_QUIC_CODE_WRONG_VERSION, NULL);
+        return true;
+    }
+    if (memcmp(hello.chain_id, net->node->chain_id, CH_HASH_BYTES) != 0) {
+        ch_quic_hang_up(net->quic, conn, CH_QUIC_CODE_WRONG_CHAIN, NULL);
+        return true;
+    }
+    struct ch_hello own = {
+        .version = CH_PROTOCOL_VERSION,
+        .role = CH_ROLE_VALIDATOR,
+        .time_ms = ch_time_unix_ms(),
+        .last_commit = atomic_load_explicit(&net->node->metrics.order_commit_index, memory_order_relaxed),
+        .round = (uint32_t)atomic_load_explicit(&net->node->metrics.order_round, memory_order_relaxed),
+    };
+    memcpy(own.chain_id, net->node->chain_id, CH_HASH_BYTES);
+    uint8_t answer[CH_HELLO_FRAME_BYTES];
+    ch_hello_write(&own, answer);
+    const struct ch_frame_header to = {.type = CH_FRAME_HELLO, .request = header->request};
+    if (ch_quic_send(net->quic, conn, &to, &(struct ch_bytes){answer, sizeof answer}, 1) == CH_OK)
+        peer->greeted = true;
+    return true;
+}
+
+static void send_receipt(struct ch_net *net, uint64_t conn, uint64_t request, const struct ch_receipt *receipt)
+{
+    uint8_t body[2 + CH_RECEIPT_BYTES];
+    ch_store16(body, 1);
+    ch_receipt_write(receipt, body + 2);
+    const struct ch_frame_header header = {.type = CH_FRAME_RECEIPTS, .request = request};
+    if (ch_quic_send(net->quic, conn, &header, &(struct ch_bytes){body, sizeof body}, 1) != CH_OK)
+        ch_quic_hang_up(net->quic, conn, CH_QUIC_CODE_OVERLOADED, NULL);
+}
+
+static bool bucket_take(struct ch_net *net, struct peer *peer, uint64_t count)
+{
+    uint64_t rate = net->node->config.stages_tx_rate_per_peer, elapsed_ns = net->now_ns - peer->refilled_ns;
+    uint64_t more = elapsed_ns >= 1000000000u ? rate : rate * elapsed_ns / 1000000000u;
+    if (more) {
+        peer->tokens = peer->tokens + more > rate ? rate : peer->tokens + more;
+        peer->refilled_ns = net->now_ns;
+    }
+    if (peer->tokens < count && peer->tokens < rate)
+        return false;
+    peer->tokens -= peer->tokens < count ? peer->tokens : count; /* a frame above the rate empties the bucket */
+    return true;
+}
+
+static void pass_batch(struct ch_net *net, struct ch_batch *batch)
+{
+    struct ch_ring *ring = batch->suspect ? &net->node->to_suspect : &net->node->to_verify;
+    CH_ASSERT(ch_ring_push_one(ring, batch)); /* each holds all batches there are */
+}
+
+/* Waits: the frame stays with the engine, the peer's window closes; resumed when batches or requests come back. */
+static bool not_now(struct ch_net *net, struct peer *peer)
+{
+    net->peers_waiting += !peer->waits;
+    peer->waits = true;
+    return false;
+}
+
+static bool on_submit(struct ch_net *net, struct peer *peer, uint64_t conn, const struct ch_frame_header *header,
+                      const uint8_t *body)
+{
+    struct ch_node *node = net->node;
+    uint32_t need = header->length / (CH_BATCH_BYTES - CH_TX_BYTES_MAX) +
+                    header->length / (CH_TX_BYTES_MIN * CH_BATCH_TXS) + 1;
+    if (peer->batches && peer->batches + need > PEER_BATCHES_MAX)
+        return not_now(net, peer);
+    if (ch_ring_count(&node->flow.free_batches) < need)
+        return not_now(net, peer);
+    if (!bucket_take(net, peer, header->length / 256 + 1)) {
+        send_receipt(net, conn, header->request, &(struct ch_receipt){.status = CH_STATUS_RATE_LIMITED});
+        ch_count(&node->metrics.early_by_status[CH_STATUS_RATE_LIMITED], 1);
+        return true;
+    }
+    struct ch_batch *batch = NULL;
+    uint32_t at = 0, total = 0;
+    while (at < header->length) {
+        struct ch_tx tx;
+        if (ch_tx_parse(body + at, header->length - at, &tx) != CH_STATUS_OK) {
+            send_receipt(net, conn, header->request, &(struct ch_receipt){.status = CH_STATUS_MALFORMED});
+            ch_count(&node->metrics.early_by_status[CH_STATUS_MALFORMED], 1);
+            break;
+        }
+        if (batch && (batch->count == CH_BATCH_TXS || CH_BATCH_BYTES - batch->bytes < tx.length)) {
+            pass_batch(net, batch);
+            batch = NULL;
+        }
+        if (!batch) {
+            batch = ch_ring_pull_one(&node->flow.free_batches);
+            CH_ASSERT(batch); /* `need` were there, and only this thread takes */
+            batch->source = (struct ch_source){conn, header->request, header->flags};
+            batch->suspect = peer->suspect;
+            batch->count = batch->bytes = batch->buffer_count = 0;
+            peer->batches++;
+        }
+        uint8_t *copy = batch->copied + batch->bytes;
+        memcpy(copy, tx.bytes, tx.length);
+        if (ch_tx_parse(copy, tx.length, &batch->txs[batch->count].tx) != CH_STATUS_OK)
+            CH_ASSERT(!"it parsed before it was copied");
+        batch->count++;
+        batch->bytes += tx.length;
+        at += tx.length;
+        total++;
+    }
+    if (batch)
+        pass_batch(net, batch);
+    ch_count(&node->metrics.net_submit_transactions_received_total, total);
+    return true;
+}
+
+static bool on_request(struct ch_net *net, struct peer *peer, uint64_t conn, const struct ch_frame_header *header,
+                       const uint8_t *body)
+{
+    struct ch_request *request = ch_ring_pull_one(&net->node->flow.free_requests);
+    if (!request)
+        return not_now(net, peer);
+    request->connection = conn;
+    request->header = *header;
+    memcpy(request->peer_key, peer->key, CH_KEY_BYTES);
+    memcpy(request->body, body, header->length);
+    CH_ASSERT(ch_ring_push_one(&net->node->to_serve, request));
+    return true;
+}
+
+static bool on_frame(void *context, uint64_t conn, const struct ch_frame_header *header, const uint8_t *body)
+{
+    struct ch_net *net = context;
+    struct peer *peer = peer_of(net, conn);
+    if (!peer)
+        return true; /* being closed */
+    bool taken = true;
+    if (!peer->greeted && header->type != CH_FRAME_HELLO) {
+        ch_quic_hang_up(net->quic, conn, CH_QUIC_CODE_BAD_FRAME, "HELLO comes first");
+        return true;
+    }
+    switch (header->type) {
+    case CH_FRAME_HELLO:
+        taken = on_hello(net, peer, conn, header, body);
+        break;
+    case CH_FRAME_SUBMIT:
+        taken = on_submit(net, peer, conn, header, body);
+        break;
+    case CH_FRAME_GET_ACCOUNT:
+    case CH_FRAME_GET_HANDLE:
+    case CH_FRAME_GET_RELATIONS:
+    case CH_FRAME_GET_INBOX:
+    case CH_FRAME_WATCH_INBOX:
+    case CH_FRAME_GET_RECORD:
+    case CH_FRAME_PUT_OBJECT:
+    case CH_FRAME_GET_OBJECT:
+    case CH_FRAME_HAS_OBJECT:
+        taken = on_request(net, peer, conn, header, body);
+        break;
+    default:
+        send_status(net, conn, header->request, CH_STATUS_UNKNOWN_FRAME);
+        break;
+    }
+    if (taken)
+        ch_count(&net->node->metrics.net_frames_received_total, 1);
+    return taken;
+}
+
+static void resume_waiting(struct ch_net *net)
+{
+    for (uint32_t i = 0; i < net->peers_max && net->peers_waiting; i++)
+        if (net->peers[i].conn && net->peers[i].waits) {
+            net->peers[i].waits = false;
+            net->peers_waiting--;
+            ch_quic_resume(net->quic, net->peers[i].conn);
+        }
+}
+
+/* --- the fire hose --------------------------------------------------------------------------------------------- */
+
+static void hose_pass(struct ch_net *net, unsigned which)
+{
+    if (net->hose[which]) {
+        pass_batch(net, net->hose[which]);
+        net->hose[which] = NULL;
+    }
+}
+
+static struct ch_batch *hose_batch(struct ch_net *net, unsigned which, uint16_t count)
+{
+    struct ch_batch *batch = net->hose[which];
+    if (batch && (batch->buffer_count == CH_BATCH_BUFFERS || batch->count + count > CH_BATCH_TXS)) {
+        hose_pass(net, which);
+        batch = NULL;
+    }
+    if (batch)
+        return batch;
+    if (ch_ring_count(&net->node->flow.free_batches) <= HOSE_LEAVES)
+        return NULL;
+    batch = ch_ring_pull_one(&net->node->flow.free_batches);
+    if (!batch)
+        return NULL;
+    batch->source = (struct ch_source){0};
+    batch->suspect = which == 1;
+    batch->count = batch->bytes = batch->buffer_count = 0;
+    net->hose[which] = batch;
+    net->hose_since_ns[which] = net->now_ns;
+    return batch;
+}
+
+/* Takes the datagram's buffer into a batch: true; else it goes back to the port. */
+static bool hose_datagram(struct ch_net *net, const struct ch_packet *packet)
+{
+    struct ch_metrics *m = &net->node->metrics;
+    uint16_t count;
+    ch_count(&m->net_hose_datagrams_received_total, 1);
+    if (!ch_hose_gate_allows(&net->gate, &packet->remote)) {
+        ch_count(&m->net_hose_datagrams_forbidden_total, 1);
+        return false;
+    }
+    if (!ch_hose_check(packet->payload, packet->length, &count) || count > CH_PORT_MTU_BYTES / CH_TX_BYTES_MIN) {
+        ch_count(&m->net_hose_datagrams_malformed_total, 1);
+        return false;
+    }
+    ch_count(&m->net_hose_transactions_received_total, count);
+    uint16_t slot = ch_hose_gate_slot(&net->gate, &packet->remote);
+    struct ch_batch *batch = NULL;
+    if (ch_hose_gate_take(&net->gate, slot, count, net->now_ns))
+        batch = hose_batch(net, net->gate.sources[slot].suspect, count);
+    if (!batch) {
+        ch_count(&m->net_hose_transactions_shed_total, count);
+        return false;
+    }
+    uint32_t at = CH_HOSE_HEADER_BYTES, taken = 0;
+    for (; taken < count; taken++) {
+        struct ch_batch_tx *entry = &batch->txs[batch->count];
+        if (ch_tx_parse(packet->payload + at, packet->length - at, &entry->tx) != CH_STATUS_OK)
+            break;
+        entry->hose_slot = slot;
+        at += entry->tx.length;
+        batch->count++;
+    }
+    ch_count(&m->net_hose_transactions_malformed_total, count - taken);
+    if (!taken)
+        return false;
+    batch->buffers[batch->buffer_count++] = packet->handle;
+    return true;
+}
+
+/* --- answers out ----------------------------------------------------------------------------------------------- */
+
+static void answer_hose(struct ch_net *net, struct ch_batch *batch)
+{
+    uint64_t refused = 0;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const struct ch_batch_tx *entry = &batch->txs[i];
+        refused += entry->status != CH_STATUS_OK;
+        if (entry->status == CH_STATUS_BAD_SIGNATURE || entry->status == CH_STATUS_BAD_APPROVAL)
+            net->gate.sources[entry->hose_slot].suspect = true;
+    }
+    ch_count(&net->node->metrics.net_hose_transactions_refused_total, refused);
+    ch_port_release(net->port, batch->buffers, batch->buffer_count);
+}
+
+static void answer_peer(struct ch_net *net, struct ch_batch *batch)
+{
+    uint8_t body[2 + CH_BATCH_TXS * CH_RECEIPT_BYTES];
+    struct peer *peer = peer_of(net, batch->source.connection);
+    uint64_t bad = 0;
+    ch_store16(body, (uint16_t)batch->count);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const struct ch_batch_tx *entry = &batch->txs[i];
+        struct ch_receipt receipt = {.status = entry->status, .level = CH_LEVEL_EARLY};
+        memcpy(receipt.tx_id, entry->id, CH_HASH_BYTES);
+        ch_receipt_write(&receipt, body + 2 + (size_t)i * CH_RECEIPT_BYTES);
+        bad += entry->status == CH_STATUS_BAD_SIGNATURE || entry->status == CH_STATUS_BAD_APPROVAL;
+    }
+    if (!peer)
+        return; /* gone meanwhile */
+    peer->batches--;
+    const struct ch_frame_header header = {.type = CH_FRAME_RECEIPTS, .request = batch->source.request};
+    if (ch_quic_send(net->quic, batch->source.connection, &header,
+                     &(struct ch_bytes){body, 2 + batch->count * (size_t)CH_RECEIPT_BYTES}, 1) != CH_OK)
+        ch_quic_hang_up(net->quic, batch->source.connection, CH_QUIC_CODE_OVERLOADED, NULL);
+    ch_count(&net->node->metrics.net_receipts_early_sent_total, batch->count);
+    peer->bad += bad;
+    peer->suspect |= bad != 0;
+    if (peer->bad > BAD_SIGNATURES_MAX)
+        ch_quic_hang_up(net->quic, batch->source.connection, CH_QUIC_CODE_BAD_SIGNATURES, NULL);
+}
+
+static bool send_answers(struct ch_net *net)
+{
+    struct ch_batch *batches[16];
+    uint32_t count = ch_ring_pull(&net->node->to_answer, (void **)batches, 16);
+    for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t k = 0; k < batches[i]->count; k++)
+            ch_count(&net->node->metrics.early_by_status[batches[i]->txs[k].status], 1);
+        if (batches[i]->source.connection)
+            answer_peer(net, batches[i]);
+        else
+            answer_hose(net, batches[i]);
+    }
+    if (count)
+        CH_ASSERT(ch_ring_push(&net->node->flow.free_batches, (void **)batches, count) == count);
+    return count;
+}
+
+/* Signs the payload's receipts as one tree; the caller writes each one's path. */
+static void sign_receipts(struct ch_net *net, uint32_t count, uint8_t signature[CH_SIGNATURE_BYTES])
+{
+    uint8_t message[CH_HASH_BYTES + 4];
+    ch_merkle_root((const uint8_t(*)[CH_HASH_BYTES])net->leaves, count, message);
+    ch_store32(message + CH_HASH_BYTES, count);
+    ch_sign(&net->node->key, net->sign_prefix, net->sign_prefix_length, message, sizeof message, signature);
+}
+
+static size_t write_proof(struct ch_net *net, uint32_t first, uint32_t count, uint32_t leaves,
+                          const uint8_t signature[CH_SIGNATURE_BYTES])
+{
+    struct ch_writer w = ch_writer(net->proof, net->proof_bytes_max);
+    ch_write32(&w, leaves);
+    ch_write(&w, signature, CH_SIGNATURE_BYTES);
+    for (uint32_t i = first; i < first + count; i++) {
+        uint8_t path[CH_MERKLE_DEPTH_MAX][CH_HASH_BYTES];
+        uint32_t length = ch_merkle_path((const uint8_t(*)[CH_HASH_BYTES])net->leaves, leaves, i, path);
+        ch_write32(&w, i);
+        ch_write8(&w, (uint8_t)length);
+        ch_write(&w, path, length * (size_t)CH_HASH_BYTES);
+    }
+    return w.bad ? 0 : w.used;
+}
+
+#define RECEIPTS_A_FRAME 8192
+#define SIGNED_A_FRAME   64 /* each path costs O(leaves) hashes */
+
+static void send_final(struct ch_net *net, const struct ch_payload *payload)
+{
+    bool any_signed = false;
+    for (uint32_t i = 0; i < payload->count; i++) {
+        const struct ch_payload_tx *tx = &payload->txs[i];
+        struct ch_receipt receipt = {
+            .status = tx->status,
+            .level = CH_LEVEL_FINAL,
+            .commit_index = tx->commit_index,
+            .commit_time_ms = tx->commit_time_ms,
+            .log_index = tx->log_index,
+            .inbox_sequence = tx->inbox_sequence,
+        };
+        memcpy(receipt.tx_id, tx->id, CH_HASH_BYTES);
+        ch_receipt_write(&receipt, net->receipts[i]);
+        any_signed |= tx->source.connection && (tx->source.flags & CH_FRAME_FLAG_WANT_SIGNED);
+    }
+    uint8_t signature[CH_SIGNATURE_BYTES];
+    if (any_signed) {
+        for (uint32_t i = 0; i < payload->count; i++)
+            ch_merkle_leaf(net->receipts[i], CH_RECEIPT_BYTES, net->leaves[i]);
+        sign_receipts(net, payload->count, signature);
+    }
+    for (uint32_t first = 0, count; first < payload->count; first += count) {
+        const struct ch_source *source = &payload->txs[first].source;
+        bool with_proof = source->flags & CH_FRAME_FLAG_WANT_SIGNED;
+        uint32_t most = with_proof ? SIGNED_A_FRAME : RECEIPTS_A_FRAME;
+        for (count = 1; count < most && first + count < payload->count; count++) {
+            const struct ch_source *next = &payload->txs[first + count].source;
+            if (next->connection != source->connection || next->request != source->request)
+                break;
+        }
+        if (!source->connection || !(source->flags & (CH_FRAME_FLAG_WANT_FINAL | CH_FRAME_FLAG_WANT_SIGNED)))
+            continue;
+        uint8_t counted[2];
+        ch_store16(counted, (uint16_t)count);
+        struct ch_bytes parts[3] = {{counted, 2}, {net->receipts[first], count * (size_t)CH_RECEIPT_BYTES}};
+        struct ch_frame_header header = {.type = CH_FRAME_RECEIPTS, .request = source->request};
+        if (with_proof) {
+            header.flags |= CH_FRAME_FLAG_SIGNED;
+            parts[2] = (struct ch_bytes){net->proof, write_proof(net, first, count, payload->count, signature)};
+        }
+        ch_err err = ch_quic_send(net->quic, source->connection, &header, parts, with_proof ? 3 : 2);
+        if (err == CH_OK) {
+            ch_count(&net->node->metrics.net_receipts_final_sent_total, count);
+            continue;
+        }
+        ch_count(&net->node->metrics.net_receipts_undeliverable_total, count);
+        if (err == CH_ERR_FULL)
+            ch_quic_hang_up(net->quic, source->connection, CH_QUIC_CODE_OVERLOADED, "receipts are not read");
+    }
+}
+
+static bool send_receipts(struct ch_net *net)
+{
+    struct ch_payload *payload = ch_ring_pull_one(&net->node->receipts);
+    if (!payload)
+        return false;
+    send_final(net, payload);
+    ch_flow_free_payload(&net->node->flow, payload);
+    return true;
+}
+
+static bool send_replies(struct ch_net *net)
+{
+    struct ch_request *request;
+    bool any = false;
+    while ((request = ch_ring_pull_one(&net->node->replies))) {
+        any = true;
+        ch_err err = ch_quic_send(net->quic, request->connection, &request->header,
+                                  &(struct ch_bytes){request->body, request->header.length}, 1);
+        if (err == CH_ERR_FULL)
+            ch_quic_hang_up(net->quic, request->connection, CH_QUIC_CODE_OVERLOADED, "answers are not read");
+        if (err != CH_OK && (request->header.flags & CH_FRAME_FLAG_MORE)) {
+            request->header.type = CH_REQUEST_UNWATCH; /* nobody is there any more: the watch ends */
+            CH_ASSERT(ch_ring_push_one(&net->node->to_serve, request));
+            continue;
+        }
+        CH_ASSERT(ch_ring_push_one(&net->node->flow.free_requests, request));
+    }
+    return any;
+}
+
+/* --- the stage ------------------------------------------------------------------------------------------------- */
+
+static bool receive(struct ch_net *net)
+{
+    struct ch_packet packets[CH_PORT_BURST_MAX];
+    void *done[CH_PORT_BURST_MAX];
+    size_t count = ch_port_rx(net->port, net->now_ns, packets, CH_PORT_BURST_MAX), done_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (packets[i].local == LOCAL_HOSE && hose_datagram(net, &packets[i]))
+            continue;
+        if (packets[i].local == LOCAL_QUIC) {
+            const struct ch_quic_route from = {packets[i].remote, LOCAL_QUIC};
+            ch_quic_receive(net->quic, &from, packets[i].payload, packets[i].length, net->now_ns);
+        }
+        done[done_count++] = packets[i].handle;
+    }
+    if (done_count)
+        ch_port_release(net->port, done, done_count);
+    ch_count(&net->node->metrics.net_datagrams_received_total, count);
+    return count;
+}
+
+static bool transmit(struct ch_net *net)
+{
+    uint32_t sent = 0;
+    for (; sent < TX_BURST; sent++) {
+        if (!net->has_spare && ch_port_tx_get(net->port, &net->spare) != CH_OK)
+            break;
+        net->has_spare = true;
+        struct ch_quic_route route;
+        size_t length =
+            ch_quic_next_datagram(net->quic, net->spare.payload, net->spare.length, &route, net->now_ns);
+        if (!length)
+            break;
+        net->spare.remote = route.remote;
+        net->spare.local = route.local;
+        net->spare.length = (uint32_t)length;
+        ch_port_tx_commit(net->port, net->now_ns, &net->spare);
+        net->has_spare = false;
+    }
+    ch_port_tx_flush(net->port);
+    ch_count(&net->node->metrics.net_datagrams_sent_total, sent);
+    return sent;
+}
+
+bool ch_net_poll(void *self, uint64_t now_ns)
+{
+    struct ch_net *net = self;
+    net->now_ns = now_ns;
+    bool worked = receive(net);
+    for (unsigned which = 0; which < 2; which++)
+        if (net->hose[which] && now_ns - net->hose_since_ns[which] >= HOSE_LINGER_NS)
+            hose_pass(net, which);
+    worked |= send_answers(net);
+    worked |= send_receipts(net);
+    worked |= send_replies(net);
+    if (net->peers_waiting)
+        resume_waiting(net);
+    ch_quic_tick(net->quic, now_ns);
+    worked |= transmit(net);
+    return worked;
+}
+
+uint64_t ch_net_deadline_ns(void *self, uint64_t now_ns)
+{
+    struct ch_net *net = self;
+    uint64_t at_ns = ch_quic_expiry_ns(net->quic);
+    if (net->hose[0] || net->hose[1] || net->peers_waiting || ch_port_tx_pending(net->port))
+        at_ns = at_ns < now_ns + HOSE_LINGER_NS ? at_ns : now_ns + HOSE_LINGER_NS;
+    return at_ns;
+}
+
+void ch_net_wait(void *self, uint64_t timeout_ns)
+{
+    ch_port_wait(((struct ch_net *)self)->port, timeout_ns);
+}
+
+void ch_net_wake(void *self)
+{
+    ch_port_wake(((struct ch_net *)self)->port);
+}
+
+struct ch_port *ch_net_port(struct ch_net *net)
+{
+    return net->port;
+}
+
+static ch_err open_port(struct ch_net *net, char why[CH_PORT_WHY_BYTES])
+{
+    const struct ch_config *c = &net->node->config;
+    struct ch_port_config config = {
+        .device = c->network_interface,
+        .local_count = c->network_hose_port ? 2 : 1,
+        .rx_checksum = strcmp(c->network_rx_checksum, "trust") == 0 ? CH_PORT_CHECKSUM_TRUST : CH_PORT_CHECKSUM_VERIFY,
+        .poll = c->stages_busy ? CH_PORT_POLL_BUSY : CH_PORT_POLL_ADAPTIVE,
+    };
+    struct ch_address address;
+    if (ch_port_profile_parse(c->network_profile, &config.profile) != CH_OK) {
+        snprintf(why, CH_PORT_WHY_BYTES, "network.profile: no profile \"%.128s\"", c->network_profile);
+        return CH_ERR_INVALID;
+    }
+    if (ch_address_parse(c->network_address, &address, NULL) != CH_OK || address.port) {
+        snprintf(why, CH_PORT_WHY_BYTES, "network.address: \"%.128s\" is no IP address", c->network_address);
+        return CH_ERR_INVALID;
+    }
+    if (*c->network_gateway && ch_address_parse(c->network_gateway, &config.gateway4, NULL) != CH_OK) {
+        snprintf(why, CH_PORT_WHY_BYTES, "network.gateway: \"%.128s\" is no IP address", c->network_gateway);
+        return CH_ERR_INVALID;
+    }
+    const uint64_t ports[2] = {c->network_port, c->network_hose_port};
+    for (unsigned i = 0; i < config.local_count; i++) {
+        config.locals[i].address = address;
+        config.locals[i].address.port = (uint16_t)ports[i];
+        config.locals[i].prefix_bits = (uint8_t)c->network_prefix;
+    }
+    if (config.profile == CH_PORT_SOCKET) {
+        config.device = NULL;
+        return ch_port_open_socket(&config, &net->port, why);
+    }
+    struct ch_dpdk_config dpdk = {.memory = CH_DPDK_MEMORY_AUTO};
+    if (strcmp(c->network_hugepages, "yes") == 0)
+        dpdk.memory = CH_DPDK_MEMORY_HUGEPAGES;
+    else if (strcmp(c->network_hugepages, "no") == 0)
+        dpdk.memory = CH_DPDK_MEMORY_ORDINARY;
+    ch_err err = ch_dpdk_start(&dpdk, why);
+    net->dpdk_started = err == CH_OK;
+    return err == CH_OK ? ch_port_open_dpdk(&config, &net->port, why) : err;
+}
+
+ch_err ch_net_open(struct ch_node *node, struct ch_net **out, char why[CH_PORT_WHY_BYTES])
+{
+    const struct ch_config *c = &node->config;
+    struct ch_net *net = calloc(1, sizeof *net);
+    snprintf(why, CH_PORT_WHY_BYTES, "out of memory");
+    if (!net)
+        return CH_ERR_NO_MEMORY;
+    net->node = node;
+    net->peers_max = (uint32_t)c->network_connections_max;
+    net->peers = calloc(net->peers_max, sizeof *net->peers);
+    uint64_t items = node->genesis.params.max_items, salt;
+    net->receipts = calloc(items, sizeof *net->receipts);
+    net->leaves = calloc(items, sizeof *net->leaves);
+    net->proof_bytes_max = 4 + CH_SIGNATURE_BYTES + SIGNED_A_FRAME * (5 + CH_MERKLE_DEPTH_MAX * CH_HASH_BYTES);
+    net->proof = malloc(net->proof_bytes_max);
+    net->sign_prefix_length = ch_sign_prefix(CH_DOMAIN_RECEIPT, node->chain_id, net->sign_prefix);
+    ch_err err = net->peers && net->receipts && net->leaves && net->proof ? CH_OK : CH_ERR_NO_MEMORY;
+    ch_random(&salt, sizeof salt);
+    if (err == CH_OK && ch_hose_gate_init(&net->gate, c->network_hose_allow, c->stages_tx_rate_per_peer, salt) != CH_OK) {
+        snprintf(why, CH_PORT_WHY_BYTES, "network.hose_allow: \"%.128s\" is no list of networks", c->network_hose_allow);
+        err = CH_ERR_INVALID;
+    }
+    if (err == CH_OK)
+        err = open_port(net, why);
+    const struct ch_quic_options quic = {
+        .seed = node->key.seed,
+        .listen = true,
+        .callbacks = {.connected = on_connected, .frame = on_frame, .closed = on_closed},
+        .context = net,
+        .connections_max = (uint32_t)c->network_connections_max,
+        .handshakes_max = (uint32_t)c->network_handshakes_max,
+        .connections_per_address = (uint32_t)c->network_connections_per_address,
+        .send_bytes_total = 256u << 20,
+        .receive_bytes_total = 256u << 20,
+        .initial_rtt_ns = 1000000,
+        .idle_timeout_ns = c->network_idle_seconds * 1000000000u,
+    };
+    if (err == CH_OK && (err = ch_quic_open(&quic, &net->quic)) != CH_OK)
+        snprintf(why, CH_PORT_WHY_BYTES, "QUIC: %s", ch_err_text(err));
+    if (err != CH_OK) {
+        ch_net_close(net);
+        return err;
+    }
+    *out = net;
+    return CH_OK;
+}
+
+void ch_net_close(struct ch_net *net)
+{
+    if (!net)
+        return;
+    if (net->quic) {
+        ch_quic_hang_up_all(net->quic, CH_QUIC_CODE_STOPPING);
+        net->now_ns = ch_time_monotonic_ns();
+        while (transmit(net))
+            ;
+    }
+    if (net->has_spare)
+        ch_port_release(net->port, &net->spare.handle, 1);
+    for (unsigned which = 0; which < 2; which++)
+        if (net->hose[which])
+            ch_port_release(net->port, net->hose[which]->buffers, net->hose[which]->buffer_count);
+    ch_quic_close(net->quic);
+    ch_port_close(net->port);
+    if (net->dpdk_started)
+        ch_dpdk_stop();
+    free(net->peers);
+    free(net->receipts);
+    free(net->leaves);
+    free(net->proof);
+    free(net);
+}

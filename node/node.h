@@ -1,0 +1,95 @@
+/* node/node.h - the validator: its stages, what they share, and its life from start to stop.
+ *
+ * What is here is written before the threads start and only read after, but for the rings, the pools, the counters and
+ * the atomics. Each stage is one file (net.c, verify.c, order.c, log.c, apply.c, serve.c) with an open, a poll and a close.
+ */
+#ifndef CHAPPE_NODE_NODE_H
+#define CHAPPE_NODE_NODE_H
+
+#include "crypto/sign.h"
+#include "node/config.h"
+#include "node/flow.h"
+#include "node/metrics.h"
+#include "node/thread.h"
+#include "store/object.h"
+#include "store/state.h"
+#include "store/wal.h"
+#include "wire/block.h"
+
+#define CH_VERIFY_STAGES_MAX 64
+#define CH_THREADS_MAX       72
+
+struct ch_net;
+struct ch_verify;
+struct ch_order;
+struct ch_apply;
+struct ch_serve;
+
+struct ch_node {
+    struct ch_config config;
+    char folder[256];
+    struct ch_genesis genesis;
+    struct ch_committee committee;
+    uint8_t chain_id[CH_HASH_BYTES];
+    struct ch_sign_key key; /* the validator's */
+
+    struct ch_metrics metrics;
+    struct ch_flow flow;
+
+    struct ch_ring to_verify;  /* batches, net -> verify (any) */
+    struct ch_ring to_suspect; /* the same from sources that sent a bad signature */
+    struct ch_ring to_order;   /* batches, verify -> order */
+    struct ch_ring to_answer;  /* batches, order -> net */
+    struct ch_ring to_apply;   /* ch_commit_work, order -> apply */
+    struct ch_ring applied;    /* ch_commit_work, apply -> serve */
+    struct ch_ring receipts;   /* payloads, serve -> net */
+    struct ch_ring to_serve;   /* ch_request, net -> serve */
+    struct ch_ring replies;    /* ch_request, serve -> net */
+
+    struct ch_wal *wal;
+    struct ch_state *state;
+    struct ch_io *objects_io;
+    struct ch_object_store *objects;
+
+    struct ch_net *net;
+    struct ch_verify *verify[CH_VERIFY_STAGES_MAX];
+    uint32_t verify_count;
+    struct ch_order *order;
+    struct ch_apply *apply;
+    struct ch_serve *serve;
+    struct ch_thread threads[CH_THREADS_MAX];
+    uint32_t thread_count;
+
+    atomic_uint_fast64_t commit_ms; /* time of the last commit: what live means */
+    atomic_bool ready;              /* consensus time has caught up after the start: new work is taken */
+    atomic_bool disk_low;           /* below the low-water mark: new work is refused */
+    atomic_bool stop;               /* ends the threads */
+    atomic_int failed;              /* a ch_err that ended a stage: the process must end, loudly */
+    uint64_t started_ms;
+};
+
+#define CH_NODE_WHY_BYTES 512
+
+/* Opens all of a validator in `folder` (made by ch_node_init): reads configuration and keys, replays the log. `why` gets
+ * one line for the operator on failure. */
+CH_MUST_CHECK ch_err ch_node_open(const char *folder, const char *passphrase_file, struct ch_node **out,
+                                  char why[CH_NODE_WHY_BYTES]);
+CH_MUST_CHECK ch_err ch_node_start(struct ch_node *node);
+/* What the main thread does every now and then while the stages run: looks after the disk's room. */
+void ch_node_look_after(struct ch_node *node);
+/* Stops the threads, says goodbye to the peers, closes all. */
+void ch_node_close(struct ch_node *node);
+
+/* What `chappe init` makes. */
+struct ch_node_init {
+    const char *folder;
+    const char *passphrase_file; /* NULL with plain_keys, or where it is asked for */
+    bool plain_keys;
+    struct ch_genesis genesis; /* without validators: this one alone becomes it */
+    const char *address;       /* of the validator in the genesis, "ip:port" */
+    struct ch_config config;
+};
+CH_MUST_CHECK ch_err ch_node_init(struct ch_node_init *init, uint8_t chain_id[CH_HASH_BYTES],
+                                  char why[CH_NODE_WHY_BYTES]);
+
+#endif

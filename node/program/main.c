@@ -1,0 +1,344 @@
+/* chappe - one binary: the validator's commands here, those of people and registrars in client/. */
+#include "base/log.h"
+#include "client/cli.h"
+#include "node/control.h"
+
+#include <getopt.h>
+#include <jansson.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+/* Exit codes; client/cli.h has those of the other commands, with the same meaning. */
+enum { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2, EXIT_UNREACHABLE = 3, EXIT_KEY = 4, EXIT_FAILED = 5 };
+
+static const char help_text[] =
+    "chappe - a validator for on-chain encrypted messaging, and the commands to use it\n"
+    "\n"
+    "The validator:\n"
+    "  chappe init --folder DIR      make keys, genesis, configuration and log of a new chain of one\n"
+    "  chappe run --folder DIR       run the validator (stop it with Ctrl-C, SIGTERM or `chappe stop`)\n"
+    "  chappe status --folder DIR    what it is doing; --json for all counters\n"
+    "  chappe stop --folder DIR      stop it and wait until it has ended\n"
+    "\n"
+    "People and registrars:\n"
+    "  chappe help                   the commands of accounts, relations and messages\n"
+    "\n"
+    "`chappe COMMAND --help` explains a command and its options.\n"
+    "Exit codes: 0 done, 1 refused (the reason is named), 2 usage, 3 the node can't be reached,\n"
+    "4 key file or passphrase, 5 failed otherwise.\n";
+
+static const char init_help[] =
+    "usage: chappe init --folder DIR [options]\n"
+    "\n"
+    "Makes a new chain with this machine as its only validator. DIR gets validator.key, master.key (0600),\n"
+    "chain.genesis (give it to everybody), chappe.yaml (settings, explained) and the empty log. Without --registrar a\n"
+    "registrar's key is made too: registrar.key.\n"
+    "\n"
+    "  --name NAME              of the chain (default: chappe)\n"
+    "  --address IP             our address (default: 127.0.0.1)\n"
+    "  --port N                 UDP port of the peer protocol (default: 4740)\n"
+    "  --profile NAME           socket, or af_packet with --interface\n"
+    "  --interface IF           the interface of af_packet\n"
+    "  --registrar HEX          a registrar's public key; may be given more than once\n"
+    "  --hose-port N            UDP port of the fire hose (default: off), with --hose-allow NETWORKS\n"
+    "  --http-port N            metrics and health on 127.0.0.1 (default: off)\n"
+    "  --window-back SECONDS    how old a transaction may be (genesis; default 120)\n"
+    "  --window-ids N           transactions remembered inside that window (genesis; default 4194304)\n"
+    "  --no-relation            let accounts write to each other without a relation (genesis)\n"
+    "  --small                  small log segments, for tests and devnets\n"
+    "  --passphrase-file FILE   wraps the keys; else it is asked for\n"
+    "  --plain-keys             keys without a passphrase: for tests, and disks that are guarded otherwise\n";
+
+static const char run_help[] =
+    "usage: chappe run --folder DIR [--passphrase-file FILE]\n"
+    "\n"
+    "Runs the validator in the foreground; settings are in DIR/chappe.yaml. Under systemd it says when it is ready and\n"
+    "feeds the watchdog. It ends with 0 when asked to stop, with 5 when disk, log or consensus failed: look at the last\n"
+    "line it wrote.\n";
+
+static const char status_help[] = "usage: chappe status --folder DIR [--json]\n\nAsks the validator that runs in DIR.\n";
+static const char stop_help[] = "usage: chappe stop --folder DIR\n\nStops the validator that runs in DIR and waits for its end.\n";
+
+static int fail(int code, const char *text)
+{
+    fprintf(stderr, "chappe: %s\n", text);
+    return code;
+}
+
+static int exit_of(ch_err err)
+{
+    switch (err) {
+    case CH_ERR_BAD_PASSPHRASE:
+    case CH_ERR_READABLE_BY_OTHERS:
+        return EXIT_KEY;
+    case CH_ERR_INVALID:
+        return EXIT_USAGE;
+    default:
+        return EXIT_FAILED;
+    }
+}
+
+static bool number(const char *text, uint64_t *value)
+{
+    char *end;
+    *value = strtoull(text, &end, 10);
+    return *text >= '0' && *text <= '9' && !*end;
+}
+
+static bool hex_key(const char *text, uint8_t key[32])
+{
+    for (int i = 0; i < 32; i++) {
+        unsigned byte;
+        if (sscanf(text + 2 * i, "%2x", &byte) != 1)
+            return false;
+        key[i] = (uint8_t)byte;
+    }
+    return strlen(text) == 64;
+}
+
+static int command_init(int argc, char **argv)
+{
+    enum { NAME = 256, ADDRESS, PORT, PROFILE, INTERFACE, REGISTRAR, HOSE_PORT, HOSE_ALLOW, HTTP_PORT, WINDOW_BACK,
+           WINDOW_IDS, NO_RELATION, SMALL, PASSPHRASE, PLAIN };
+    static const struct option options[] = {
+        {"folder", required_argument, NULL, 'f'}, {"name", required_argument, NULL, NAME},
+        {"address", required_argument, NULL, ADDRESS}, {"port", required_argument, NULL, PORT},
+        {"profile", required_argument, NULL, PROFILE}, {"interface", required_argument, NULL, INTERFACE},
+        {"registrar", required_argument, NULL, REGISTRAR}, {"hose-port", required_argument, NULL, HOSE_PORT},
+        {"hose-allow", required_argument, NULL, HOSE_ALLOW}, {"http-port", required_argument, NULL, HTTP_PORT},
+        {"window-back", required_argument, NULL, WINDOW_BACK}, {"window-ids", required_argument, NULL, WINDOW_IDS},
+        {"no-relation", no_argument, NULL, NO_RELATION}, {"small", no_argument, NULL, SMALL},
+        {"passphrase-file", required_argument, NULL, PASSPHRASE}, {"plain-keys", no_argument, NULL, PLAIN},
+        {"help", no_argument, NULL, 'h'}, {0},
+    };
+    static struct ch_node_init init;
+    char where[CH_GENESIS_ADDRESS_BYTES_MAX + 1], why[CH_NODE_WHY_BYTES];
+    uint64_t window_seconds = 120;
+    bool good = true;
+    ch_genesis_defaults(&init.genesis, 1);
+    ch_config_defaults(&init.config);
+    snprintf(init.genesis.name, sizeof init.genesis.name, "chappe");
+    for (int c; (c = getopt_long(argc, argv, "f:h", options, NULL)) != -1;) {
+        struct ch_genesis *g = &init.genesis;
+        switch (c) {
+        case 'f': init.folder = optarg; break;
+        case NAME: snprintf(g->name, sizeof g->name, "%s", optarg); break;
+        case ADDRESS: snprintf(init.config.network_address, CH_CONFIG_TEXT_BYTES_MAX, "%s", optarg); break;
+        case PORT: good &= number(optarg, &init.config.network_port); break;
+        case PROFILE: snprintf(init.config.network_profile, CH_CONFIG_TEXT_BYTES_MAX, "%s", optarg); break;
+        case INTERFACE: snprintf(init.config.network_interface, CH_CONFIG_TEXT_BYTES_MAX, "%s", optarg); break;
+        case REGISTRAR:
+            good &= g->registrar_count < CH_REGISTRARS_MAX && hex_key(optarg, g->registrars[g->registrar_count]);
+            g->registrar_count += good;
+            break;
+        case HOSE_PORT: good &= number(optarg, &init.config.network_hose_port); break;
+        case HOSE_ALLOW: snprintf(init.config.network_hose_allow, CH_CONFIG_TEXT_BYTES_MAX, "%s", optarg); break;
+        case HTTP_PORT: good &= number(optarg, &init.config.network_http_port); break;
+        case WINDOW_BACK: good &= number(optarg, &window_seconds); break;
+        case WINDOW_IDS: good &= number(optarg, &g->limits.window_ids); break;
+        case NO_RELATION: g->require_relation = false; break;
+        case SMALL: init.config.store_log_segment_mib = 4; init.config.store_object_segment_mib = 64; break;
+        case PASSPHRASE: init.passphrase_file = optarg; break;
+        case PLAIN: init.plain_keys = true; break;
+        case 'h': fputs(init_help, stdout); return EXIT_DONE;
+        default: return EXIT_USAGE;
+        }
+        if (!good)
+            return fail(EXIT_USAGE, "init: a value is not what its option takes; see chappe init --help");
+    }
+    if (!init.folder || optind != argc)
+        return fail(EXIT_USAGE, "init needs --folder DIR; see chappe init --help");
+    init.genesis.limits.window_back_ms = window_seconds * 1000;
+    snprintf(where, sizeof where, "%.40s:%llu", init.config.network_address, (unsigned long long)init.config.network_port);
+    init.address = where;
+    uint8_t chain_id[CH_HASH_BYTES];
+    ch_err err = ch_node_init(&init, chain_id, why);
+    if (err != CH_OK)
+        return fail(exit_of(err), why);
+    printf("chain %s ", init.genesis.name);
+    for (int i = 0; i < 32; i++)
+        printf("%02x", chain_id[i]);
+    printf("\nvalidator ");
+    for (int i = 0; i < 32; i++)
+        printf("%02x", init.genesis.validators[0].key[i]);
+    printf(" at %s\n", where);
+    return EXIT_DONE;
+}
+
+/* --folder, and --json or --passphrase-file where the command has them. */
+static bool parse_folder(int argc, char **argv, const char *help, const char **folder, bool *json,
+                         const char **passphrase_file, int *code)
+{
+    static const struct option options[] = {
+        {"folder", required_argument, NULL, 'f'}, {"json", no_argument, NULL, 'j'},
+        {"passphrase-file", required_argument, NULL, 'p'}, {"help", no_argument, NULL, 'h'}, {0},
+    };
+    *code = EXIT_USAGE;
+    for (int c; (c = getopt_long(argc, argv, "f:h", options, NULL)) != -1;) {
+        if (c == 'f')
+            *folder = optarg;
+        else if (c == 'j' && json)
+            *json = true;
+        else if (c == 'p' && passphrase_file)
+            *passphrase_file = optarg;
+        else {
+            fputs(help, c == 'h' ? stdout : stderr);
+            *code = c == 'h' ? EXIT_DONE : EXIT_USAGE;
+            return false;
+        }
+    }
+    if (!*folder || optind != argc) {
+        fputs(help, stderr);
+        return false;
+    }
+    return true;
+}
+
+static int command_run(int argc, char **argv)
+{
+    const char *folder = NULL, *passphrase_file = NULL;
+    char why[CH_NODE_WHY_BYTES] = "";
+    struct ch_node *node = NULL;
+    struct ch_control *control = NULL;
+    int code;
+    if (!parse_folder(argc, argv, run_help, &folder, NULL, &passphrase_file, &code))
+        return code;
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGHUP);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    int signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    ch_err err = ch_node_open(folder, passphrase_file, &node, why);
+    if (err == CH_OK)
+        err = ch_control_open(node, &control, why);
+    if (err == CH_OK)
+        err = ch_node_start(node);
+    if (err != CH_OK) {
+        ch_control_close(control);
+        ch_node_close(node);
+        return fail(exit_of(err), *why ? why : ch_err_text(err));
+    }
+    ch_log(CH_LOG_NOTICE, "validator of %s runs: %s %s:%llu, folder %s", node->genesis.name,
+           node->config.network_profile, node->config.network_address,
+           (unsigned long long)node->config.network_port, folder);
+    bool stop = false, told_ready = false;
+    while (!stop && !atomic_load(&node->failed)) {
+        struct pollfd fds[2] = {{.fd = signal_fd, .events = POLLIN}, {.fd = ch_control_fd(control), .events = POLLIN}};
+        poll(fds, 2, 500);
+        stop = fds[0].revents != 0;
+        stop |= ch_control_answer(control);
+        ch_node_look_after(node);
+        if (!told_ready && atomic_load(&node->ready)) {
+            told_ready = true;
+            sd_notify(0, "READY=1");
+        }
+        sd_notify(0, "WATCHDOG=1");
+    }
+    err = (ch_err)atomic_load(&node->failed);
+    sd_notify(0, "STOPPING=1");
+    ch_control_close(control);
+    ch_node_close(node);
+    close(signal_fd);
+    if (err != CH_OK) {
+        ch_log(CH_LOG_ERROR, "the validator ends: %s", ch_err_text(err));
+        return EXIT_FAILED;
+    }
+    ch_log(CH_LOG_NOTICE, "stopped");
+    return EXIT_DONE;
+}
+
+static int command_status(int argc, char **argv)
+{
+    const char *folder = NULL;
+    bool as_json = false;
+    char *text = NULL;
+    int code;
+    if (!parse_folder(argc, argv, status_help, &folder, &as_json, NULL, &code))
+        return code;
+    if (ch_control_ask(folder, "status", &text) != CH_OK)
+        return fail(EXIT_UNREACHABLE, "no validator runs in that folder");
+    json_t *s = json_loads(text, 0, NULL);
+    if (as_json || !s) {
+        puts(text);
+    } else {
+        json_t *counters = json_object_get(s, "counters");
+        printf("chain         %s %s\n", json_string_value(json_object_get(s, "chain")),
+               json_string_value(json_object_get(s, "chain_id")));
+        printf("validator     %s, pid %lld, up %lld s\n", json_string_value(json_object_get(s, "validator")),
+               json_integer_value(json_object_get(s, "pid")), json_integer_value(json_object_get(s, "uptime_ms")) / 1000);
+        printf("state         %s%s\n", json_is_true(json_object_get(s, "ready")) ? "ready" : "starting",
+               json_is_true(json_object_get(s, "disk_low")) ? ", disk full: reads only" : "");
+        printf("network       %s, kernel %s\n", json_string_value(json_object_get(s, "profile")),
+               json_string_value(json_object_get(s, "kernel")));
+        printf("consensus     round %lld, commit %lld\n", json_integer_value(json_object_get(s, "round")),
+               json_integer_value(json_object_get(s, "commit_index")));
+        printf("transactions  %lld applied, %lld refused by the ledger\n",
+               json_integer_value(json_object_get(counters, "apply_transactions_applied_total")),
+               json_integer_value(json_object_get(counters, "apply_transactions_refused_total")));
+        printf("log           %lld bytes on disk\n", json_integer_value(json_object_get(s, "log_bytes")));
+    }
+    json_decref(s);
+    free(text);
+    return EXIT_DONE;
+}
+
+/* Ended, be it that its parent has not looked yet. */
+static bool ended(pid_t pid)
+{
+    char path[64], state = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return true;
+    if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+        state = 0;
+    fclose(file);
+    return state == 'Z' || state == 'X';
+}
+
+static int command_stop(int argc, char **argv)
+{
+    const char *folder = NULL;
+    char *text = NULL;
+    int code;
+    if (!parse_folder(argc, argv, stop_help, &folder, NULL, NULL, &code))
+        return code;
+    if (ch_control_ask(folder, "stop", &text) != CH_OK)
+        return fail(EXIT_UNREACHABLE, "no validator runs in that folder");
+    json_t *answer = json_loads(text, 0, NULL);
+    pid_t pid = (pid_t)json_integer_value(json_object_get(answer, "pid"));
+    json_decref(answer);
+    free(text);
+    for (int i = 0; i < 600; i++) {
+        if (pid <= 0 || ended(pid))
+            return EXIT_DONE;
+        usleep(50000);
+    }
+    return fail(EXIT_FAILED, "it was asked to stop and still runs");
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        int (*run)(int argc, char **argv);
+    } commands[] = {
+        {"init", command_init}, {"run", command_run}, {"status", command_status}, {"stop", command_stop}};
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        fputs(help_text, argc < 2 ? stderr : stdout);
+        return argc < 2 ? EXIT_USAGE : EXIT_DONE;
+    }
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    return ch_cli_main(argc, argv);
+}

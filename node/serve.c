@@ -1,0 +1,540 @@
+#include "node/serve.h"
+
+#include "base/log.h"
+#include "node/watch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define READ_MAX     512 /* rows or records of one answer */
+#define REQUESTS_MAX 8   /* in one poll */
+/* Bytes of records in one answer: below a frame's, so that the last one always fits. */
+#define RECORDS_BYTES_MAX (CH_FRAME_BODY_BYTES_MAX - CH_RECORD_HEADER_BYTES - CH_TX_BYTES_MAX)
+#define RECORDS_HEAD_BYTES 12
+
+struct ch_serve {
+    struct ch_node *node;
+    struct ch_state_reader *state;
+    struct ch_wal_reader *log;
+    struct ch_object_reader *objects;
+    struct ch_request *held; /* a put that found the store's batches full */
+    bool puts_gathered;      /* puts were taken since the last flush */
+    struct ch_watches watches;
+    struct ch_work *work; /* being given on */
+    uint32_t work_next;
+    uint32_t due_hand; /* where the next due watch is looked for */
+    uint64_t indices[READ_MAX], serials[READ_MAX];
+    struct ch_relation relations[READ_MAX];
+};
+
+static void reply(struct ch_serve *s, struct ch_request *request, enum ch_frame_type type, size_t length)
+{
+    request->header.type = (uint16_t)type;
+    request->header.length = (uint32_t)length;
+    uint16_t status = length >= 2 ? ch_load16(request->body) : CH_STATUS_OK;
+    ch_count(&s->node->metrics.serve_requests_total, 1);
+    ch_count(&s->node->metrics.serve_requests_refused_total, status != CH_STATUS_OK);
+    CH_ASSERT(ch_ring_push_one(&s->node->replies, request)); /* it holds all requests there are */
+}
+
+static void reply_status(struct ch_serve *s, struct ch_request *request, enum ch_frame_type type, enum ch_status status)
+{
+    request->header.flags = 0;
+    ch_store16(request->body, (uint16_t)status);
+    reply(s, request, type, 2);
+}
+
+/* What a failed read means for who asked; a damaged or unreadable disk is the operator's to know. */
+static enum ch_status status_of(ch_err err)
+{
+    if (err == CH_ERR_NOT_FOUND)
+        return CH_STATUS_NOT_FOUND;
+    ch_log(CH_LOG_ERROR, "serve: a read failed: %s", ch_err_text(err));
+    return CH_STATUS_OVERLOADED;
+}
+
+static void get_account(struct ch_serve *s, struct ch_request *request)
+{
+    uint64_t serial;
+    struct ch_account row;
+    ch_err err;
+    if (request->header.type == CH_FRAME_GET_ACCOUNT && request->header.length == CH_KEY_BYTES)
+        err = ch_state_read_account_by_key(s->state, request->body, &serial, &row);
+    else if (request->header.type == CH_FRAME_GET_HANDLE && request->header.length <= CH_HANDLE_BYTES_MAX)
+        err = ch_state_read_account_by_handle(s->state, request->body, request->header.length, &serial, &row);
+    else {
+        reply_status(s, request, CH_FRAME_ACCOUNT, CH_STATUS_MALFORMED);
+        return;
+    }
+    if (err != CH_OK) {
+        reply_status(s, request, CH_FRAME_ACCOUNT, status_of(err));
+        return;
+    }
+    ch_store16(request->body, CH_STATUS_OK);
+    ch_store64(request->body + 2, serial);
+    ch_account_write(&row, request->body + 10);
+    reply(s, request, CH_FRAME_ACCOUNT, 10 + CH_ACCOUNT_ROW_BYTES);
+}
+
+/* Reads the query of an account's own data; false when it was refused. */
+static bool own_query(struct ch_serve *s, struct ch_request *request, enum ch_frame_type answer, struct ch_query *query)
+{
+    if (!ch_query_read(request->body, request->header.length, query)) {
+        reply_status(s, request, answer, CH_STATUS_MALFORMED);
+        return false;
+    }
+    if (memcmp(query->account, request->peer_key, CH_KEY_BYTES) != 0) {
+        reply_status(s, request, answer, CH_STATUS_NOT_PERMITTED);
+        return false;
+    }
+    if (query->limit == 0 || query->limit > READ_MAX)
+        query->limit = READ_MAX;
+    return true;
+}
+
+static void get_relations(struct ch_serve *s, struct ch_request *request)
+{
+    struct ch_query query;
+    uint64_t serial;
+    size_t count = 0;
+    bool more = false;
+    if (!own_query(s, request, CH_FRAME_RELATIONS, &query))
+        return;
+    ch_err err = ch_state_read_serial(s->state, query.account, &serial);
+    if (err == CH_OK)
+        err = ch_state_read_relations(s->state, serial, query.from, query.limit, s->serials, s->relations, &count, &more);
+    if (err != CH_OK) {
+        reply_status(s, request, CH_FRAME_RELATIONS, status_of(err));
+        return;
+    }
+    struct ch_writer w = ch_writer(request->body, CH_FRAME_BODY_BYTES_MAX);
+    ch_write16(&w, CH_STATUS_OK);
+    ch_write16(&w, (uint16_t)count);
+    ch_write64(&w, more ? s->serials[count - 1] + 1 : 0);
+    for (size_t i = 0; i < count; i++) {
+        ch_write64(&w, s->serials[i]);
+        ch_relation_write(&s->relations[i], ch_write_room(&w, CH_RELATION_ROW_BYTES));
+    }
+    CH_ASSERT(!w.bad);
+    reply(s, request, CH_FRAME_RELATIONS, w.used);
+}
+
+/* The record of a log index into `bytes`: the transaction out of the log, held against its id's index. */
+static ch_err read_record(struct ch_serve *s, uint64_t log_index, uint8_t bytes[CH_TX_BYTES_MAX],
+                          struct ch_record *record)
+{
+    struct ch_log_entry entry;
+    ch_err err = ch_state_read_log_entry(s->state, log_index, &entry);
+    if (err == CH_OK)
+        err = ch_wal_read(s->log, entry.position, bytes, CH_TX_BYTES_MIN);
+    if (err != CH_OK)
+        return err;
+    uint16_t length = ch_load16(bytes + CH_TX_LENGTH_OFFSET);
+    if (length < CH_TX_BYTES_MIN || length > CH_TX_BYTES_MAX)
+        return CH_ERR_CORRUPT;
+    err = ch_wal_read(s->log, entry.position + CH_TX_BYTES_MIN, bytes + CH_TX_BYTES_MIN,
+                      length - (size_t)CH_TX_BYTES_MIN);
+    if (err != CH_OK)
+        return err;
+    uint8_t id[CH_HASH_BYTES];
+    uint64_t found;
+    ch_hash(bytes, length, id);
+    if (ch_tx_parse(bytes, length, &record->tx) != CH_STATUS_OK ||
+        ch_state_read_log_index(s->state, id, &found) != CH_OK || found != log_index)
+        return CH_ERR_CORRUPT;
+    record->log_index = log_index;
+    record->inbox_sequence = entry.inbox_sequence;
+    record->commit_index = entry.commit_index;
+    record->commit_time_ms = entry.commit_time_ms;
+    return CH_OK;
+}
+
+/* Writes as many of the inbox's records from `from` on as fit; *next is the first one that was not written. */
+static ch_err write_inbox(struct ch_serve *s, const uint8_t *account, uint64_t from, size_t limit, uint8_t *body,
+                          size_t *length, uint64_t *next, uint64_t *last)
+{
+    uint64_t serial;
+    size_t count = 0;
+    if (from == 0)
+        from = 1;
+    ch_err err = ch_state_read_serial(s->state, account, &serial);
+    if (err == CH_OK)
+        err = ch_state_read_inbox(s->state, serial, from, limit, s->indices, &count, last);
+    if (err != CH_OK)
+        return err;
+    struct ch_writer w = ch_writer(body, CH_FRAME_BODY_BYTES_MAX);
+    (void)ch_write_room(&w, RECORDS_HEAD_BYTES);
+    uint16_t written = 0;
+    for (; written < count && w.used < RECORDS_BYTES_MAX; written++) {
+        uint8_t bytes[CH_TX_BYTES_MAX];
+        struct ch_record record;
+        err = read_record(s, s->indices[written], bytes, &record);
+        if (err != CH_OK)
+            return err;
+        ch_record_write(&w, &record);
+    }
+    ch_store16(body, CH_STATUS_OK);
+    ch_store16(body + 2, written);
+    ch_store64(body + 4, *last);
+    *length = w.used;
+    *next = from + written;
+    return CH_OK;
+}
+
+static void get_inbox(struct ch_serve *s, struct ch_request *request)
+{
+    struct ch_query query;
+    size_t length;
+    uint64_t next, last;
+    if (!own_query(s, request, CH_FRAME_RECORDS, &query))
+        return;
+    ch_err err = write_inbox(s, query.account, query.from, query.limit, request->body, &length, &next, &last);
+    request->header.flags = 0;
+    if (err != CH_OK)
+        reply_status(s, request, CH_FRAME_RECORDS, status_of(err));
+    else
+        reply(s, request, CH_FRAME_RECORDS, length);
+}
+
+static void give_back(struct ch_serve *s, struct ch_request *request)
+{
+    CH_ASSERT(ch_ring_push_one(&s->node->flow.free_requests, request));
+}
+
+static void watch_inbox(struct ch_serve *s, struct ch_request *request)
+{
+    struct ch_query query;
+    if (!own_query(s, request, CH_FRAME_RECORDS, &query))
+        return;
+    ch_watches_add(&s->watches, request->connection, request->header.request, query.account,
+                   query.from ? query.from : 1);
+    give_back(s, request);
+}
+
+static void unwatch(struct ch_serve *s, struct ch_request *request)
+{
+    struct ch_watch *watch = ch_watches_find(&s->watches, request->connection, request->header.request);
+    if (watch)
+        ch_watches_remove(&s->watches, watch);
+    give_back(s, request);
+}
+
+static void get_record(struct ch_serve *s, struct ch_request *request)
+{
+    uint8_t bytes[CH_TX_BYTES_MAX];
+    struct ch_record record;
+    uint64_t log_index;
+    ch_err err;
+    request->header.flags = 0;
+    if (request->header.length == 9 && request->body[0] == 0) {
+        log_index = ch_load64(request->body + 1);
+        err = read_record(s, log_index, bytes, &record);
+    } else if (request->header.length == 1 + CH_HASH_BYTES && request->body[0] == 1) {
+        err = ch_state_read_log_index(s->state, request->body + 1, &log_index);
+        if (err == CH_OK)
+            err = read_record(s, log_index, bytes, &record);
+        uint8_t id[CH_HASH_BYTES];
+        if (err == CH_OK) {
+            ch_hash(bytes, record.tx.length, id);
+            if (memcmp(id, request->body + 1, CH_HASH_BYTES) != 0)
+                err = CH_ERR_NOT_FOUND;
+        }
+    } else {
+        reply_status(s, request, CH_FRAME_RECORDS, CH_STATUS_MALFORMED);
+        return;
+    }
+    if (err != CH_OK) {
+        reply_status(s, request, CH_FRAME_RECORDS, status_of(err));
+        return;
+    }
+    struct ch_writer w = ch_writer(request->body, CH_FRAME_BODY_BYTES_MAX);
+    ch_write16(&w, CH_STATUS_OK);
+    ch_write16(&w, 1);
+    ch_write64(&w, record.inbox_sequence);
+    ch_record_write(&w, &record);
+    reply(s, request, CH_FRAME_RECORDS, w.used);
+}
+
+static void fail(struct ch_serve *s, ch_err err)
+{
+    int none = CH_OK;
+    atomic_compare_exchange_strong(&s->node->failed, &none, (int)err);
+}
+
+/* The CID at the start of a body; false when the request was refused. */
+static bool read_cid(struct ch_serve *s, struct ch_request *request, enum ch_frame_type answer, struct ch_cid *cid)
+{
+    bool put = request->header.type == CH_FRAME_PUT_OBJECT;
+    if (request->header.length < CH_CID_BYTES || (!put && request->header.length != CH_CID_BYTES) ||
+        !ch_cid_valid(request->body)) {
+        reply_status(s, request, answer, CH_STATUS_MALFORMED);
+        return false;
+    }
+    memcpy(cid->bytes, request->body, CH_CID_BYTES);
+    return true;
+}
+
+/* Answers once the block is durable; until then the request stays with the store, whose cookie it is. */
+static void put_object(struct ch_serve *s, struct ch_request *request)
+{
+    struct ch_cid cid;
+    uint64_t serial;
+    if (!read_cid(s, request, CH_FRAME_STATUS, &cid))
+        return;
+    if (ch_state_read_serial(s->state, request->peer_key, &serial) != CH_OK) {
+        reply_status(s, request, CH_FRAME_STATUS, CH_STATUS_NO_SUCH_ACCOUNT);
+        return;
+    }
+    if (atomic_load_explicit(&s->node->disk_low, memory_order_relaxed)) {
+        reply_status(s, request, CH_FRAME_STATUS, CH_STATUS_DISK_FULL);
+        return;
+    }
+    ch_err err = ch_object_put(s->node->objects, &cid, request->body + CH_CID_BYTES,
+                               request->header.length - (size_t)CH_CID_BYTES, (uint64_t)(uintptr_t)request);
+    switch (err) {
+    case CH_OK:
+        s->puts_gathered = true;
+        break;
+    case CH_ERR_FULL:
+        s->held = request;
+        break;
+    case CH_ERR_EXISTS:
+        reply_status(s, request, CH_FRAME_STATUS, CH_STATUS_OK);
+        break;
+    case CH_ERR_INVALID:
+        reply_status(s, request, CH_FRAME_STATUS, CH_STATUS_BAD_OBJECT);
+        break;
+    case CH_ERR_NO_SPACE:
+        reply_status(s, request, CH_FRAME_STATUS, CH_STATUS_DISK_FULL);
+        break;
+    default:
+        fail(s, err);
+        reply_status(s, request, CH_FRAME_STATUS, CH_STATUS_STOPPING);
+    }
+}
+
+static void get_object(struct ch_serve *s, struct ch_request *request)
+{
+    struct ch_cid cid;
+    size_t length;
+    if (!read_cid(s, request, CH_FRAME_OBJECT, &cid))
+        return;
+    ch_err err = ch_object_get(s->objects, &cid, request->body + 2, CH_FRAME_BODY_BYTES_MAX - 2, &length);
+    if (err != CH_OK) {
+        reply_status(s, request, CH_FRAME_OBJECT, status_of(err));
+        return;
+    }
+    ch_store16(request->body, CH_STATUS_OK);
+    reply(s, request, CH_FRAME_OBJECT, 2 + length);
+}
+
+static void has_object(struct ch_serve *s, struct ch_request *request)
+{
+    struct ch_cid cid;
+    uint64_t bytes;
+    if (!read_cid(s, request, CH_FRAME_STATUS, &cid))
+        return;
+    ch_err err = ch_object_has_tree(s->objects, &cid, &bytes);
+    reply_status(s, request, CH_FRAME_STATUS,
+                 err == CH_OK ? CH_STATUS_OK : err == CH_ERR_INVALID ? CH_STATUS_BAD_OBJECT : status_of(err));
+}
+
+static bool poll_objects(struct ch_serve *s)
+{
+    uint64_t cookies[REQUESTS_MAX];
+    size_t count = 0;
+    if (!s->puts_gathered && !ch_object_busy(s->node->objects))
+        return false;
+    s->puts_gathered = false;
+    ch_err err = ch_object_flush(s->node->objects);
+    if (err == CH_OK)
+        err = ch_object_poll(s->node->objects, cookies, REQUESTS_MAX, &count);
+    if (err != CH_OK)
+        fail(s, err);
+    for (size_t i = 0; i < count; i++)
+        reply_status(s, (struct ch_request *)(uintptr_t)cookies[i], CH_FRAME_STATUS, CH_STATUS_OK);
+    ch_count(&s->node->metrics.serve_objects_stored_total, count);
+    return count;
+}
+
+static void answer(struct ch_serve *s, struct ch_request *request)
+{
+    switch (request->header.type) {
+    case CH_REQUEST_UNWATCH:
+        unwatch(s, request);
+        break;
+    case CH_FRAME_GET_ACCOUNT:
+    case CH_FRAME_GET_HANDLE:
+        get_account(s, request);
+        break;
+    case CH_FRAME_GET_RELATIONS:
+        get_relations(s, request);
+        break;
+    case CH_FRAME_GET_INBOX:
+        get_inbox(s, request);
+        break;
+    case CH_FRAME_WATCH_INBOX:
+        watch_inbox(s, request);
+        break;
+    case CH_FRAME_GET_RECORD:
+        get_record(s, request);
+        break;
+    case CH_FRAME_PUT_OBJECT:
+        put_object(s, request);
+        break;
+    case CH_FRAME_GET_OBJECT:
+        get_object(s, request);
+        break;
+    case CH_FRAME_HAS_OBJECT:
+        has_object(s, request);
+        break;
+    default:
+        reply_status(s, request, CH_FRAME_STATUS, CH_STATUS_UNKNOWN_FRAME);
+        break;
+    }
+}
+
+/* Gives an applied commit's payloads on to the net stage, and wakes the watches of their recipients. */
+static bool give_on(struct ch_serve *s)
+{
+    if (!s->work) {
+        s->work = ch_ring_pull_one(&s->node->applied);
+        s->work_next = 0;
+    }
+    struct ch_work *work = s->work;
+    if (!work)
+        return false;
+    for (; work && s->work_next < work->count; s->work_next++) {
+        struct ch_payload *payload = work->payloads[s->work_next];
+        for (uint32_t i = 0; s->watches.used && i < payload->count; i++) {
+            const struct ch_payload_tx *tx = &payload->txs[i];
+            if (tx->status != CH_STATUS_OK || tx->inbox_sequence == 0)
+                continue;
+            const uint8_t *recipient = payload->bytes + tx->offset + CH_TX_BYTES_MIN;
+            for (struct ch_watch *w = ch_watches_of(&s->watches, recipient, NULL); w;
+                 w = ch_watches_of(&s->watches, recipient, w)) {
+                s->watches.due += !w->due;
+                w->due = true;
+            }
+        }
+        CH_ASSERT(ch_ring_push_one(&s->node->receipts, payload));
+    }
+    s->work = NULL;
+    CH_ASSERT(ch_ring_push_one(&s->node->flow.free_works, work));
+    return true;
+}
+
+/* Sends one due watch what is new. */
+static bool send_watch(struct ch_serve *s)
+{
+    if (!s->watches.due)
+        return false;
+    struct ch_request *request = ch_ring_pull_one(&s->node->flow.free_requests);
+    if (!request)
+        return false;
+    struct ch_watch *watch;
+    do {
+        s->due_hand = (s->due_hand + 1) % CH_WATCHES_MAX;
+        watch = &s->watches.watches[s->due_hand];
+    } while (!watch->connection || !watch->due);
+    size_t length;
+    uint64_t next = watch->next_sequence, last = 0;
+    ch_err err = write_inbox(s, watch->account, watch->next_sequence, READ_MAX, request->body, &length, &next, &last);
+    if (err != CH_OK || next == watch->next_sequence || next > last) {
+        watch->due = false;
+        s->watches.due--;
+    }
+    if (err != CH_OK || next == watch->next_sequence) {
+        give_back(s, request);
+        return true;
+    }
+    watch->next_sequence = next;
+    request->connection = watch->connection;
+    request->header = (struct ch_frame_header){.flags = CH_FRAME_FLAG_MORE, .request = watch->request};
+    reply(s, request, CH_FRAME_RECORDS, length);
+    return true;
+}
+
+bool ch_serve_poll(void *self, uint64_t now_ns)
+{
+    struct ch_serve *s = self;
+    bool worked = give_on(s);
+    if (s->held) {
+        struct ch_request *request = s->held;
+        s->held = NULL;
+        put_object(s, request);
+    }
+    for (unsigned i = 0; i < REQUESTS_MAX && !s->held; i++) {
+        struct ch_request *request = ch_ring_pull_one(&s->node->to_serve);
+        if (!request)
+            break;
+        answer(s, request);
+        worked = true;
+    }
+    worked |= poll_objects(s);
+    worked |= send_watch(s);
+    ch_gauge(&s->node->metrics.serve_watches, s->watches.used);
+    return worked;
+}
+
+uint64_t ch_serve_deadline_ns(void *self, uint64_t now_ns)
+{
+    struct ch_serve *s = self;
+    return s->held || s->watches.due || ch_object_busy(s->node->objects) ? now_ns + 1000000 : UINT64_MAX;
+}
+
+int ch_serve_fd(const struct ch_serve *s)
+{
+    return ch_io_fd(s->node->objects_io);
+}
+
+ch_err ch_serve_open_objects(struct ch_node *node, const uint8_t master_key[32])
+{
+    char path[CH_IO_PATH_BYTES_MAX];
+    snprintf(path, sizeof path, "%s/obj", node->folder);
+    const struct ch_object_options options = {
+        .master_key = master_key,
+        .segment_bytes = (uint32_t)(node->config.store_object_segment_mib << 20),
+        .low_water_bytes = node->config.store_low_water_mib << 20,
+    };
+    ch_err err = ch_io_uring_open(&node->objects_io);
+    return err == CH_OK ? ch_object_open(node->objects_io, path, &options, &node->objects) : err;
+}
+
+void ch_serve_close_objects(struct ch_node *node)
+{
+    ch_object_close(node->objects);
+    ch_io_close(node->objects_io);
+}
+
+ch_err ch_serve_open(struct ch_node *node, struct ch_serve **out)
+{
+    struct ch_serve *s = calloc(1, sizeof *s);
+    if (!s)
+        return CH_ERR_NO_MEMORY;
+    s->node = node;
+    ch_err err = ch_state_reader_open(node->state, &s->state);
+    if (err == CH_OK)
+        err = ch_wal_reader_open(node->wal, &s->log);
+    if (err == CH_OK)
+        err = ch_object_reader_open(node->objects, &s->objects);
+    if (err == CH_OK)
+        err = ch_watches_open(&s->watches);
+    if (err != CH_OK) {
+        ch_serve_close(s);
+        return err;
+    }
+    *out = s;
+    return CH_OK;
+}
+
+void ch_serve_close(struct ch_serve *s)
+{
+    if (!s)
+        return;
+    ch_state_reader_close(s->state);
+    ch_wal_reader_close(s->log);
+    ch_object_reader_close(s->objects);
+    ch_watches_close(&s->watches);
+    free(s);
+}

@@ -1,0 +1,21 @@
+/* node/serve.h - the serve stage: reads of accounts, relations, inboxes and records, objects, and watches.
+ *
+ * Reads: requests from to_serve, applied commits. Writes: replies; applied payloads on to receipts. Owns: its LMDB and
+ * log readers, the object store's writer, the table of watches. Must never: write the state.
+ */
+#ifndef CHAPPE_NODE_SERVE_H
+#define CHAPPE_NODE_SERVE_H
+
+#include "node/node.h"
+
+/* The object store comes first, since the verify stages read it too. */
+CH_MUST_CHECK ch_err ch_serve_open_objects(struct ch_node *node, const uint8_t master_key[32]);
+void ch_serve_close_objects(struct ch_node *node);
+
+CH_MUST_CHECK ch_err ch_serve_open(struct ch_node *node, struct ch_serve **out);
+bool ch_serve_poll(void *serve, uint64_t now_ns);
+uint64_t ch_serve_deadline_ns(void *serve, uint64_t now_ns);
+int ch_serve_fd(const struct ch_serve *serve);
+void ch_serve_close(struct ch_serve *serve);
+
+#endif

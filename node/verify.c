@@ -1,0 +1,256 @@
+#include "node/verify.h"
+
+#include "base/time.h"
+#include "crypto/ed25519.h"
+
+#include <stdlib.h>
+
+/* Senders known to be accounts: direct-mapped, so that a busy sender costs no look-up in the state. */
+#define KNOWN_SLOTS 65536u
+
+/* Batches taken in one poll: with CH_BATCH_TXS each they hold more than any verify_batch. */
+#define BATCHES_MAX 64
+
+struct ch_verify {
+    struct ch_node *node;
+    struct ch_bell *next;
+    struct ch_ed25519 *verifier;
+    struct ch_hash_many *hasher;
+    struct ch_state_reader *state;
+    struct ch_object_reader *objects;
+    uint8_t tx_prefix[CH_SIGN_PREFIX_BYTES_MAX], approve_prefix[CH_SIGN_PREFIX_BYTES_MAX];
+    uint32_t tx_prefix_length, approve_prefix_length;
+    uint32_t items_max;
+    /* scratch of one poll, items_max each */
+    struct ch_ed25519_item *items;
+    struct ch_batch_tx **item_tx;
+    bool *item_is_approval;
+    bool *valid;
+    uint8_t (*approvals)[CH_APPROVAL_MESSAGE_BYTES_MAX];
+    struct ch_bytes *hash_inputs;
+    uint8_t (*hashes)[CH_HASH_BYTES];
+    uint8_t (*known)[CH_KEY_BYTES];
+};
+
+static bool is_registrar(const struct ch_genesis *genesis, const uint8_t *key)
+{
+    for (unsigned i = 0; i < genesis->registrar_count; i++)
+        if (memcmp(genesis->registrars[i], key, CH_KEY_BYTES) == 0)
+            return true;
+    return false;
+}
+
+static bool sender_known(struct ch_verify *v, const uint8_t *key)
+{
+    uint8_t *slot = v->known[ch_load32(key) % KNOWN_SLOTS];
+    if (memcmp(slot, key, CH_KEY_BYTES) == 0)
+        return true;
+    uint64_t serial;
+    if (ch_state_read_serial(v->state, key, &serial) != CH_OK)
+        return false;
+    memcpy(slot, key, CH_KEY_BYTES);
+    return true;
+}
+
+/* Admission that costs no signature check: what the ledger would refuse anyway, and strangers. */
+static enum ch_status admit(struct ch_verify *v, const struct ch_tx *tx, uint64_t now_ms)
+{
+    const struct ch_genesis_limits *limits = &v->node->genesis.limits;
+    uint64_t commit_ms = atomic_load_explicit(&v->node->commit_ms, memory_order_relaxed);
+    if (tx->timestamp_ms + limits->window_back_ms < commit_ms || tx->timestamp_ms + limits->window_back_ms < tx->timestamp_ms)
+        return CH_STATUS_TOO_OLD;
+    if (tx->timestamp_ms > commit_ms + limits->window_ahead_ms && tx->timestamp_ms > now_ms + limits->window_ahead_ms)
+        return CH_STATUS_TOO_EARLY;
+    if (tx->kind == CH_TX_REGISTER)
+        return is_registrar(&v->node->genesis, tx->registrar) ? CH_STATUS_OK : CH_STATUS_NOT_REGISTRAR;
+    if (!sender_known(v, tx->sender) && !(tx->kind == CH_TX_REVOKE && is_registrar(&v->node->genesis, tx->sender)))
+        return CH_STATUS_NO_SUCH_ACCOUNT;
+    return CH_STATUS_OK;
+}
+
+static void add_items(struct ch_verify *v, struct ch_batch_tx *entry, size_t *count)
+{
+    const struct ch_tx *tx = &entry->tx;
+    v->item_tx[*count] = entry;
+    v->item_is_approval[*count] = false;
+    v->items[(*count)++] = (struct ch_ed25519_item){
+        .key = tx->sender,
+        .signature = tx->bytes,
+        .prefix = v->tx_prefix,
+        .prefix_length = v->tx_prefix_length,
+        .message = tx->bytes + CH_TX_SIGNED_OFFSET,
+        .message_length = tx->length - (uint32_t)CH_TX_SIGNED_OFFSET,
+    };
+    if (tx->kind != CH_TX_REGISTER)
+        return;
+    v->item_tx[*count] = entry;
+    v->item_is_approval[*count] = true;
+    v->items[*count] = (struct ch_ed25519_item){
+        .key = tx->registrar,
+        .signature = tx->approval,
+        .prefix = v->approve_prefix,
+        .prefix_length = v->approve_prefix_length,
+        .message = v->approvals[*count],
+        .message_length = (uint32_t)ch_tx_approval_message(tx, v->approvals[*count]),
+    };
+    (*count)++;
+}
+
+/* A message that names an object is proposed only while our own store has it. */
+static bool object_here(struct ch_verify *v, const struct ch_tx *tx)
+{
+    if (!tx->location)
+        return true;
+    struct ch_cid root;
+    uint64_t file_bytes;
+    memcpy(root.bytes, tx->location, CH_CID_BYTES);
+    return ch_object_has_tree(v->objects, &root, &file_bytes) == CH_OK && file_bytes == tx->object_size;
+}
+
+static void check(struct ch_verify *v, struct ch_batch **batches, uint32_t batch_count, bool each)
+{
+    struct ch_metrics *metrics = &v->node->metrics;
+    uint64_t now_ms = ch_time_unix_ms();
+    size_t items = 0, hashes = 0;
+    for (uint32_t b = 0; b < batch_count; b++)
+        for (uint32_t i = 0; i < batches[b]->count; i++) {
+            struct ch_batch_tx *entry = &batches[b]->txs[i];
+            v->hash_inputs[hashes++] = (struct ch_bytes){entry->tx.bytes, entry->tx.length};
+            entry->status = (uint16_t)admit(v, &entry->tx, now_ms);
+            entry->approval_ok = false;
+            if (entry->status == CH_STATUS_OK)
+                add_items(v, entry, &items);
+        }
+    ch_hash_many(v->hasher, v->hash_inputs, hashes, v->hashes);
+    if (items && each)
+        ch_ed25519_verify_each(v->verifier, v->items, items, v->valid);
+    else if (items)
+        ch_ed25519_verify(v->verifier, v->items, items, v->valid);
+    uint64_t bad = 0;
+    for (size_t i = 0; i < items; i++) {
+        struct ch_batch_tx *entry = v->item_tx[i];
+        if (v->item_is_approval[i]) {
+            entry->approval_ok = v->valid[i];
+            if (!v->valid[i] && entry->status == CH_STATUS_OK)
+                entry->status = CH_STATUS_BAD_APPROVAL;
+        } else if (!v->valid[i]) {
+            entry->status = CH_STATUS_BAD_SIGNATURE;
+        }
+        bad += !v->valid[i];
+    }
+    hashes = 0;
+    for (uint32_t b = 0; b < batch_count; b++) {
+        batches[b]->found_bad = false;
+        for (uint32_t i = 0; i < batches[b]->count; i++) {
+            struct ch_batch_tx *entry = &batches[b]->txs[i];
+            memcpy(entry->id, v->hashes[hashes++], CH_HASH_BYTES);
+            batches[b]->found_bad |=
+                entry->status == CH_STATUS_BAD_SIGNATURE || entry->status == CH_STATUS_BAD_APPROVAL;
+            if (entry->status == CH_STATUS_OK && !object_here(v, &entry->tx))
+                entry->status = CH_STATUS_NO_SUCH_OBJECT;
+        }
+    }
+    ch_count_shared(&metrics->verify_signatures_checked_total, items);
+    ch_count_shared(&metrics->verify_signatures_bad_total, bad);
+    ch_count_shared(each ? &metrics->verify_suspect_signatures_total : &metrics->verify_batches_total,
+                    each ? items : items != 0);
+}
+
+bool ch_verify_poll(void *self, uint64_t now_ns)
+{
+    struct ch_verify *v = self;
+    struct ch_batch *batches[BATCHES_MAX];
+    uint32_t count = 0, items = 0;
+    /* What is taken must fit to_order: it holds every batch of the pool, so it always does. */
+    while (count < BATCHES_MAX && items + 2 * CH_BATCH_TXS <= v->items_max) {
+        struct ch_batch *batch = ch_ring_pull_one(&v->node->to_verify);
+        if (!batch)
+            break;
+        batches[count++] = batch;
+        items += 2 * batch->count; /* a registration has two signatures */
+    }
+    bool each = false;
+    if (v->next && ch_ring_count(&v->node->to_verify) && atomic_load(&v->next->sleeping))
+        ch_bell_ring(v->next);
+    if (count) {
+        check(v, batches, count, false);
+        CH_ASSERT(ch_ring_push(&v->node->to_order, (void **)batches, count) == count);
+    }
+    struct ch_batch *suspect = ch_ring_pull_one(&v->node->to_suspect);
+    if (suspect) {
+        each = true;
+        check(v, &suspect, 1, true);
+        CH_ASSERT(ch_ring_push_one(&v->node->to_order, suspect));
+    }
+    return count || each;
+}
+
+ch_err ch_verify_open(struct ch_node *node, struct ch_verify **out)
+{
+    struct ch_verify *v = calloc(1, sizeof *v);
+    if (!v)
+        return CH_ERR_NO_MEMORY;
+    v->node = node;
+    v->tx_prefix_length = (uint32_t)ch_sign_prefix(CH_DOMAIN_TX, node->chain_id, v->tx_prefix);
+    v->approve_prefix_length = (uint32_t)ch_sign_prefix(CH_DOMAIN_APPROVE, node->chain_id, v->approve_prefix);
+    v->items_max = (uint32_t)node->config.stages_verify_batch;
+    if (v->items_max < 2 * CH_BATCH_TXS)
+        v->items_max = 2 * CH_BATCH_TXS;
+    const struct ch_ed25519_options options = {
+        .batch_max = v->items_max,
+        .cached_keys_max = (uint32_t)node->config.stages_cached_keys,
+    };
+    ch_err err = ch_ed25519_open(&options, &v->verifier);
+    if (err == CH_OK)
+        err = ch_hash_many_open(&v->hasher);
+    if (err == CH_OK)
+        err = ch_state_reader_open(node->state, &v->state);
+    if (err == CH_OK)
+        err = ch_object_reader_open(node->objects, &v->objects);
+    v->items = calloc(v->items_max, sizeof *v->items);
+    v->item_tx = calloc(v->items_max, sizeof *v->item_tx);
+    v->item_is_approval = calloc(v->items_max, sizeof *v->item_is_approval);
+    v->valid = calloc(v->items_max, sizeof *v->valid);
+    v->approvals = calloc(v->items_max, sizeof *v->approvals);
+    v->hash_inputs = calloc(v->items_max, sizeof *v->hash_inputs);
+    v->hashes = calloc(v->items_max, sizeof *v->hashes);
+    v->known = calloc(KNOWN_SLOTS, sizeof *v->known);
+    if (err == CH_OK && (!v->items || !v->item_tx || !v->item_is_approval || !v->valid || !v->approvals ||
+                         !v->hash_inputs || !v->hashes || !v->known))
+        err = CH_ERR_NO_MEMORY;
+    if (err != CH_OK) {
+        ch_verify_close(v);
+        return err;
+    }
+    *out = v;
+    return CH_OK;
+}
+
+void ch_verify_close(struct ch_verify *v)
+{
+    if (!v)
+        return;
+    ch_ed25519_close(v->verifier);
+    ch_hash_many_close(v->hasher);
+    ch_state_reader_close(v->state);
+    ch_object_reader_close(v->objects);
+    free(v->items);
+    free(v->item_tx);
+    free(v->item_is_approval);
+    free(v->valid);
+    free(v->approvals);
+    free(v->hash_inputs);
+    free(v->hashes);
+    free(v->known);
+    free(v);
+}
+
+void ch_verify_set_next(struct ch_verify *v, struct ch_bell *next)
+{
+    v->next = next;
+}
+
+const char *ch_verify_kernel(const struct ch_verify *v)
+{
+    return ch_ed25519_kernel_in_use(v->verifier);
+}

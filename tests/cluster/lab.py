@@ -1,0 +1,146 @@
+"""A laboratory for real nodes: folders, processes, and hosts on virtual cables, all gone when it closes."""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+SKIP = 77
+NODE_IP, PEER_IP, PORT, HOSE_PORT = "10.77.0.2", "10.77.0.1", 4740, 4741
+
+
+class Failed(Exception):
+    pass
+
+
+def expect(condition, text):
+    if not condition:
+        raise Failed(text)
+
+
+def enter_namespace_rights():
+    """Network namespaces need root: real, or of a user namespace of our own. Skips where there is neither."""
+    if os.geteuid() == 0:
+        return
+    if os.environ.get("CHAPPE_IN_NAMESPACE"):
+        sys.exit(SKIP)
+    if subprocess.run(["unshare", "-Urnm", "true"], capture_output=True).returncode != 0:
+        print("SKIP: neither root nor user namespaces")
+        sys.exit(SKIP)
+    os.environ["CHAPPE_IN_NAMESPACE"] = "1"
+    script = "mount -t tmpfs tmpfs /run && exec \"$@\""
+    os.execvp("unshare", ["unshare", "-Urnm", "sh", "-c", script, "sh", sys.executable, *sys.argv])
+
+
+class Lab:
+    def __init__(self, chappe, networked):
+        self.chappe = str(pathlib.Path(chappe).resolve())
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="chappe-lab-"))
+        self.processes = []
+        self.namespaces = []
+        self.networked = networked
+        self.tag = f"ch{os.getpid() % 100000}"
+
+    def __enter__(self):
+        if self.networked:
+            self.cable()
+        return self
+
+    def __exit__(self, kind, value, trace):
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if kind is not None:
+            for log in sorted(self.folder.glob("*.log")):
+                print(f"--- {log.name}\n{log.read_text(errors='replace')[-4000:]}")
+        for namespace in self.namespaces:
+            subprocess.run(["ip", "netns", "del", namespace], check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def cable(self):
+        """Two hosts: the node's, whose interface the kernel has no address for, and the peer's."""
+        self.node_host, self.peer_host = f"{self.tag}n", f"{self.tag}p"
+        for namespace in (self.node_host, self.peer_host):
+            self.shell("ip", "netns", "add", namespace)
+            self.namespaces.append(namespace)
+        self.shell("ip", "link", "add", "peer0", "netns", self.peer_host, "type", "veth", "peer", "name", "node0",
+                   "netns", self.node_host)
+        for namespace, interface in ((self.node_host, "node0"), (self.peer_host, "peer0")):
+            self.shell("ip", "netns", "exec", namespace, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", check=False)
+            self.shell("ip", "-n", namespace, "link", "set", interface, "up")
+            self.shell("ip", "-n", namespace, "link", "set", "lo", "up")
+        # The kernel leaves checksums and segmentation to a device that a virtual cable doesn't have.
+        self.shell("ip", "netns", "exec", self.peer_host, "ethtool", "-K", "peer0", "tx", "off", "gso", "off", "tso",
+                   "off", "gro", "off")
+        self.shell("ip", "-n", self.peer_host, "addr", "add", f"{PEER_IP}/24", "dev", "peer0")
+
+    def shell(self, *words, check=True):
+        done = subprocess.run(words, capture_output=True, text=True)
+        if check and done.returncode != 0:
+            raise Failed(f"{' '.join(words)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def mac(self, namespace, interface):
+        return json.loads(self.shell("ip", "-j", "-n", namespace, "link", "show", interface))[0]["address"]
+
+    def packets_received(self, namespace, interface):
+        shown = json.loads(self.shell("ip", "-j", "-s", "-n", namespace, "link", "show", interface))
+        return shown[0]["stats64"]["rx"]["packets"]
+
+    def in_host(self, host, words):
+        return ["ip", "netns", "exec", host, *words] if self.networked else list(words)
+
+    def init(self, name, *options):
+        folder = self.folder / name
+        network = ["--profile", "af_packet", "--interface", "node0", "--address", NODE_IP] if self.networked else []
+        done = subprocess.run([self.chappe, "init", "--folder", str(folder), "--plain-keys", "--small", *network, *options],
+                              capture_output=True, text=True)
+        expect(done.returncode == 0, f"init: {done.stderr}")
+        return folder
+
+    def start(self, folder, wait=True):
+        log = open(self.folder / f"{folder.name}.log", "ab")
+        host = self.node_host if self.networked else None
+        process = subprocess.Popen(self.in_host(host, [self.chappe, "run", "--folder", str(folder)]), stdout=log,
+                                   stderr=log, stdin=subprocess.DEVNULL)
+        self.processes.append(process)
+        if wait:
+            self.wait_until(lambda: self.status(folder).get("ready"), 60, "the node is ready", process)
+        return process
+
+    def status(self, folder):
+        done = subprocess.run([self.chappe, "status", "--folder", str(folder), "--json"], capture_output=True, text=True)
+        return json.loads(done.stdout) if done.returncode == 0 else {}
+
+    def stop(self, folder, process):
+        done = subprocess.run([self.chappe, "stop", "--folder", str(folder)], capture_output=True, text=True)
+        expect(done.returncode == 0, f"stop: {done.stderr}")
+        expect(process.wait(20) == 0, "the node ended with an error")
+
+    def wait_until(self, condition, seconds, what, process=None):
+        end = time.monotonic() + seconds
+        while not condition():
+            if process is not None and process.poll() is not None:
+                raise Failed(f"the node ended with {process.returncode} before: {what}")
+            if time.monotonic() > end:
+                raise Failed(f"not within {seconds} s: {what}")
+            time.sleep(0.05)
+
+
+def main(run):
+    try:
+        run()
+    except Failed as failure:
+        print(f"FAILED: {failure}")
+        sys.exit(1)
+    print("passed")

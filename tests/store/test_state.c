@@ -1,0 +1,666 @@
+#include "store/state.h"
+#include "tests/test.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ACCOUNTS 300u
+
+/* A made-up life that anybody can repeat: commit number i does the same rows whoever applies it. Every fourth record is
+ * a message to nobody (a kind without a recipient). */
+struct life {
+    struct ch_state *state;
+    struct ch_state_reader *reader;
+    char folder[64];
+    struct ch_state_options options;
+};
+
+static void key_of(uint64_t number, uint8_t key[32])
+{
+    struct ch_prng g;
+    ch_prng_seed(&g, number * 2 + 1);
+    test_random_bytes(&g, key, 32);
+}
+
+static void id_of(uint64_t log_index, uint8_t id[32])
+{
+    struct ch_prng g;
+    ch_prng_seed(&g, log_index * 2 + 2);
+    test_random_bytes(&g, id, 32);
+    if (log_index % 5 == 0)
+        memset(id, 7, 8); /* the lower half must decide, too */
+}
+
+static void life_open(struct life *l, const char *folder, uint32_t batch_records)
+{
+    if (!folder) {
+        strcpy(l->folder, access("/dev/shm", W_OK) == 0 ? "/dev/shm/chappe-state-XXXXXX" : "/tmp/chappe-state-XXXXXX");
+        assert_non_null(mkdtemp(l->folder));
+    }
+    l->options = (struct ch_state_options){
+        .folder = l->folder, .batch_records = batch_records, .accounts_cached = 1, .relations_cached = 1, .seed = 4};
+    assert_ok(ch_state_open(&l->options, &l->state));
+    assert_ok(ch_state_reader_open(l->state, &l->reader));
+}
+
+static void life_close(struct life *l)
+{
+    ch_state_reader_close(l->reader);
+    ch_state_close(l->state);
+    l->reader = NULL;
+    l->state = NULL;
+}
+
+static void life_remove(struct life *l)
+{
+    char path[128];
+    life_close(l);
+    for (unsigned i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", l->folder, i ? "lock.mdb" : "data.mdb");
+        unlink(path);
+    }
+    rmdir(l->folder);
+}
+
+static void life_restart(struct life *l)
+{
+    life_close(l);
+    life_open(l, l->folder, l->options.batch_records);
+}
+
+static ch_err make_accounts(struct ch_state *s)
+{
+    for (uint64_t i = 0; i < ACCOUNTS; i++) {
+        struct ch_account row = {.seal_epoch = (uint32_t)i};
+        key_of(i, row.key);
+        row.handle_length = (uint8_t)snprintf((char *)row.handle, sizeof row.handle, "account.%u", (unsigned)i);
+        ch_err err = ch_state_account_put(s, i, &row);
+        if (err != CH_OK)
+            return err;
+    }
+    return CH_OK;
+}
+
+/* `position` of a log entry says who the recipient is, for the checks. */
+static ch_err apply_records(struct ch_state *s, struct ch_prng *g, uint64_t count, uint64_t *log_size)
+{
+    for (uint64_t k = 0; k < count; k++, ++*log_size) {
+        uint64_t to = ch_prng_below(g, ACCOUNTS) * ch_prng_below(g, ACCOUNTS) / ACCOUNTS, serial;
+        uint8_t key[32], id[32];
+        const struct ch_account *row;
+        struct ch_log_entry entry = {.position = to, .commit_index = *log_size / 3, .commit_time_ms = *log_size};
+        id_of(*log_size, id);
+        if (*log_size % 4) {
+            key_of(to, key);
+            ch_err err = ch_state_account(s, key, &serial, &row);
+            if (err != CH_OK)
+                return err;
+            if (serial != to || memcmp(row->key, key, 32) != 0 || row->seal_epoch != to)
+                return CH_ERR_CORRUPT;
+            entry.inbox_sequence = row->inbox_sequence + 1;
+            memcpy(entry.inbox_head, row->inbox_head, 32);
+            entry.inbox_head[entry.inbox_sequence % 32] ^= (uint8_t)(to + entry.inbox_sequence);
+            err = ch_state_message(s, serial, entry.inbox_sequence, entry.inbox_head, *log_size);
+            if (err != CH_OK)
+                return err;
+        }
+        ch_err err = ch_state_log_append(s, *log_size, id, &entry);
+        if (err != CH_OK)
+            return err;
+    }
+    return CH_OK;
+}
+
+static ch_err life_commit(struct life *l, uint64_t index, uint64_t records_max)
+{
+    struct ch_prng g;
+    uint64_t log_size = ch_state_meta(l->state)->log_size;
+    ch_prng_seed(&g, index);
+    ch_err err = ch_state_begin(l->state);
+    if (err == CH_OK && index == 1)
+        err = make_accounts(l->state);
+    if (err == CH_OK)
+        err = apply_records(l->state, &g, ch_prng_below(&g, records_max + 1), &log_size);
+    uint8_t head[8];
+    ch_store64(head, index * 7);
+    return err == CH_OK ? ch_state_commit(l->state, index, index * 100, head, sizeof head) : err;
+}
+
+/* Walks everything: inboxes against log entries, ids against the log, sequences without a gap. */
+static void check_whole(struct life *l, uint64_t step)
+{
+    struct ch_state_meta meta;
+    assert_ok(ch_state_read_meta(l->reader, &meta));
+    assert_int_equal(ch_load64(meta.head), meta.applied_index * 7);
+    assert_int_equal(meta.applied_lsn, meta.applied_index * 100);
+    uint64_t messages = 0, found = 0, serial;
+    for (uint64_t i = 0; i < ACCOUNTS && meta.applied_index; i++) {
+        struct ch_account row, same;
+        uint64_t indices[50], last = 1, previous = 0;
+        uint8_t head[32] = {0}, key[32];
+        assert_ok(ch_state_read_account(l->reader, i, &row));
+        key_of(i, key);
+        assert_ok(ch_state_read_account_by_key(l->reader, key, &serial, &same));
+        assert_int_equal(serial, i);
+        assert_int_equal(same.inbox_sequence, row.inbox_sequence);
+        for (uint64_t from = 1; from <= last;) {
+            size_t count;
+            assert_ok(ch_state_read_inbox(l->reader, i, from, 50, indices, &count, &last));
+            assert_int_equal(last, row.inbox_sequence);
+            for (size_t k = 0; k < count; k++, from++) {
+                struct ch_log_entry entry;
+                assert_ok(ch_state_read_log_entry(l->reader, indices[k], &entry));
+                assert_int_equal(entry.position, i);
+                assert_int_equal(entry.inbox_sequence, from);
+                assert_true(from == 1 || indices[k] > previous);
+                previous = indices[k];
+                head[from % 32] ^= (uint8_t)(i + from);
+                assert_memory_equal(entry.inbox_head, head, 32);
+                messages++;
+            }
+            assert_true(count > 0 || last == 0);
+        }
+        assert_memory_equal(row.inbox_head, head, 32);
+    }
+    assert_int_equal(messages, meta.log_size - (meta.log_size + 3) / 4);
+    for (uint64_t i = 0; i < meta.log_size; i += step) {
+        uint8_t id[32];
+        id_of(i, id);
+        assert_ok(ch_state_read_log_index(l->reader, id, &found));
+        assert_int_equal(found, i);
+        id[15] ^= 1;
+        assert_int_equal(ch_state_read_log_index(l->reader, id, &found), CH_ERR_NOT_FOUND);
+    }
+    struct ch_log_entry none;
+    assert_int_equal(ch_state_read_log_entry(l->reader, meta.log_size, &none), CH_ERR_NOT_FOUND);
+}
+
+static void records_are_found_through_merges_and_restarts(void **state)
+{
+    struct life l;
+    life_open(&l, NULL, 0);
+    uint64_t commits = test_full() ? 150 : 20;
+    for (uint64_t i = 1; i <= commits; i++) {
+        /* Large batches flush in the midst; some are as small as one record. */
+        assert_ok(life_commit(&l, i, i % 3 == 0 ? 40000 : i % 3 == 1 ? 20 : 4000));
+        if (i % 10 == 0) {
+            check_whole(&l, 997);
+            life_restart(&l);
+            check_whole(&l, 997);
+        }
+    }
+    for (uint64_t i = commits + 1; i <= commits + 40; i++) /* quiet times: merges end */
+        assert_ok(life_commit(&l, i, 1));
+    assert_true(ch_state_counters(l.state).merges > 0);
+    assert_true(ch_state_counters(l.state).runs <= 2 * (8 * 3 + 12));
+    check_whole(&l, 101);
+    life_remove(&l);
+}
+
+static void small_caches_and_batches_lose_nothing(void **state)
+{
+    struct life l;
+    life_open(&l, NULL, 16); /* 64 accounts cached of 300, a flush every 16 records */
+    for (uint64_t i = 1; i <= 60; i++)
+        assert_ok(life_commit(&l, i, 100));
+    check_whole(&l, 1);
+    struct ch_state_counters c = ch_state_counters(l.state);
+    assert_true(c.accounts_missed > 500);
+    assert_int_equal(c.batches, 60);
+    assert_int_equal(c.records, ch_state_meta(l.state)->log_size);
+    life_remove(&l);
+}
+
+/* What a batch changed must not leave the cache before the batch's records are where a look-up finds them. */
+static void cache_keeps_what_only_it_knows(void **state)
+{
+    struct life l;
+    uint8_t key[32], id[32], head[32] = {9};
+    uint64_t serial;
+    const struct ch_account *row;
+    life_open(&l, NULL, 16);
+    assert_ok(ch_state_begin(l.state));
+    assert_ok(make_accounts(l.state));
+    for (uint64_t i = 0; i < 5; i++) {
+        const struct ch_log_entry entry = {.inbox_sequence = i + 1, .inbox_head = {9}};
+        key_of(7, key);
+        assert_ok(ch_state_account(l.state, key, &serial, &row));
+        assert_int_equal(row->inbox_sequence, i);
+        id_of(i, id);
+        assert_ok(ch_state_message(l.state, 7, i + 1, head, i));
+        assert_ok(ch_state_log_append(l.state, i, id, &entry));
+        for (unsigned other = 0; other < 2 * ACCOUNTS; other++) { /* far more than the cache holds */
+            key_of((other + i * 31) % ACCOUNTS, key);
+            assert_ok(ch_state_account(l.state, key, &serial, &row));
+            assert_int_equal(row->inbox_sequence, serial == 7 ? i + 1 : 0);
+        }
+    }
+    life_remove(&l);
+}
+
+static void reader_sees_whole_batches(void **state)
+{
+    struct life l;
+    struct ch_state_meta meta;
+    uint8_t key[32];
+    uint64_t serial, log_size = 0;
+    struct ch_account row;
+    struct ch_prng g;
+    ch_prng_seed(&g, 1);
+    key_of(3, key);
+    life_open(&l, NULL, 16);
+    assert_ok(ch_state_read_meta(l.reader, &meta));
+    assert_int_equal(meta.applied_index | meta.log_size | meta.accounts | meta.head_length, 0);
+    assert_ok(ch_state_begin(l.state));
+    assert_ok(make_accounts(l.state));
+    assert_ok(apply_records(l.state, &g, 200, &log_size)); /* flushed many times */
+    assert_int_equal(ch_state_read_account_by_key(l.reader, key, &serial, &row), CH_ERR_NOT_FOUND);
+    assert_int_equal(ch_state_read_serial(l.reader, key, &serial), CH_ERR_NOT_FOUND);
+    assert_ok(ch_state_read_meta(l.reader, &meta));
+    assert_int_equal(meta.applied_index, 0);
+    assert_ok(ch_state_commit(l.state, 1, 100, "\7\0\0\0\0\0\0", 8));
+    assert_ok(ch_state_read_serial(l.reader, key, &serial));
+    assert_int_equal(serial, 3);
+    assert_ok(ch_state_read_account_by_handle(l.reader, (const uint8_t *)"account.3", 9, &serial, &row));
+    assert_memory_equal(row.key, key, 32);
+    assert_int_equal(ch_state_read_account_by_handle(l.reader, (const uint8_t *)"account", 7, &serial, &row),
+                     CH_ERR_NOT_FOUND);
+    assert_int_equal(ch_state_read_account_by_handle(l.reader, (const uint8_t *)"", 0, &serial, &row),
+                     CH_ERR_NOT_FOUND);
+    assert_int_equal(ch_state_read_account(l.reader, ACCOUNTS, &row), CH_ERR_NOT_FOUND);
+    check_whole(&l, 1);
+    /* A batch that is never committed leaves nothing. */
+    assert_ok(ch_state_begin(l.state));
+    assert_ok(apply_records(l.state, &g, 50, &log_size));
+    life_restart(&l);
+    assert_int_equal(ch_state_meta(l.state)->log_size, 200);
+    check_whole(&l, 1);
+    life_remove(&l);
+}
+
+static void inbox_pages_begin_anywhere(void **state)
+{
+    struct life l;
+    uint64_t indices[8], last;
+    size_t count;
+    life_open(&l, NULL, 16);
+    for (uint64_t i = 1; i <= 20; i++)
+        assert_ok(life_commit(&l, i, 100));
+    struct ch_account row;
+    assert_ok(ch_state_read_account(l.reader, 0, &row));
+    assert_true(row.inbox_sequence > 8);
+    assert_ok(ch_state_read_inbox(l.reader, 0, 0, 3, indices, &count, &last)); /* 0 reads as 1 */
+    assert_int_equal(count, 3);
+    uint64_t second = indices[1];
+    assert_ok(ch_state_read_inbox(l.reader, 0, 2, 1, indices, &count, &last));
+    assert_int_equal(count, 1);
+    assert_int_equal(indices[0], second);
+    assert_ok(ch_state_read_inbox(l.reader, 0, row.inbox_sequence, 8, indices, &count, &last));
+    assert_int_equal(count, 1);
+    assert_ok(ch_state_read_inbox(l.reader, 0, row.inbox_sequence + 1, 8, indices, &count, &last));
+    assert_int_equal(count, 0);
+    assert_int_equal(last, row.inbox_sequence);
+    assert_ok(ch_state_read_inbox(l.reader, 0, UINT64_MAX, 8, indices, &count, &last));
+    assert_int_equal(count, 0);
+    assert_ok(ch_state_read_inbox(l.reader, 0, 1, 0, indices, &count, &last));
+    assert_int_equal(count, 0);
+    assert_ok(ch_state_read_inbox(l.reader, ACCOUNTS + 5, 1, 8, indices, &count, &last));
+    assert_int_equal(count | last, 0);
+    life_remove(&l);
+}
+
+static void relations_are_found_by_pair_and_by_account(void **state)
+{
+    struct life l;
+    struct ch_prng g;
+    struct ch_relation rows[8];
+    struct ch_relation there;
+    uint64_t serial, serials[8], expected[ACCOUNTS] = {0}, made = 0;
+    life_open(&l, NULL, 16);
+    ch_prng_seed(&g, test_seed());
+    assert_ok(ch_state_begin(l.state));
+    assert_ok(make_accounts(l.state));
+    for (uint64_t i = 0; i < 40; i++)
+        for (uint64_t j = i + 1; j < 40; j += 1 + ch_prng_below(&g, 6)) {
+            uint8_t a[32], b[32];
+            key_of(i, a);
+            key_of(j, b);
+            bool swap = memcmp(a, b, 32) > 0;
+            struct ch_relation row = {.since_ms = made, .state = CH_RELATION_BOUND};
+            memcpy(row.smaller, swap ? b : a, 32);
+            memcpy(row.larger, swap ? a : b, 32);
+            assert_int_equal(ch_state_relation(l.state, j, i, &serial, &there), CH_ERR_NOT_FOUND);
+            assert_ok(ch_state_relation_put(l.state, made, swap ? j : i, swap ? i : j, &row));
+            assert_ok(ch_state_relation(l.state, j, i, &serial, &there));
+            assert_int_equal(serial, made);
+            made++;
+            expected[i]++;
+            expected[j]++;
+        }
+    assert_ok(ch_state_commit(l.state, 1, 100, "", 0));
+    for (uint64_t i = 0; i < ACCOUNTS; i++) {
+        uint64_t seen = 0, from = 0;
+        bool more = true;
+        while (more) {
+            size_t count;
+            assert_ok(ch_state_read_relations(l.reader, i, from, 8, serials, rows, &count, &more));
+            for (size_t k = 0; k < count; k++) {
+                uint8_t key[32];
+                key_of(i, key);
+                assert_true(serials[k] >= from);
+                assert_int_equal(rows[k].since_ms, serials[k]);
+                assert_true(memcmp(rows[k].smaller, key, 32) == 0 || memcmp(rows[k].larger, key, 32) == 0);
+                from = serials[k] + 1;
+                seen++;
+            }
+        }
+        assert_int_equal(seen, expected[i]);
+    }
+    life_remove(&l);
+}
+
+/* The open requests of one account against a plain list, with expiry. */
+static void open_requests_are_counted(void **state)
+{
+    enum { PEERS = 60 };
+    struct life l;
+    struct ch_prng g;
+    bool open[PEERS] = {0};
+    uint64_t since[PEERS] = {0}, now = 1000, relations = 0, serial_of[PEERS];
+    const uint64_t expiry = 300;
+    life_open(&l, NULL, 16);
+    ch_prng_seed(&g, test_seed());
+    memset(serial_of, 0xff, sizeof serial_of);
+    assert_ok(ch_state_begin(l.state));
+    assert_ok(make_accounts(l.state));
+    for (unsigned step = 0; step < 4000; step++) {
+        unsigned p = (unsigned)ch_prng_below(&g, PEERS);
+        uint64_t limit = 1 + ch_prng_below(&g, 12), count = 0;
+        bool full;
+        now += ch_prng_below(&g, 30);
+        for (unsigned i = 0; i < PEERS; i++)
+            count += open[i] && since[i] >= now - expiry + 1;
+        assert_ok(ch_state_requests_full(l.state, 0, now - expiry + 1, limit, &full));
+        assert_int_equal(full, count >= limit);
+        uint8_t a[32], b[32];
+        key_of(0, a);
+        key_of(p + 1, b);
+        bool swap = memcmp(a, b, 32) > 0;
+        bool ask = ch_prng_below(&g, 3) != 0;
+        struct ch_relation row = {.since_ms = now,
+                                  .state = ask ? CH_RELATION_REQUESTED : CH_RELATION_NONE,
+                                  .by = ch_prng_below(&g, 5) ? swap : !swap}; /* or the peer asks */
+        memcpy(row.smaller, swap ? b : a, 32);
+        memcpy(row.larger, swap ? a : b, 32);
+        if (serial_of[p] == UINT64_MAX)
+            serial_of[p] = relations++;
+        assert_ok(ch_state_relation_put(l.state, serial_of[p], swap ? p + 1 : 0, swap ? 0 : p + 1, &row));
+        open[p] = ask && row.by == swap;
+        since[p] = now;
+        if (step % 100 == 99) {
+            assert_ok(ch_state_commit(l.state, 1 + step / 100, 0, "", 0));
+            if (step % 1000 == 999)
+                life_restart(&l);
+            assert_ok(ch_state_begin(l.state));
+        }
+    }
+    life_remove(&l);
+}
+
+struct watch {
+    struct ch_state *state;
+    atomic_bool stop;
+    uint64_t looks, failures;
+};
+
+/* While the writer writes: everything the newest batch says must be there. */
+static void *look(void *argument)
+{
+    struct watch *w = argument;
+    struct ch_state_reader *reader;
+    struct ch_prng g;
+    uint64_t newest = 0;
+    ch_prng_seed(&g, 77);
+    if (ch_state_reader_open(w->state, &reader) != CH_OK) {
+        w->failures++;
+        return NULL;
+    }
+    while (!atomic_load(&w->stop) || w->looks < 50) {
+        struct ch_state_meta meta;
+        struct ch_account row;
+        struct ch_log_entry entry;
+        uint64_t to = ch_prng_below(&g, ACCOUNTS), index, last, found;
+        uint8_t id[32];
+        size_t count;
+        w->failures += ch_state_read_meta(reader, &meta) != CH_OK || meta.applied_index < newest;
+        newest = meta.applied_index;
+        w->looks++;
+        if (newest == 0 || meta.log_size == 0)
+            continue;
+        uint64_t some = ch_prng_below(&g, meta.log_size);
+        id_of(some, id);
+        w->failures += ch_state_read_log_index(reader, id, &found) != CH_OK || found != some;
+        w->failures += ch_state_read_account(reader, to, &row) != CH_OK;
+        if (row.inbox_sequence == 0)
+            continue;
+        w->failures += ch_state_read_inbox(reader, to, row.inbox_sequence, 1, &index, &count, &last) != CH_OK;
+        w->failures += count != 1 || last < row.inbox_sequence;
+        w->failures += ch_state_read_log_entry(reader, index, &entry) != CH_OK;
+        w->failures += entry.position != to || entry.inbox_sequence != row.inbox_sequence ||
+                       memcmp(entry.inbox_head, row.inbox_head, 32) != 0;
+    }
+    ch_state_reader_close(reader);
+    return NULL;
+}
+
+static void readers_on_other_threads_find_what_was_committed(void **state)
+{
+    struct life l;
+    struct watch watches[2] = {{0}};
+    pthread_t threads[2];
+    life_open(&l, NULL, 256);
+    for (unsigned i = 0; i < 2; i++) {
+        watches[i].state = l.state;
+        assert_int_equal(pthread_create(&threads[i], NULL, look, &watches[i]), 0);
+    }
+    for (uint64_t i = 1; i <= 150; i++)
+        assert_ok(life_commit(&l, i, i % 10 ? 300 : 10000));
+    for (unsigned i = 0; i < 2; i++) {
+        atomic_store(&watches[i].stop, true);
+        pthread_join(threads[i], NULL);
+        assert_int_equal(watches[i].failures, 0);
+        assert_true(watches[i].looks >= 50);
+    }
+    check_whole(&l, 11);
+    life_remove(&l);
+}
+
+/* A child lives on and tells of each commit; it is killed at some moment. What it told of is there, and the life goes
+ * on from applied_index to the same end as one that was never killed. */
+static void killed_process_leaves_whole_batches(void **state)
+{
+    struct ch_prng g;
+    struct life l;
+    life_open(&l, NULL, 64);
+    life_close(&l);
+    ch_prng_seed(&g, test_seed());
+    uint64_t told = 0;
+    for (unsigned round = 0; round < (test_full() ? 100 : 8); round++) {
+        int ends[2];
+        assert_int_equal(pipe(ends), 0);
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            close(ends[0]);
+            if (ch_state_open(&l.options, &l.state) != CH_OK)
+                _exit(2);
+            for (uint64_t i = ch_state_meta(l.state)->applied_index + 1;; i++)
+                if (life_commit(&l, i, 600) != CH_OK || write(ends[1], &i, sizeof i) != sizeof i)
+                    _exit(3);
+        }
+        close(ends[1]);
+        for (uint64_t wanted = ch_prng_below(&g, 20), seen = 0, index; seen <= wanted; seen++) {
+            assert_int_equal(read(ends[0], &index, sizeof index), sizeof index);
+            assert_true(index == told + 1 || seen == 0);
+            assert_true(index > told);
+            told = index;
+        }
+        usleep((useconds_t)ch_prng_below(&g, 3000)); /* anywhere in a commit */
+        kill(child, SIGKILL);
+        for (uint64_t index; read(ends[0], &index, sizeof index) == sizeof index;)
+            told = index;
+        close(ends[0]);
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status));
+        life_open(&l, l.folder, 64);
+        assert_true(ch_state_meta(l.state)->applied_index >= told);
+        assert_true(ch_state_meta(l.state)->applied_index <= told + 1);
+        told = ch_state_meta(l.state)->applied_index;
+        check_whole(&l, 13);
+        life_close(&l);
+    }
+    /* The same life without a kill. */
+    struct life plain;
+    life_open(&l, l.folder, 64);
+    life_open(&plain, NULL, 1000);
+    for (uint64_t i = 1; i <= told; i++)
+        assert_ok(life_commit(&plain, i, 600));
+    assert_int_equal(ch_state_meta(plain.state)->log_size, ch_state_meta(l.state)->log_size);
+    for (uint64_t i = 0; i < ACCOUNTS; i++) {
+        struct ch_account a, b;
+        assert_ok(ch_state_read_account(plain.reader, i, &a));
+        assert_ok(ch_state_read_account(l.reader, i, &b));
+        assert_memory_equal(a.inbox_head, b.inbox_head, 32);
+        assert_int_equal(a.inbox_sequence, b.inbox_sequence);
+    }
+    life_remove(&plain);
+    life_remove(&l);
+}
+
+static void full_map_is_reported_and_loses_nothing(void **state)
+{
+    struct life l;
+    life_open(&l, NULL, 64);
+    life_close(&l);
+    l.options.map_bytes = 6 << 20;
+    assert_ok(ch_state_open(&l.options, &l.state));
+    uint64_t i = 1;
+    ch_err err;
+    while ((err = life_commit(&l, i, 5000)) == CH_OK && i < 1000)
+        i++;
+    assert_int_equal(err, CH_ERR_NO_SPACE);
+    assert_true(i > 2);
+    ch_state_close(l.state);
+    life_open(&l, l.folder, 64);
+    assert_int_equal(ch_state_meta(l.state)->applied_index, i - 1);
+    check_whole(&l, 7);
+    assert_ok(life_commit(&l, i, 5000));
+    check_whole(&l, 7);
+    life_remove(&l);
+}
+
+/* A file that may not grow is to LMDB what a full disk is. */
+static void full_disk_is_reported_and_loses_nothing(void **state)
+{
+    struct life l;
+    life_open(&l, NULL, 64);
+    life_close(&l);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        signal(SIGXFSZ, SIG_IGN);
+        const struct rlimit limit = {4 << 20, 4 << 20};
+        if (setrlimit(RLIMIT_FSIZE, &limit) != 0 || ch_state_open(&l.options, &l.state) != CH_OK)
+            _exit(2);
+        ch_err err = CH_OK;
+        for (uint64_t i = 1; i < 1000 && err == CH_OK; i++)
+            err = life_commit(&l, i, 3000);
+        ch_state_close(l.state);
+        _exit(err == CH_ERR_IO || err == CH_ERR_NO_SPACE ? 0 : 3);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    life_open(&l, l.folder, 64);
+    uint64_t applied = ch_state_meta(l.state)->applied_index;
+    assert_true(applied > 2);
+    check_whole(&l, 7);
+    for (uint64_t i = applied + 1; i < applied + 10; i++)
+        assert_ok(life_commit(&l, i, 3000));
+    check_whole(&l, 7);
+    life_remove(&l);
+}
+
+static void second_opening_is_refused(void **state)
+{
+    struct life l;
+    struct ch_state *other;
+    life_open(&l, NULL, 64);
+    assert_int_equal(ch_state_open(&l.options, &other), CH_ERR_BUSY);
+    life_restart(&l);
+    life_remove(&l);
+    l.options.folder = "/nonexistent/folder";
+    assert_int_equal(ch_state_open(&l.options, &other), CH_ERR_NOT_FOUND);
+}
+
+static void damaged_file_is_refused(void **state)
+{
+    struct life l;
+    char path[128];
+    life_open(&l, NULL, 64);
+    life_close(&l);
+    snprintf(path, sizeof path, "%s/data.mdb", l.folder);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    for (unsigned i = 0; i < 8192; i++)
+        fputc(0x5a, file);
+    fclose(file);
+    assert_int_equal(ch_state_open(&l.options, &l.state), CH_ERR_CORRUPT);
+    l.state = NULL;
+    life_remove(&l);
+}
+
+static void large_batches_ask_to_be_committed(void **state)
+{
+    struct life l;
+    struct ch_prng g;
+    uint64_t log_size = 0;
+    ch_prng_seed(&g, 1);
+    life_open(&l, NULL, 0);
+    assert_ok(ch_state_begin(l.state));
+    assert_ok(make_accounts(l.state));
+    assert_false(ch_state_batch_full(l.state));
+    assert_ok(apply_records(l.state, &g, 200000, &log_size));
+    assert_true(ch_state_batch_full(l.state));
+    assert_ok(ch_state_commit(l.state, 1, 100, "\7\0\0\0\0\0\0", 8));
+    assert_ok(ch_state_begin(l.state));
+    assert_false(ch_state_batch_full(l.state));
+    life_remove(&l);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(records_are_found_through_merges_and_restarts),
+        cmocka_unit_test(small_caches_and_batches_lose_nothing),
+        cmocka_unit_test(cache_keeps_what_only_it_knows),
+        cmocka_unit_test(reader_sees_whole_batches),
+        cmocka_unit_test(inbox_pages_begin_anywhere),
+        cmocka_unit_test(relations_are_found_by_pair_and_by_account),
+        cmocka_unit_test(open_requests_are_counted),
+        cmocka_unit_test(readers_on_other_threads_find_what_was_committed),
+        cmocka_unit_test(killed_process_leaves_whole_batches),
+        cmocka_unit_test(full_map_is_reported_and_loses_nothing),
+        cmocka_unit_test(full_disk_is_reported_and_loses_nothing),
+        cmocka_unit_test(second_opening_is_refused),
+        cmocka_unit_test(damaged_file_is_refused),
+        cmocka_unit_test(large_batches_ask_to_be_committed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

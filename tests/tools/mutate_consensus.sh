@@ -1,0 +1,84 @@
+#!/bin/sh
+# Breaks one rule of the consensus machine at a time, in a copy, and shows that a test notices.
+# usage: mutate_consensus.sh SOURCE_ROOT [NAME]     (CC, CFLAGS from the environment)
+set -eu
+root=$1
+only=${2:-}
+cc=${CC:-cc}
+flags="-std=gnu17 -D_GNU_SOURCE -O1 -w ${CFLAGS:-}"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$work/objects" "$work/mutant/consensus"
+
+for source in "$root"/consensus/*.c "$root"/wire/block.c "$root"/wire/genesis.c "$root"/base/error.c "$root"/base/hash.c \
+    "$root"/base/time.c "$root"/tests/consensus/cluster.c "$root"/tests/consensus/test_committer.c \
+    "$root"/tests/consensus/test_directed.c "$root"/tests/consensus/test_four.c \
+    "$root"/tests/consensus/test_one.c; do
+    # shellcheck disable=SC2086
+    $cc $flags -I "$root" -c "$source" -o "$work/objects/$(basename "$source" .c).o"
+done
+
+link() { # program, object of the mutated file, its name
+    others=$(find "$work/objects" -name '*.o' ! -name 'test_*' ! -name "$3.o")
+    # shellcheck disable=SC2086
+    $cc -o "$work/$1" "$work/objects/test_$1.o" $2 $others -lcmocka -lcrypto
+}
+
+failed=0
+count=0
+# name | file | test | sed expression
+mutate() {
+    [ -z "$only" ] || [ "$only" = "$1" ] || return 0
+    count=$((count + 1))
+    sed "$4" "$root/consensus/$2.c" >"$work/mutant/consensus/$2.c"
+    if cmp -s "$root/consensus/$2.c" "$work/mutant/consensus/$2.c"; then
+        echo "$1: the expression changes nothing"
+        failed=$((failed + 1))
+        return 0
+    fi
+    # shellcheck disable=SC2086
+    $cc $flags -I "$root" -c "$work/mutant/consensus/$2.c" -o "$work/mutant.o"
+    link "$3" "$work/mutant.o" "$2"
+    if CHAPPE_SEED=${CHAPPE_SEED:-1} CHAPPE_TEST_SIZE=short timeout 120 "$work/$3" >"$work/out" 2>&1; then
+        echo "$1: NOT noticed by $3"
+        failed=$((failed + 1))
+    else
+        echo "$1: noticed by $3: $(sed -n 's/^\[  FAILED  \] \([a-z][a-z0-9_]*\)$/\1/p' "$work/out" | sort -u | head -3 | tr '\n' ' ')$(grep -o 'assertion failed.*' "$work/out" | head -1)"
+    fi
+}
+
+# The unbroken machine passes, else the rest says nothing.
+for test in committer directed four one; do
+    link "$test" "" none
+    if ! CHAPPE_SEED=${CHAPPE_SEED:-1} CHAPPE_TEST_SIZE=short timeout 240 "$work/$test" >"$work/out" 2>&1; then
+        tail -5 "$work/out"
+        echo "$test fails without any mutation"
+        exit 1
+    fi
+done
+
+mutate anchor_at_r_plus_2 committer committer 's/uint32_t r = round + 3; r <= core->max_round/uint32_t r = round + 2; r <= core->max_round/'
+mutate certificate_of_validity_stake dag committer 's/if (stake >= core->committee.quorum_stake)$/if (stake >= core->committee.validity_stake)/'
+mutate commit_with_f_certificates committer committer 's/core->cert_of, round + 2, rank, b, true) < quorum/core->cert_of, round + 2, rank, b, true) < core->committee.fault_stake/'
+mutate skip_without_a_quorum_of_authors committer committer 's/bool skip = stake_of_round(core, round + 1) >= quorum/bool skip = stake_of_round(core, round + 1) > 0/'
+mutate blame_counted_per_block committer committer 's/return authors_add(seen, author) ? core->committee.stake\[author\] : 0/authors_add(seen, author); return core->committee.stake[author]/'
+mutate undecided_anchor_passed_over committer committer '/if (anchor->decision == CH_UNDECIDED)/{n;s/return CH_UNDECIDED/continue/}'
+mutate rule_j_off pacemaker directed 's/uint32_t jump = decided_round(core) + 3;/uint32_t jump = *T;/'
+mutate tip_repeat_off sync directed 's/^    repeat_due(core);/    (void)repeat_due;/'
+mutate tip_answer_off sync directed 's/if (T <= PUSH_ROUNDS ||/if (T > 0 ||/'
+mutate send_before_sync propose four 's/^    sync_signed(core);$/    core->lsn_synced = core->lsn; sync_durable(core);/'
+mutate gc_from_the_current_commit linearise committer 's/const uint32_t gc_round = commit_gc_round(core);/core->last_commit.leader_round = round; const uint32_t gc_round = commit_gc_round(core);/'
+mutate certificate_anywhere_not_below_the_anchor committer committer 's/\*leader = certified_below(core, anchor->leader, round, rank);/for (uint32_t x = 0; x < core->slots_used; x++) if (core->blocks[x].ref.round == round + 2 \&\& core->cert_of[(size_t)x * core->ranks + rank] != NONE) *leader = core->cert_of[(size_t)x * core->ranks + rank];/'
+mutate unclean_blocks_referenced propose directed 's/if (!b->clean \&\& !b->committed) {/if (false) {/'
+mutate vote_for_the_first_variant dag committer 's/votes\[k\] = parents\[i\];/votes[k] = dag_first(core, round - 1, leaders[k]);/'
+mutate median_is_the_first_timestamp linearise committer 's/sum \* 2 < total/false/'
+mutate subdag_without_weak_links linearise committer 's/if (ref.round <= gc_round)$/if (ref.round <= gc_round || ref.round + 3 < b.round)/'
+mutate guard_not_checked recovery one 's/guard->round > core->P ||/false \&\&/'
+mutate rejoin_without_a_quorum rejoin directed 's/stake >= core->committee.quorum_stake/stake >= 1/'
+mutate own_key_not_watched accept directed 's/core_halt(core, CH_HALT_KEY_IN_USE);/;/;s/core_halt(core, CH_HALT_SELF_EQUIVOCATION);.*/;/'
+mutate suspended_without_bound accept directed 's/core->suspended_count\[author\] < SUSPENDED_ROUNDS \* VARIANTS_MAX/true/'
+mutate commit_sync_off commit_sync directed 's/if (!core->lagging || in->tail/if (true || in->tail/'
+mutate fork_not_noticed votes directed 's/core_halt(core, CH_HALT_FORK);/;/'
+
+echo "$count mutations, $failed not noticed"
+[ "$failed" = 0 ]
