@@ -124,7 +124,7 @@ static void check_image(struct ch_sim_disk *disk, const uint8_t *known, struct c
 
 static void power_loss_keeps_every_stored_block(void **state)
 {
-    int runs = test_full() ? 400 : 7, images = 25;
+    int runs = test_full() ? 400 : 4, images = 25;
     struct ch_prng g;
     ch_prng_seed(&g, test_seed());
     for (int run = 0; run < runs; run++) {
@@ -213,7 +213,7 @@ static void flipped_bit_is_never_read_as_content(void **state)
     ch_prng_seed(&g, test_seed());
     begin(&w, ch_prng_next(&g));
     put_many(&w, 0, 600);
-    for (int i = 0; i < (test_full() ? 5000 : 300); i++) {
+    for (int i = 0; i < (test_full() ? 5000 : 120); i++) {
         struct ch_sim_disk *copy;
         struct world d = {0};
         char path[64];

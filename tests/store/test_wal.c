@@ -273,7 +273,7 @@ static void check_image(struct ch_sim_disk *disk, uint64_t promised, uint64_t ap
 
 static void power_loss_keeps_every_promised_record(void **state)
 {
-    int runs = test_full() ? 250 : 6, images = 40;
+    int runs = test_full() ? 400 : 5, images = 25;
     struct ch_prng g;
     ch_prng_seed(&g, test_seed());
     for (int run = 0; run < runs; run++) {
