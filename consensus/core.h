@@ -26,7 +26,8 @@
  *
  * n > 1: the peer is the validator's index. Bodies of messages are only carried; before a body goes into the core,
  * ch_message_check (consensus/message.h) lists the signatures in it that the host must verify first. PAYLOAD bodies
- * are the host's own: it gathers them, hashes them, and says PAYLOAD_OK or PAYLOAD_BAD.
+ * are the host's own: it gathers them (a few may come before their EXPECT_PAYLOAD), hashes them, and says PAYLOAD_OK or
+ * PAYLOAD_BAD.
  */
 #ifndef CHAPPE_CONSENSUS_CORE_H
 #define CHAPPE_CONSENSUS_CORE_H
@@ -168,13 +169,15 @@ enum ch_core_action_type {
     CH_ACTION_TAKE_PAYLOAD,   /* .take: answer with PAYLOAD_AVAILABLE. Only transactions of timestamp <= its limit */
     CH_ACTION_SIGN,           /* .sign: sign domain (with its zero) | chain id | message; answer with SIGNED */
     CH_ACTION_APPEND,         /* .append: one log record: head, then the payload of `handle` when it isn't 0 */
-    CH_ACTION_SYNC,           /* .sync: all records up to lsn durable, then the guard when `guard_changed`, then SYNCED */
+    CH_ACTION_SYNC,           /* .sync: all records up to lsn durable, then the guard when `guard_changed`, then SYNCED;
+                                 the first comes from ch_core_start with no record of its own */
     CH_ACTION_SEND,           /* .send to .peer (CH_CORE_NOBODY: to all): bytes of one message; may be lost */
     CH_ACTION_SEND_PAYLOAD,   /* .payload to .peer (or all) on the bulk lane, as PAYLOAD messages */
     CH_ACTION_EXPECT_PAYLOAD, /* .payload from .peer: gather it (length, root); answer PAYLOAD_OK or PAYLOAD_BAD */
     CH_ACTION_FORGET_PAYLOAD, /* .payload: it is not expected any more */
     CH_ACTION_SERVE_BLOCKS,   /* .send: a GET_BLOCKS or GET_PAYLOAD body that only the log can answer; answer .peer */
-    CH_ACTION_SERVE_COMMITS,  /* .serve: answer .peer with COMMITS out of the log */
+    CH_ACTION_SERVE_COMMITS,  /* .serve: answer .peer with COMMITS out of the log: from `from` to the highest index of a
+                                 VOTE_CERT record, at most `to` or else the first beyond it, and that record's headers */
     CH_ACTION_SET_TIMER,      /* .timer_us: TICK at this mono_us; it replaces the timer before */
     CH_ACTION_DELIVER,        /* .deliver: a durable commit, in order, each index once */
     CH_ACTION_REQUEUE,        /* .payload: our own block can't be committed any more; offer its transactions again */
