@@ -46,12 +46,13 @@ struct ch_core_config {
     uint64_t seed;                        /* of the PRNG: peer choice and jitter */
     uint32_t base_timeout_ms, max_timeout_ms, min_round_delay_ms, idle_round_delay_ms;
     uint32_t push_delay_ms, repeat_ms, repeat_max_ms, payload_wait_ms, fetch_ms, fetch_max_ms, commit_sync_ms;
-    uint32_t silent_rounds;    /* 5.2 */
-    uint32_t own_unsynced_max; /* own blocks on their way to the disk */
-    uint32_t lag_commits;      /* 13 V2 */
-    uint32_t vote_cert_every;  /* 13: commits between stored proofs */
+    uint32_t silent_rounds;          /* 5.2 */
+    uint32_t own_unsynced_max;       /* own blocks on their way to the disk */
+    uint32_t lag_commits;            /* 13 V2 */
+    uint32_t vote_cert_every;        /* 13: commits between stored proofs */
     uint32_t rounds_uncommitted_max; /* rounds kept above the last committed leader; beyond them nothing is stored */
-    /* Tests alone: the round's leaders in place of section 8; NULL otherwise. Fills params.leaders_per_round authors. */
+    /* Tests alone: the round's leaders in place of section 8; NULL otherwise. Fills params.leaders_per_round authors.
+     */
     void (*leaders)(void *context, uint32_t round, uint16_t *authors);
     void *leaders_context;
 };
@@ -71,8 +72,8 @@ CH_MUST_CHECK bool ch_guard_read(const uint8_t in[CH_GUARD_BYTES], struct ch_gua
 
 /* Record types in the log (section 11). Bodies:
  *   BLOCK, OWN_BLOCK  header with trailer | payload       COMMIT       commit bytes
- *   EVIDENCE          u32 length | header | header         VOTE_CERT    u64 index | 32 digest | n x (u32 length | header)
- *   EPOCH_START       u32 epoch | 32 committee digest (written by `chappe init` for epoch 0) */
+ *   EVIDENCE          u32 length | header | header         VOTE_CERT    u64 index | 32 digest | n x (u32 length |
+ * header) EPOCH_START       u32 epoch | 32 committee digest (written by `chappe init` for epoch 0) */
 enum ch_record_type {
     CH_RECORD_BLOCK = 1,
     CH_RECORD_OWN_BLOCK = 2,
@@ -191,10 +192,10 @@ enum ch_core_action_type {
 enum ch_lane { CH_LANE_LIVE, CH_LANE_FETCH, CH_LANE_SYNC };
 
 enum ch_report {
-    CH_REPORT_EVIDENCE,  /* .peer equivocated; the record was appended */
-    CH_REPORT_CLOCK,     /* the clock jumped or is a day off: nothing is signed until CLOCK_OK */
+    CH_REPORT_EVIDENCE,   /* .peer equivocated; the record was appended */
+    CH_REPORT_CLOCK,      /* the clock jumped or is a day off: nothing is signed until CLOCK_OK */
     CH_REPORT_MISBEHAVED, /* .peer sent what no honest peer sends */
-    CH_REPORT_REJOINED,  /* 11.2 is done: signing goes on */
+    CH_REPORT_REJOINED,   /* 11.2 is done: signing goes on */
 };
 
 struct ch_delivered {
@@ -281,16 +282,16 @@ void ch_core_step(struct ch_core *core, const struct ch_core_now *now, const str
 CH_MUST_CHECK bool ch_core_next_out(struct ch_core *core, struct ch_core_action *out);
 
 struct ch_core_status {
-    uint32_t round;          /* P: highest signed */
-    uint32_t quorum_round;   /* highest with a quorum's blocks accepted */
-    uint32_t decided_round;  /* D */
+    uint32_t round;         /* P: highest signed */
+    uint32_t quorum_round;  /* highest with a quorum's blocks accepted */
+    uint32_t decided_round; /* D */
     uint32_t gc_round;
-    uint64_t commit_index;   /* last decided; may not be durable yet */
-    uint64_t quorum_index;   /* highest that a quorum voted for */
+    uint64_t commit_index; /* last decided; may not be durable yet */
+    uint64_t quorum_index; /* highest that a quorum voted for */
     uint64_t delivered_index;
     uint8_t commit_digest[CH_HASH_BYTES];
     uint64_t commit_ms;
-    uint32_t leader_round; /* of the last commit */
+    uint32_t leader_round;                         /* of the last commit */
     uint32_t blocks, suspended, missing, unsynced; /* held now */
     bool lagging, signing; /* signing: false for observers, during 11.2, and while the clock is doubted */
     enum ch_halt halt;

@@ -194,7 +194,8 @@ static void restart_after_each_record_gives_identical_commits(void **state)
     cluster_close(&c);
 }
 
-/* Bytes from outside never reach an assert: broken messages, even past the verification that should have stopped them. */
+/* Bytes from outside never reach an assert: broken messages, even past the verification that should have stopped them.
+ */
 struct broken {
     struct ch_prng prng;
     uint64_t count;
@@ -206,8 +207,8 @@ static bool break_some(struct cluster *c, uint16_t from, uint16_t to, enum ch_me
     struct broken *b = c->context;
     static struct ch_message_signature list[CH_MESSAGE_SIGNATURES_MAX];
     static const enum ch_message_type types[] = {
-        CH_MESSAGE_TIP,         CH_MESSAGE_HEADER,  CH_MESSAGE_GET_BLOCKS, CH_MESSAGE_BLOCKS,   CH_MESSAGE_GET_PAYLOAD,
-        CH_MESSAGE_GET_COMMITS, CH_MESSAGE_COMMITS, CH_MESSAGE_WHO_AM_I,   CH_MESSAGE_I_AM,     CH_MESSAGE_EVIDENCE};
+        CH_MESSAGE_TIP,         CH_MESSAGE_HEADER,  CH_MESSAGE_GET_BLOCKS, CH_MESSAGE_BLOCKS, CH_MESSAGE_GET_PAYLOAD,
+        CH_MESSAGE_GET_COMMITS, CH_MESSAGE_COMMITS, CH_MESSAGE_WHO_AM_I,   CH_MESSAGE_I_AM,   CH_MESSAGE_EVIDENCE};
     size_t count;
     if (type == CH_MESSAGE_PAYLOAD || ch_prng_below(&b->prng, 20))
         return false;
