@@ -48,7 +48,8 @@ ch_err ch_account_save(const struct ch_account_keys *account, const char *path, 
         ch_write(&w, account->seal[i].key.secret_key, 32);
     }
     CH_ASSERT(!w.bad);
-    ch_err err = ch_keyfile_write(path, CH_KEYFILE_ACCOUNT, account->sign.public_key, secret, w.used, passphrase, replace);
+    ch_err err =
+        ch_keyfile_write(path, CH_KEYFILE_ACCOUNT, account->sign.public_key, secret, w.used, passphrase, replace);
     ch_wipe(secret, sizeof secret);
     return err;
 }

@@ -30,8 +30,8 @@ static bool read_hex(const json_t *object, const char *name, uint8_t *out, size_
     return false;
 }
 
-static ch_err read_object(const json_t *o, const uint8_t chain_id[CH_HASH_BYTES], bool approved, struct ch_approval *out,
-                          char *why)
+static ch_err read_object(const json_t *o, const uint8_t chain_id[CH_HASH_BYTES], bool approved,
+                          struct ch_approval *out, char *why)
 {
     uint8_t chain[CH_HASH_BYTES];
     struct ch_approval a = {0};
@@ -62,7 +62,8 @@ static ch_err read_object(const json_t *o, const uint8_t chain_id[CH_HASH_BYTES]
             return CH_ERR_INVALID;
         }
         a.expires_ms = (uint64_t)expires;
-        if (!read_hex(o, "registrar", a.registrar, 32, why) || !read_hex(o, "approval", a.signature, CH_SIGNATURE_BYTES, why))
+        if (!read_hex(o, "registrar", a.registrar, 32, why) ||
+            !read_hex(o, "approval", a.signature, CH_SIGNATURE_BYTES, why))
             return CH_ERR_INVALID;
     }
     *out = a;
@@ -75,7 +76,8 @@ ch_err ch_application_read(const char *text, size_t length, const uint8_t chain_
     json_error_t error;
     json_t *o = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
     if (!json_is_object(o)) {
-        (void)snprintf(why, WHY_BYTES, "no JSON object: line %d, %.80s", o ? 1 : error.line, o ? "something else" : error.text);
+        (void)snprintf(why, WHY_BYTES, "no JSON object: line %d, %.80s", o ? 1 : error.line,
+                       o ? "something else" : error.text);
         json_decref(o);
         return CH_ERR_INVALID;
     }

@@ -15,7 +15,8 @@
 #define CH_APPLICATION_BYTES_MAX 4096
 
 /* The JSON object, the caller's to free; `approved`: with the registrar's part. NULL: no memory. */
-json_t *ch_application_write(const struct ch_approval *application, const uint8_t chain_id[CH_HASH_BYTES], bool approved);
+json_t *ch_application_write(const struct ch_approval *application, const uint8_t chain_id[CH_HASH_BYTES],
+                             bool approved);
 /* CH_ERR_INVALID: not such an object, with `why` (at least 128 bytes) for people; CH_ERR_WRONG_CHAIN. */
 CH_MUST_CHECK ch_err ch_application_read(const char *text, size_t length, const uint8_t chain_id[CH_HASH_BYTES],
                                          bool approved, struct ch_approval *out, char *why);

@@ -26,12 +26,12 @@
 #define CH_CLIENT_WHY_BYTES  256
 
 struct ch_client_options {
-    const char *address;             /* "192.0.2.1:4740", "[2001:db8::1]:4740" or "name:4740" */
-    const uint8_t *chain_id;         /* CH_HASH_BYTES */
-    const struct ch_sign_key *key;   /* our own, which TLS proves */
-    const uint8_t (*peer_keys)[32];  /* any of these may answer; kept by the caller while the client lives */
-    size_t peer_key_count;           /* 0: whoever answers */
-    uint32_t timeout_ms;             /* without an answer; 0: CH_CLIENT_TIMEOUT_MS */
+    const char *address;            /* "192.0.2.1:4740", "[2001:db8::1]:4740" or "name:4740" */
+    const uint8_t *chain_id;        /* CH_HASH_BYTES */
+    const struct ch_sign_key *key;  /* our own, which TLS proves */
+    const uint8_t (*peer_keys)[32]; /* any of these may answer; kept by the caller while the client lives */
+    size_t peer_key_count;          /* 0: whoever answers */
+    uint32_t timeout_ms;            /* without an answer; 0: CH_CLIENT_TIMEOUT_MS */
 };
 
 struct ch_client;
@@ -46,8 +46,8 @@ CH_MUST_CHECK ch_err ch_client_connect(struct ch_client *client);
 /* From now on. */
 void ch_client_set_timeout(struct ch_client *client, uint32_t timeout_ms);
 
-uint16_t ch_client_status(const struct ch_client *client);    /* of the last CH_ERR_REFUSED; wire/status.h */
-const char *ch_client_why(const struct ch_client *client);    /* the last failure */
+uint16_t ch_client_status(const struct ch_client *client); /* of the last CH_ERR_REFUSED; wire/status.h */
+const char *ch_client_why(const struct ch_client *client); /* the last failure */
 const uint8_t *ch_client_chain(const struct ch_client *client);
 const uint8_t *ch_client_peer(const struct ch_client *client); /* the validator's key; zeros before the first connect */
 /* The validator's clock less ours, ms, as of HELLO: transactions are refused when it is far from 0. */
@@ -55,7 +55,8 @@ int64_t ch_client_clock_ms(const struct ch_client *client);
 
 /* Hands one signed transaction in and waits until it is final. `want_signed`: with the validator's signature over the
  * receipt, which is checked. CH_OK: applied now, or before (receipt->status CH_STATUS_DUPLICATE and the first one's
- * indices). CH_ERR_REFUSED: receipt->status says why. CH_ERR_PROTOCOL: among others, the receipt's proof doesn't hold.
+ * indices; told at level EARLY, it is unsigned). CH_ERR_REFUSED: receipt->status says why. CH_ERR_PROTOCOL: among others,
+ * the receipt's proof doesn't hold.
  * CH_ERR_TIMEOUT: it may still be applied; ask again with the same bytes. */
 CH_MUST_CHECK ch_err ch_client_submit(struct ch_client *client, const uint8_t *tx, size_t length, bool want_signed,
                                       struct ch_receipt *receipt);

@@ -58,7 +58,7 @@ bool ch_approval_holds(const uint8_t chain_id[CH_HASH_BYTES], const struct ch_ap
     const struct ch_tx fields = approval_fields(a);
     size_t prefix_length = ch_sign_prefix(CH_DOMAIN_APPROVE, chain_id, prefix);
     size_t length = ch_tx_approval_message(&fields, message);
-    const struct ch_ed25519_item item = {a->registrar, a->signature, prefix, message, (uint32_t)prefix_length,
+    const struct ch_ed25519_item item = {a->registrar,    a->signature, prefix, message, (uint32_t)prefix_length,
                                          (uint32_t)length};
     return ch_ed25519_verify_reference(&item);
 }
@@ -179,7 +179,8 @@ static ch_err send_file(struct ch_client *c, const struct ch_account_keys *accou
     envelope.type = CH_ENVELOPE_NOTE;
     envelope.content = content;
     envelope.content_length = w.used;
-    err = ch_seal_inline(recipient->seal_key, recipient->seal_epoch, &envelope, sealed, sizeof sealed, &length, commitment);
+    err = ch_seal_inline(recipient->seal_key, recipient->seal_epoch, &envelope, sealed, sizeof sealed, &length,
+                         commitment);
     if (err != CH_OK)
         return err;
     tx->commitment = commitment;
@@ -202,8 +203,8 @@ static ch_err send_text(struct ch_client *c, const struct ch_account_keys *accou
         .content = (const uint8_t *)out->text,
         .content_length = out->text_length,
     };
-    ch_err err =
-        ch_seal_inline(recipient->seal_key, recipient->seal_epoch, &envelope, sealed, sizeof sealed, &length, commitment);
+    ch_err err = ch_seal_inline(recipient->seal_key, recipient->seal_epoch, &envelope, sealed, sizeof sealed, &length,
+                                commitment);
     if (err == CH_OK) {
         tx->commitment = commitment;
         tx->inline_bytes = sealed;
@@ -257,8 +258,8 @@ void ch_chat_open(const struct ch_account_keys *account, const struct ch_tx *tx,
     }
     if (!in->has_inline)
         return;
-    in->verdict = ch_open_inline(account->seal, account->seal_count, tx->inline_bytes, tx->inline_length, tx->commitment,
-                                 in->plain, &envelope);
+    in->verdict = ch_open_inline(account->seal, account->seal_count, tx->inline_bytes, tx->inline_length,
+                                 tx->commitment, in->plain, &envelope);
     if (in->verdict != CH_SEAL_OK)
         return;
     in->written_ms = envelope.written_ms;

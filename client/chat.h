@@ -70,9 +70,9 @@ struct ch_incoming {
     size_t text_length;
     const uint8_t *name; /* the object's, NULL: not told */
     size_t name_length;
-    uint64_t content_bytes;    /* of the object; 0: not told */
-    struct ch_cid object;      /* where has_object */
-    uint64_t object_bytes;     /* of its ciphertext */
+    uint64_t content_bytes; /* of the object; 0: not told */
+    struct ch_cid object;   /* where has_object */
+    uint64_t object_bytes;  /* of its ciphertext */
     uint8_t object_commitment[CH_COMMITMENT_BYTES];
     uint8_t plain[CH_INLINE_BYTES_MAX];
 };

@@ -30,7 +30,8 @@ static const struct cli_command commands[] = {
      "has to list.",
      HAS(passphrase_file) | HAS(plain) | HAS(out), 0, 0, cli_registrar_new},
     {"registrar approve", "", "review a registration request, and sign it",
-     "Checks the request's form and keys, the policy, and on the chain that neither handle nor key is taken; shows it;\n"
+     "Checks the request's form and keys, the policy, and on the chain that neither handle nor key is taken; shows "
+     "it;\n"
      "signs it with --key (default: registrar.key in the profile); writes the approval to --out (default: standard\n"
      "output). The file `approvals` in the profile remembers what was signed, so that no two people get the same\n"
      "handle approved. The policy is a YAML file, every line optional:\n"
@@ -78,9 +79,10 @@ static const struct cli_command commands[] = {
 };
 #define COMMAND_COUNT (sizeof commands / sizeof *commands)
 
-static const char exit_codes[] = "Exit codes: 0 done · 1 refused, by a named reason · 2 usage · 3 no node of this chain answers · "
-                                 "4 key file,\npassphrase or profile · 5 a message can't be opened · 6 this machine "
-                                 "(file, disk, memory)\n";
+static const char exit_codes[] =
+    "Exit codes: 0 done · 1 refused, by a named reason · 2 usage · 3 no node of this chain answers · "
+    "4 key file,\npassphrase or profile · 5 a message can't be opened · 6 this machine "
+    "(file, disk, memory)\n";
 
 static const struct {
     const char *name, *value, *help;
@@ -110,7 +112,8 @@ static void show_help(const struct cli *cli)
         if (!((c->options | ALWAYS) & 1u << i))
             continue;
         option_name(i, name);
-        (void)snprintf(left, sizeof left, "--%s%s%s", name, options[i].value ? " " : "", options[i].value ? options[i].value : "");
+        (void)snprintf(left, sizeof left, "--%s%s%s", name, options[i].value ? " " : "",
+                       options[i].value ? options[i].value : "");
         printf("  %-25s %s\n", left, options[i].help);
     }
     printf("\n%s", exit_codes);
@@ -162,7 +165,8 @@ static int parse_options(struct cli *cli, int argc, char **argv)
     for (unsigned i = 0; i < OPTION_COUNT; i++) {
         option_name(i, names[i]);
         if (allowed & 1u << i)
-            known[count++] = (struct option){names[i], options[i].value ? required_argument : no_argument, NULL, (int)i + 256};
+            known[count++] =
+                (struct option){names[i], options[i].value ? required_argument : no_argument, NULL, (int)i + 256};
     }
     optind = 0; /* glibc: begin anew, whoever parsed before */
     opterr = 0;
@@ -173,7 +177,8 @@ static int parse_options(struct cli *cli, int argc, char **argv)
         if (found == 'h')
             found = OPTION_help + 256;
         if (found == '?' || found == ':')
-            return cli_fail(cli, CH_CLI_USAGE, "USAGE", "chappe %s has no option %s, or it lacks its value; see chappe %s --help",
+            return cli_fail(cli, CH_CLI_USAGE, "USAGE",
+                            "chappe %s has no option %s, or it lacks its value; see chappe %s --help",
                             cli->command->name, argv[optind - 1], cli->command->name);
         cli->option[found - 256] = optarg ? optarg : "";
     }
@@ -208,7 +213,8 @@ static int run(struct cli *cli, int argc, char **argv)
     }
     int count = argc - optind;
     if (count < cli->command->operands_min || count > cli->command->operands_max)
-        return cli_fail(cli, CH_CLI_USAGE, "USAGE", "usage: %s %s %s", cli->program, cli->command->name, cli->command->operands);
+        return cli_fail(cli, CH_CLI_USAGE, "USAGE", "usage: %s %s %s", cli->program, cli->command->name,
+                        cli->command->operands);
     code = find_home(cli);
     if (code != CH_CLI_OK)
         return code;

@@ -93,7 +93,8 @@ static int read_application(struct cli *cli, const char *from, bool approved, st
     ch_err err = ch_application_read(is_json ? from : text, length, cli->chain_id, approved, out, why);
     free(text);
     if (err == CH_ERR_WRONG_CHAIN)
-        return cli_fail(cli, CH_CLI_REFUSED, "WRONG_CHAIN", "the %s is for another chain", approved ? "approval" : "request");
+        return cli_fail(cli, CH_CLI_REFUSED, "WRONG_CHAIN", "the %s is for another chain",
+                        approved ? "approval" : "request");
     if (err != CH_OK)
         return cli_fail(cli, CH_CLI_USAGE, "MALFORMED", "%s: %s", is_json ? "the approval" : from, why);
     return CH_CLI_OK;
@@ -130,7 +131,8 @@ int cli_register(struct cli *cli, int operand_count, char **operands)
     struct ch_receipt receipt;
     const char *handle = operand_count ? operands[0] : NULL;
     if (!cli->option[OPTION_request] == !cli->option[OPTION_approval])
-        return cli_fail(cli, CH_CLI_USAGE, "USAGE", "either --request FILE (first) or --approval FILE (then); see %s register --help",
+        return cli_fail(cli, CH_CLI_USAGE, "USAGE",
+                        "either --request FILE (first) or --approval FILE (then); see %s register --help",
                         cli->program);
     if (cli->option[OPTION_request])
         return write_request(cli, handle);
@@ -164,7 +166,8 @@ int cli_registrar_new(struct cli *cli, int operand_count, char **operands)
     cli_path(cli, "registrar.key", path);
     const char *file = cli->option[OPTION_out] ? cli->option[OPTION_out] : path;
     ch_sign_key_new(&key);
-    ch_err err = ch_keyfile_write(file, CH_KEYFILE_REGISTRAR, key.public_key, key.seed, sizeof key.seed, &cli->passphrase, false);
+    ch_err err = ch_keyfile_write(file, CH_KEYFILE_REGISTRAR, key.public_key, key.seed, sizeof key.seed,
+                                  &cli->passphrase, false);
     ch_wipe(key.seed, sizeof key.seed);
     if (err == CH_ERR_EXISTS)
         return cli_fail(cli, CH_CLI_KEY, "EXISTS", "%s exists already; a key is never overwritten", file);
@@ -184,7 +187,8 @@ static int check_unique(struct cli *cli, const struct ch_approval *a)
     struct ch_account taken;
     ch_err err = ch_client_get_handle(cli->client, a->handle, &taken);
     if (err == CH_OK)
-        return cli_fail(cli, CH_CLI_REFUSED, "HANDLE_TAKEN", "\"%s\": %s", a->handle, ch_status_text(CH_STATUS_HANDLE_TAKEN));
+        return cli_fail(cli, CH_CLI_REFUSED, "HANDLE_TAKEN", "\"%s\": %s", a->handle,
+                        ch_status_text(CH_STATUS_HANDLE_TAKEN));
     if (err != CH_ERR_REFUSED || ch_client_status(cli->client) != CH_STATUS_NOT_FOUND)
         return cli_fail_client(cli, err);
     err = ch_client_get_account(cli->client, a->key, &taken);
@@ -202,8 +206,9 @@ static int ask_registrar(struct cli *cli, const struct ch_policy *policy, const 
         return CH_CLI_OK;
     cli_hex(a->key, 32, hex);
     (void)snprintf(question, sizeof question, "Give \"%s\" to %s?", a->handle, hex);
-    return cli_confirm(cli, question) ? CH_CLI_OK
-                                      : cli_fail(cli, CH_CLI_REFUSED, "DECLINED", "the registrar did not say yes (--yes says it)");
+    return cli_confirm(cli, question)
+               ? CH_CLI_OK
+               : cli_fail(cli, CH_CLI_REFUSED, "DECLINED", "the registrar did not say yes (--yes says it)");
 }
 
 static int sign_approval(struct cli *cli, const struct ch_sign_key *registrar, const struct ch_policy *policy,
@@ -354,14 +359,14 @@ int cli_whois(struct cli *cli, int operand_count, char **operands)
     cli_hex(a.registrar, 32, registrar);
     if (cli->option[OPTION_json]) {
         cli_json(json_pack("{s:s#, s:s, s:s, s:I, s:s, s:s, s:I, s:I, s:I}", "handle", (const char *)a.handle,
-                           (int)a.handle_length, "key", key, "seal_key", seal_key, "seal_epoch", (json_int_t)a.seal_epoch,
-                           "registrar", registrar, "status", status, "registered_ms", (json_int_t)a.registered_ms,
-                           "registered_commit", (json_int_t)a.registered_commit, "inbox_sequence",
-                           (json_int_t)a.inbox_sequence));
+                           (int)a.handle_length, "key", key, "seal_key", seal_key, "seal_epoch",
+                           (json_int_t)a.seal_epoch, "registrar", registrar, "status", status, "registered_ms",
+                           (json_int_t)a.registered_ms, "registered_commit", (json_int_t)a.registered_commit,
+                           "inbox_sequence", (json_int_t)a.inbox_sequence));
         return CH_CLI_OK;
     }
-    printf("%.*s, %s\n  key        %s\n  seal key   %s (epoch %u)\n  registrar  %s\n  registered ", (int)a.handle_length,
-           (const char *)a.handle, status, key, seal_key, a.seal_epoch, registrar);
+    printf("%.*s, %s\n  key        %s\n  seal key   %s (epoch %u)\n  registrar  %s\n  registered ",
+           (int)a.handle_length, (const char *)a.handle, status, key, seal_key, a.seal_epoch, registrar);
     cli_print_time(a.registered_ms);
     printf(", commit %llu\n  inbox      %llu messages\n", (unsigned long long)a.registered_commit,
            (unsigned long long)a.inbox_sequence);

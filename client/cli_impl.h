@@ -16,8 +16,9 @@
     X(genesis, "FILE", "the chain's genesis (default: chain.genesis in the profile)")                                  \
     X(node, "ADDRESS", "node to talk to, as 192.0.2.1:4740 (default: the profile's, else the genesis's validators)")   \
     X(node_key, "HEX", "the only key that node may show (default: any validator's of the genesis)")                    \
-    X(passphrase_file, "FILE", "file with the key file's passphrase (else $CHAPPE_PASSPHRASE_FILE, a systemd\n"         \
-                               "                            credential chappe-passphrase, or the terminal)")           \
+    X(passphrase_file, "FILE",                                                                                         \
+      "file with the key file's passphrase (else $CHAPPE_PASSPHRASE_FILE, a systemd\n"                                 \
+      "                            credential chappe-passphrase, or the terminal)")                                    \
     X(timeout, "SECONDS", "how long to wait for an answer (default 30)")                                               \
     X(json, NULL, "answer in JSON on standard output, one object a line")                                              \
     X(help, NULL, "this text")                                                                                         \

@@ -92,12 +92,14 @@ struct listing {
     uint64_t next;   /* sequence */
 };
 
-static void print_json(struct cli *cli, const struct ch_record *record, const struct ch_incoming *in, const char *sender)
+static void print_json(struct cli *cli, const struct ch_record *record, const struct ch_incoming *in,
+                       const char *sender)
 {
     char cid[CH_CID_TEXT_BYTES];
-    json_t *o = json_pack("{s:I, s:s, s:o, s:I, s:I, s:I}", "sequence", (json_int_t)record->inbox_sequence, "from", sender,
-                          "from_key", cli_json_hex(record->tx.sender, 32), "commit", (json_int_t)record->commit_index,
-                          "log_index", (json_int_t)record->log_index, "commit_time_ms", (json_int_t)record->commit_time_ms);
+    json_t *o =
+        json_pack("{s:I, s:s, s:o, s:I, s:I, s:I}", "sequence", (json_int_t)record->inbox_sequence, "from", sender,
+                  "from_key", cli_json_hex(record->tx.sender, 32), "commit", (json_int_t)record->commit_index,
+                  "log_index", (json_int_t)record->log_index, "commit_time_ms", (json_int_t)record->commit_time_ms);
     if (in->verdict != CH_SEAL_OK)
         json_object_set_new(o, "unreadable", json_string(ch_seal_verdict_name(in->verdict)));
     if (in->verdict == CH_SEAL_OK && in->has_inline)
@@ -116,7 +118,8 @@ static void print_json(struct cli *cli, const struct ch_record *record, const st
     cli_json(o);
 }
 
-static void print_message(struct cli *cli, const struct ch_record *record, const struct ch_incoming *in, const char *sender)
+static void print_message(struct cli *cli, const struct ch_record *record, const struct ch_incoming *in,
+                          const char *sender)
 {
     printf("%llu  ", (unsigned long long)record->inbox_sequence);
     cli_print_time(record->commit_time_ms);
@@ -168,8 +171,8 @@ static ch_err show_page(struct listing *l, uint64_t *last)
     struct page *page = l->page;
     page->count = 0;
     page->capacity = l->left < PAGE ? (unsigned)l->left : PAGE;
-    ch_err err = ch_client_get_inbox(l->cli->client, l->cli->account.sign.public_key, l->next, (uint16_t)page->capacity, keep,
-                                     page, last);
+    ch_err err = ch_client_get_inbox(l->cli->client, l->cli->account.sign.public_key, l->next, (uint16_t)page->capacity,
+                                     keep, page, last);
     for (unsigned i = 0; err == CH_OK && i < page->count; i++)
         show(l, &page->kept[i]);
     return err;
@@ -186,8 +189,8 @@ static int begin_at(struct cli *cli, uint64_t newest, uint64_t *from, bool *any)
         return code;
     ch_err err = ch_client_get_account(cli->client, cli->account.sign.public_key, &own);
     if (err == CH_ERR_REFUSED && ch_client_status(cli->client) == CH_STATUS_NOT_FOUND)
-        return cli_fail(cli, CH_CLI_REFUSED, "NO_SUCH_ACCOUNT", "%s; %s register", ch_status_text(CH_STATUS_NO_SUCH_ACCOUNT),
-                        cli->program);
+        return cli_fail(cli, CH_CLI_REFUSED, "NO_SUCH_ACCOUNT", "%s; %s register",
+                        ch_status_text(CH_STATUS_NO_SUCH_ACCOUNT), cli->program);
     if (err != CH_OK)
         return cli_fail_client(cli, err);
     if (*from == 0)
@@ -262,7 +265,8 @@ int cli_watch(struct cli *cli, int operand_count, char **operands)
     l.page->capacity = PAGE;
     ch_err err = CH_OK;
     while (err == CH_OK && l.left)
-        err = ch_client_watch(cli->client, cli->account.sign.public_key, l.next, quiet_s * 1000, keep_watched, show_watched, &l);
+        err = ch_client_watch(cli->client, cli->account.sign.public_key, l.next, quiet_s * 1000, keep_watched,
+                              show_watched, &l);
     free(l.page);
     if (err == CH_ERR_TIMEOUT && quiet_s)
         err = CH_OK;
@@ -310,16 +314,25 @@ static ch_err write_content(void *context, const uint8_t *bytes, size_t length)
     return CH_OK;
 }
 
-/* A file of its own beside the target, which gets the name when all is well. */
+/* A file of its own beside the target, which gets the name when all is well; without a target, one without a name. */
 static int open_target(struct cli *cli, const char *wanted, struct target *t)
 {
+    if (!wanted) {
+        FILE *nameless = tmpfile();
+        t->fd = nameless ? dup(fileno(nameless)) : -1;
+        if (nameless)
+            (void)fclose(nameless);
+        return t->fd >= 0 ? CH_CLI_OK : cli_fail(cli, CH_CLI_LOCAL, "IO", "no temporary file: %s", strerror(errno));
+    }
     if (snprintf(t->path, sizeof t->path, "%s", wanted) >= PATH_MAX)
         return cli_fail(cli, CH_CLI_USAGE, "USAGE", "the file's name is too long");
     if (!cli->option[OPTION_force] && access(t->path, F_OK) == 0)
         return cli_fail(cli, CH_CLI_LOCAL, "EXISTS", "%s exists already: --out FILE, or --force", t->path);
     (void)snprintf(t->partial, sizeof t->partial, "%s.XXXXXX", t->path);
     t->fd = mkostemp(t->partial, O_CLOEXEC);
-    return t->fd >= 0 ? CH_CLI_OK : cli_fail(cli, CH_CLI_LOCAL, "IO", "%s: %s", t->partial, strerror(errno));
+    if (t->fd < 0)
+        return cli_fail(cli, CH_CLI_LOCAL, "IO", "%s: %s", t->partial, strerror(errno));
+    return CH_CLI_OK;
 }
 
 static int give_name(struct cli *cli, struct target *t)
@@ -376,20 +389,22 @@ static int fetch_object(struct cli *cli, const struct ch_incoming *in, uint64_t 
     enum ch_seal_verdict verdict = CH_SEAL_BROKEN;
     uint8_t type = 0;
     struct stat st;
-    (void)snprintf(original, sizeof original, "%.*s", in->name ? (int)in->name_length : 0, in->name ? (const char *)in->name : "");
+    (void)snprintf(original, sizeof original, "%.*s", in->name ? (int)in->name_length : 0,
+                   in->name ? (const char *)in->name : "");
     tame_name(original, tame);
     t = (struct target){.cli = cli, .fd = -1};
-    int code = open_target(cli, to_stdout ? "chappe-fetch" : out ? out : tame, &t);
+    int code = open_target(cli, to_stdout ? NULL : out ? out : tame, &t);
     if (code != CH_CLI_OK)
         return code;
-    ch_err err = ch_chat_fetch(cli->client, &cli->account, in, write_content, &t, cli_progress, cli, original, &type, &verdict);
+    ch_err err =
+        ch_chat_fetch(cli->client, &cli->account, in, write_content, &t, cli_progress, cli, original, &type, &verdict);
     if (err != CH_OK && t.error)
         code = cli_fail(cli, CH_CLI_LOCAL, ch_err_name(err), "%s: %s", t.partial, strerror(t.error));
     else if (err != CH_OK)
         code = cli_fail_client(cli, err);
     else if (verdict != CH_SEAL_OK)
-        code = cli_fail(cli, CH_CLI_UNREADABLE, ch_seal_verdict_name(verdict), "message %llu: %s", (unsigned long long)sequence,
-                        ch_seal_verdict_text(verdict));
+        code = cli_fail(cli, CH_CLI_UNREADABLE, ch_seal_verdict_name(verdict), "message %llu: %s",
+                        (unsigned long long)sequence, ch_seal_verdict_text(verdict));
     else if (fstat(t.fd, &st) != 0)
         code = cli_fail(cli, CH_CLI_LOCAL, "IO", "%s", strerror(errno));
     else

@@ -9,9 +9,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BAR_CELLS      30
-#define BAR_PAUSE_NS   UINT64_C(100000000)
-#define MESSAGE_BYTES  512
+#define BAR_CELLS     30
+#define BAR_PAUSE_NS  UINT64_C(100000000)
+#define MESSAGE_BYTES 512
 
 void cli_json(json_t *object)
 {
@@ -51,8 +51,8 @@ int cli_fail_client(struct cli *cli, ch_err err)
     int64_t off_s = ch_client_clock_ms(cli->client) / 1000;
     uint16_t status = ch_client_status(cli->client);
     if (err == CH_ERR_REFUSED && (status == CH_STATUS_TOO_OLD || status == CH_STATUS_TOO_EARLY))
-        return cli_fail(cli, CH_CLI_REFUSED, ch_status_name(status), "%s (the node's clock is %+lld s from this machine's)",
-                        why, (long long)off_s);
+        return cli_fail(cli, CH_CLI_REFUSED, ch_status_name(status),
+                        "%s (the node's clock is %+lld s from this machine's)", why, (long long)off_s);
     switch (err) {
     case CH_ERR_REFUSED:
         return cli_fail(cli, CH_CLI_REFUSED, ch_status_name(status), "%s", why);
@@ -79,7 +79,10 @@ void cli_hex(const uint8_t *bytes, size_t length, char *text)
 
 static int digit_of(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 bool cli_unhex(const char *text, uint8_t *bytes, size_t length)
@@ -106,7 +109,11 @@ json_t *cli_json_hex(const uint8_t *bytes, size_t length)
 /* How many bytes the UTF-8 character at `at` has, and its value; 0 where there is none (RFC 3629). */
 static size_t utf8_at(const uint8_t *at, size_t left, uint32_t *value)
 {
-    size_t length = at[0] < 0x80 ? 1 : at[0] >= 0xc2 && at[0] < 0xe0 ? 2 : (at[0] & 0xf0) == 0xe0 ? 3 : (at[0] & 0xf8) == 0xf0 ? 4 : 0;
+    size_t length = at[0] < 0x80                    ? 1
+                    : at[0] >= 0xc2 && at[0] < 0xe0 ? 2
+                    : (at[0] & 0xf0) == 0xe0        ? 3
+                    : (at[0] & 0xf8) == 0xf0        ? 4
+                                                    : 0;
     static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
     if (length == 0 || length > left)
         return 0;
@@ -197,8 +204,9 @@ void cli_progress(void *context, uint64_t done, uint64_t total)
     shown_ns = now;
     done = done < total ? done : total;
     unsigned cells = total ? (unsigned)((double)done / (double)total * BAR_CELLS) : BAR_CELLS;
-    fprintf(stderr, "\r[%.*s%*s] %3u%%  %.1f of %.1f MB", (int)cells, "##############################", (int)(BAR_CELLS - cells),
-            "", total ? (unsigned)((double)done / (double)total * 100) : 100, (double)done / 1e6, (double)total / 1e6);
+    fprintf(stderr, "\r[%.*s%*s] %3u%%  %.1f of %.1f MB", (int)cells, "##############################",
+            (int)(BAR_CELLS - cells), "", total ? (unsigned)((double)done / (double)total * 100) : 100,
+            (double)done / 1e6, (double)total / 1e6);
     cli->bar_shown = true;
     if (done == total)
         end_bar(cli);

@@ -30,7 +30,8 @@ int cli_number(struct cli *cli, enum cli_option option, uint64_t preset, uint64_
     errno = 0;
     unsigned long long value = strtoull(text, &end, 10);
     if (*text < '0' || *text > '9' || *end || errno || value > largest)
-        return cli_fail(cli, CH_CLI_USAGE, "USAGE", "\"%.40s\" is no number from 0 to %llu", text, (unsigned long long)largest);
+        return cli_fail(cli, CH_CLI_USAGE, "USAGE", "\"%.40s\" is no number from 0 to %llu", text,
+                        (unsigned long long)largest);
     *out = value;
     return CH_CLI_OK;
 }
@@ -80,7 +81,8 @@ int cli_load_genesis(struct cli *cli)
     const char *given = cli->option[OPTION_genesis] ? cli->option[OPTION_genesis] : path;
     if (!cli->option[OPTION_genesis] && access(path, F_OK) != 0)
         return cli_fail(cli, CH_CLI_KEY, "NO_GENESIS",
-                        "no chain.genesis in %s: get it from an operator of the chain and give it with --genesis", cli->home);
+                        "no chain.genesis in %s: get it from an operator of the chain and give it with --genesis",
+                        cli->home);
     int code = cli_read_file(cli, given, CH_GENESIS_BYTES_MAX, &bytes, &length);
     if (code != CH_CLI_OK)
         return code;
@@ -100,7 +102,8 @@ int cli_key_failure(struct cli *cli, ch_err err, const char *path)
         return cli_fail(cli, CH_CLI_KEY, "NOT_FOUND", "no key file %s; chappe %s makes one", path,
                         strncmp(cli->command->name, "registrar", 9) == 0 ? "registrar new" : "account new");
     case CH_ERR_READABLE_BY_OTHERS:
-        return cli_fail(cli, CH_CLI_KEY, ch_err_name(err), "%s can be read by others: chmod 600 it, and think whether they did", path);
+        return cli_fail(cli, CH_CLI_KEY, ch_err_name(err),
+                        "%s can be read by others: chmod 600 it, and think whether they did", path);
     case CH_ERR_DENIED:
         return cli_fail(cli, CH_CLI_KEY, ch_err_name(err), "%s: not a plain file of this user's own", path);
     case CH_ERR_INVALID:
@@ -140,7 +143,8 @@ int cli_new_passphrase(struct cli *cli)
 {
     if (cli->option[OPTION_plain])
         return CH_CLI_OK;
-    ch_err err = ch_passphrase_get(cli->option[OPTION_passphrase_file], CREDENTIAL, "New passphrase: ", true, &cli->passphrase);
+    ch_err err =
+        ch_passphrase_get(cli->option[OPTION_passphrase_file], CREDENTIAL, "New passphrase: ", true, &cli->passphrase);
     return err == CH_OK ? CH_CLI_OK : passphrase_failure(cli, err);
 }
 

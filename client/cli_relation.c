@@ -56,8 +56,8 @@ static void print_relation(struct cli *cli, const struct ch_relation *r)
     bool by_me = (r->by == 0) == smaller;
     const char *name = cli_name(cli, peer), *state = state_name(r->state);
     if (cli->option[OPTION_json]) {
-        cli_json(json_pack("{s:s, s:o, s:s, s:b, s:I}", "peer", name, "key", cli_json_hex(peer, 32), "state", state, "by_me",
-                           (int)by_me, "since_ms", (json_int_t)r->since_ms));
+        cli_json(json_pack("{s:s, s:o, s:s, s:b, s:I}", "peer", name, "key", cli_json_hex(peer, 32), "state", state,
+                           "by_me", (int)by_me, "since_ms", (json_int_t)r->since_ms));
         return;
     }
     printf("%-32s %-10s since ", name, state);
@@ -78,7 +78,8 @@ int cli_relations(struct cli *cli, int operand_count, char **operands)
     if (code != CH_CLI_OK)
         return code;
     do {
-        ch_err err = ch_client_get_relations(cli->client, cli->account.sign.public_key, from, page, PAGE, &count, &next);
+        ch_err err =
+            ch_client_get_relations(cli->client, cli->account.sign.public_key, from, page, PAGE, &count, &next);
         if (err != CH_OK)
             return cli_fail_client(cli, err);
         for (unsigned i = 0; i < count; i++)

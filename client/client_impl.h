@@ -9,7 +9,7 @@
 struct ch_request {
     uint64_t number;
     bool done;
-    ch_err result;   /* CH_ERR_REFUSED: status says why; CH_ERR_CLOSED: the connection was lost */
+    ch_err result; /* CH_ERR_REFUSED: status says why; CH_ERR_CLOSED: the connection was lost */
     uint16_t status;
     /* Takes an answer other than STATUS. CH_ERR_AGAIN: more will come; CH_ERR_REFUSED: after setting `status`. */
     ch_err (*answer)(struct ch_request *request, const struct ch_frame_header *header, const uint8_t *body);
@@ -39,7 +39,8 @@ struct ch_client {
 };
 
 /* Notes why, and gives `err` back. */
-__attribute__((format(printf, 3, 4))) ch_err ch_client_fail(struct ch_client *client, ch_err err, const char *format, ...);
+__attribute__((format(printf, 3, 4))) ch_err ch_client_fail(struct ch_client *client, ch_err err, const char *format,
+                                                            ...);
 
 uint64_t ch_client_deadline_ns(const struct ch_client *client);
 /* Sends a request on the connection there is. CH_ERR_CLOSED: none; CH_ERR_FULL: no room now, run a round. */

@@ -158,7 +158,8 @@ static ch_err open_socket(struct ch_client *c)
     c->fd = socket(to.ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (c->fd < 0)
         return ch_client_fail(c, CH_ERR_IO, "no UDP socket: %s", strerror(errno));
-    int dont_fragment = IP_PMTUDISC_PROBE, bytes = SOCKET_RECEIVE_BYTES; /* QUIC finds out what the path carries itself */
+    int dont_fragment = IP_PMTUDISC_PROBE,
+        bytes = SOCKET_RECEIVE_BYTES; /* QUIC finds out what the path carries itself */
     (void)setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
     if (to.ss_family == AF_INET)
         (void)setsockopt(c->fd, IPPROTO_IP, IP_MTU_DISCOVER, &dont_fragment, sizeof dont_fragment);
@@ -305,7 +306,8 @@ static ch_err end_of(struct ch_client *c)
     case CH_QUIC_END_TLS:
     case CH_QUIC_END_PROTOCOL:
     case CH_QUIC_END_VERSION:
-        return ch_client_fail(c, CH_ERR_PROTOCOL, "%s: %s (code %llu)", c->name, words, (unsigned long long)closed->code);
+        return ch_client_fail(c, CH_ERR_PROTOCOL, "%s: %s (code %llu)", c->name, words,
+                              (unsigned long long)closed->code);
     case CH_QUIC_END_TIMEOUT:
         return ch_client_fail(c, CH_ERR_TIMEOUT, "%s: no answer", c->name);
     default:
@@ -388,7 +390,8 @@ ch_err ch_client_outcome(struct ch_client *c, const struct ch_request *request)
         c->status = request->status;
         return ch_client_fail(c, CH_ERR_REFUSED, "%s: %s", ch_status_name(c->status), ch_status_text(c->status));
     case CH_ERR_PROTOCOL:
-        return ch_client_fail(c, CH_ERR_PROTOCOL, "%s: its answer is not well-formed or proves something else", c->name);
+        return ch_client_fail(c, CH_ERR_PROTOCOL, "%s: its answer is not well-formed or proves something else",
+                              c->name);
     case CH_ERR_CLOSED:
         return end_of(c);
     default:

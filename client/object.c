@@ -14,7 +14,7 @@ struct slot {
     struct ch_request request;
     struct ch_cid cid;
     bool busy;
-    size_t length; /* of block */
+    size_t length;  /* of block */
     uint8_t *block; /* CH_BLOCK_BYTES_MAX */
 };
 
@@ -289,7 +289,7 @@ struct walk {
         size_t count, next;
         struct ch_unixfs_link links[CH_UNIXFS_LINKS_MAX];
     } levels[CH_UNIXFS_DEPTH_MAX];
-    unsigned depth; /* levels in use */
+    unsigned depth;           /* levels in use */
     uint64_t expected[SLOTS]; /* bytes of the leaf in each slot */
 };
 

@@ -1,7 +1,8 @@
 /* client/object.h - objects: putting and getting ciphertext of any length, by its address.
  *
  * What:    cuts into leaves of 1 MiB under a dag-pb tree (wire/cid.h), several blocks under way at once, the root last;
- *          checks every block that comes against its address, and sizes against the tree. Not: no sealing (crypto/seal.h).
+ *          checks every block that comes against its address, and sizes against the tree. Not: no sealing
+ *          (crypto/seal.h).
  * Thread, errors: client/chappe.h. A block is put again after a lost connection or when the node was too busy, until
  *          nothing has moved for the client's timeout. Memory: 3 MiB from open to close, 0.2 MiB for the tree.
  */

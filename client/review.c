@@ -19,19 +19,20 @@ static const cyaml_schema_field_t policy_fields[] = {
     CYAML_FIELD_UINT("approval_hours", CYAML_FLAG_OPTIONAL, struct ch_policy, approval_hours),
     CYAML_FIELD_UINT("handle_bytes_min", CYAML_FLAG_OPTIONAL, struct ch_policy, handle_bytes_min),
     CYAML_FIELD_BOOL("ask", CYAML_FLAG_OPTIONAL, struct ch_policy, ask),
-    CYAML_FIELD_SEQUENCE("reserved", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct ch_policy, reserved, &handle_schema, 0,
-                         CH_POLICY_HANDLES_MAX),
-    CYAML_FIELD_SEQUENCE("allowed", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct ch_policy, allowed, &handle_schema, 0,
-                         CH_POLICY_HANDLES_MAX),
+    CYAML_FIELD_SEQUENCE("reserved", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct ch_policy, reserved,
+                         &handle_schema, 0, CH_POLICY_HANDLES_MAX),
+    CYAML_FIELD_SEQUENCE("allowed", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct ch_policy, allowed, &handle_schema,
+                         0, CH_POLICY_HANDLES_MAX),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t policy_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct ch_policy, policy_fields),
 };
 
-/* libcyaml tells what is wrong, and then the way to it from the top, a line each. Where the way ends in a field, it tells
+/* libcyaml tells what is wrong, and then the way to it from the top, a line each. Where the way ends in a field, that is
  * the place; for an unknown key it knows that of the mapping around it only, which is left out. */
-static void note_line(cyaml_log_t level, void *context, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static void note_line(cyaml_log_t level, void *context, const char *format,
+                                                            va_list args)
 {
     char line[CH_REVIEW_WHY_BYTES], *why = context;
     (void)vsnprintf(line, sizeof line, format, args);
@@ -67,7 +68,7 @@ ch_err ch_policy_load(const char *path, struct ch_policy **out, char why[CH_REVI
             return CH_ERR_INVALID;
         }
     }
-    if (!policy) /* no file, or nothing in it */
+    if (!policy)                            /* no file, or nothing in it */
         policy = calloc(1, sizeof *policy); /* cyaml_mem frees it: it is realloc and free */
     if (!policy)
         return CH_ERR_NO_MEMORY;
@@ -150,8 +151,8 @@ ch_err ch_review_note(const char *path, const struct ch_approval *a, uint64_t no
     if (err == CH_OK) {
         cli_hex(a->key, 32, hex);
         (void)fseek(f, 0, SEEK_END);
-        bool written = fprintf(f, "%llu %s %s\n", (unsigned long long)a->expires_ms, a->handle, hex) > 0 && fflush(f) == 0 &&
-                       fsync(fd) == 0;
+        bool written = fprintf(f, "%llu %s %s\n", (unsigned long long)a->expires_ms, a->handle, hex) > 0 &&
+                       fflush(f) == 0 && fsync(fd) == 0;
         err = written ? CH_OK : CH_ERR_IO;
     }
     (void)fclose(f);

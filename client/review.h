@@ -9,9 +9,9 @@
 
 #include "client/chat.h"
 
-#define CH_POLICY_HANDLES_MAX   10000
-#define CH_POLICY_HOURS_MAX     8760
-#define CH_REVIEW_WHY_BYTES     256
+#define CH_POLICY_HANDLES_MAX 10000
+#define CH_POLICY_HOURS_MAX   8760
+#define CH_REVIEW_WHY_BYTES   256
 
 struct ch_policy {
     uint32_t approval_hours; /* 0 in the file: 24 */

@@ -10,6 +10,7 @@
 #define CHAPPE_CRYPTO_ED25519_FIELD_AVX512IFMA_H
 
 #include <immintrin.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -54,62 +55,69 @@ INLINE __m512i nineteen_each(void)
     return nineteen;
 }
 
-/* r = low limbs + 19 * high limbs. */
-INLINE void fold(__m512i r[5], const __m512i c[10])
+/* r = low limbs + 19 * high limbs; those of `half` still lack a doubling. */
+INLINE void fold(__m512i r[5], const __m512i c[10], unsigned half)
 {
-    const __m512i nineteen = nineteen_each();
+    const __m512i nineteen = nineteen_each(), thirty_eight = _mm512_add_epi64(nineteen, nineteen);
     UNROLL for (int i = 0; i < 5; i++)
-        r[i] = _mm512_add_epi64(c[i], _mm512_mullo_epi64(c[i + 5], nineteen));
+        r[i] = _mm512_add_epi64(c[i], _mm512_mullo_epi64(c[i + 5], half >> (i + 5) & 1 ? thirty_eight : nineteen));
+}
+
+/* The two halves one after the other: both fit the registers then, and the CPU interleaves them. `lift`: plus 256 p. */
+INLINE void multiply(wide *r, const fe *x, const fe *y, bool lift)
+{
+    UNROLL for (int h = 0; h < 2; h++) {
+        __m512i c[10];
+        UNROLL for (int i = 0; i < 10; i++)
+            c[i] = lift && i < 5 ? multiple_of_p(i, i == 0 ? 0 : -1) : _mm512_setzero_si512();
+        UNROLL for (int i = 0; i < 5; i++)
+            UNROLL for (int j = 0; j < 5; j++)
+                c[i + j + 1] = _mm512_madd52hi_epu64(c[i + j + 1], x->v[h][i], y->v[h][j]);
+        UNROLL for (int i = 1; i < 9; i++)
+            c[i] = _mm512_add_epi64(c[i], c[i]);
+        UNROLL for (int i = 0; i < 5; i++)
+            UNROLL for (int j = 0; j < 5; j++)
+                c[i + j] = _mm512_madd52lo_epu64(c[i + j], x->v[h][i], y->v[h][j]);
+        fold(r->v[h], c, 1u << 9);
+    }
 }
 
 INLINE void multiply_wide(wide *r, const fe *x, const fe *y)
 {
-    UNROLL for (int h = 0; h < 2; h++) {
-    __m512i c[10];
-        UNROLL for (int i = 0; i < 10; i++)
-            c[i] = _mm512_setzero_si512();
-    UNROLL for (int i = 0; i < 5; i++)
-            UNROLL for (int j = 0; j < 5; j++)
-                c[i + j + 1] = _mm512_madd52hi_epu64(c[i + j + 1], x->v[h][i], y->v[h][j]);
-        UNROLL for (int i = 1; i < 10; i++)
-            c[i] = _mm512_add_epi64(c[i], c[i]);
-    UNROLL for (int i = 0; i < 5; i++)
-            UNROLL for (int j = 0; j < 5; j++)
-                c[i + j] = _mm512_madd52lo_epu64(c[i + j], x->v[h][i], y->v[h][j]);
-    fold(r->v[h], c);
-    }
+    multiply(r, x, y, false);
+}
+
+INLINE void multiply_wide_lifted(wide *r, const fe *x, const fe *y)
+{
+    multiply(r, x, y, true);
 }
 
 /* Products of two different limbs count twice: 4 Xh + 2 Dh + 2 Xl + Dl, where X are those, D the squares of limbs, h and l
  * the halves. */
 INLINE void square_wide(wide *r, const fe *x)
 {
-    __m512i c[2][10];
-    UNROLL for (int h = 0; h < 2; h++)
+    UNROLL for (int h = 0; h < 2; h++) {
+        const __m512i *v = x->v[h];
+        __m512i c[10];
         UNROLL for (int i = 0; i < 10; i++)
-            c[h][i] = _mm512_setzero_si512();
-    UNROLL for (int i = 0; i < 4; i++)
-        UNROLL for (int h = 0; h < 2; h++)
+            c[i] = _mm512_setzero_si512();
+        UNROLL for (int i = 0; i < 4; i++)
             UNROLL for (int j = i + 1; j < 5; j++)
-                c[h][i + j + 1] = _mm512_madd52hi_epu64(c[h][i + j + 1], x->v[h][i], x->v[h][j]);
-    UNROLL for (int h = 0; h < 2; h++)
+                c[i + j + 1] = _mm512_madd52hi_epu64(c[i + j + 1], v[i], v[j]);
         UNROLL for (int i = 2; i < 9; i++)
-            c[h][i] = _mm512_add_epi64(c[h][i], c[h][i]);
-    UNROLL for (int i = 0; i < 5; i++)
-        UNROLL for (int h = 0; h < 2; h++)
-            c[h][2 * i + 1] = _mm512_madd52hi_epu64(c[h][2 * i + 1], x->v[h][i], x->v[h][i]);
-    UNROLL for (int i = 0; i < 4; i++)
-        UNROLL for (int h = 0; h < 2; h++)
+            c[i] = _mm512_add_epi64(c[i], c[i]);
+        UNROLL for (int i = 0; i < 5; i++)
+            c[2 * i + 1] = _mm512_madd52hi_epu64(c[2 * i + 1], v[i], v[i]);
+        UNROLL for (int i = 0; i < 4; i++)
             UNROLL for (int j = i + 1; j < 5; j++)
-                c[h][i + j] = _mm512_madd52lo_epu64(c[h][i + j], x->v[h][i], x->v[h][j]);
-    UNROLL for (int h = 0; h < 2; h++)
-        UNROLL for (int i = 1; i < 10; i++)
-            c[h][i] = _mm512_add_epi64(c[h][i], c[h][i]);
-    UNROLL for (int i = 0; i < 5; i++)
-        UNROLL for (int h = 0; h < 2; h++)
-            c[h][2 * i] = _mm512_madd52lo_epu64(c[h][2 * i], x->v[h][i], x->v[h][i]);
-    fold(r->v[0], c[0]);
-    fold(r->v[1], c[1]);
+                c[i + j] = _mm512_madd52lo_epu64(c[i + j], v[i], v[j]);
+        UNROLL for (int i = 1; i < 9; i++)
+            if (i < 5 || i % 2 == 0)
+                c[i] = _mm512_add_epi64(c[i], c[i]);
+        UNROLL for (int i = 0; i < 5; i++)
+            c[2 * i] = _mm512_madd52lo_epu64(c[2 * i], v[i], v[i]);
+        fold(r->v[h], c, 1u << 5 | 1u << 7 | 1u << 9);
+    }
 }
 
 INLINE void wide_from(wide *r, const fe *a)
@@ -124,6 +132,14 @@ INLINE void wide_add(wide *r, const wide *a, const wide *b)
     UNROLL for (int h = 0; h < 2; h++)
         UNROLL for (int i = 0; i < 5; i++)
             r->v[h][i] = _mm512_add_epi64(a->v[h][i], b->v[h][i]);
+}
+
+/* r = a - b, where a is lifted, b one product. */
+INLINE void wide_subtract_from_lifted(wide *r, const wide *a, const wide *b)
+{
+    UNROLL for (int h = 0; h < 2; h++)
+        UNROLL for (int i = 0; i < 5; i++)
+            r->v[h][i] = _mm512_sub_epi64(a->v[h][i], b->v[h][i]);
 }
 
 /* r = a - b, where b is the sum of at most four products. */

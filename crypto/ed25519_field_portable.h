@@ -80,6 +80,21 @@ static inline void wide_add(wide *r, const wide *a, const wide *b)
         r->v[i] = a->v[i] + b->v[i];
 }
 
+/* r = x y plus a multiple of p that is more than a product in each limb. */
+static inline void multiply_wide_lifted(wide *r, const fe *x, const fe *y)
+{
+    multiply_wide(r, x, y);
+    for (int i = 0; i < 5; i++)
+        r->v[i] += 4 * (LIMB_MASK - (i == 0 ? 18 : 0));
+}
+
+/* r = a - b, where a is lifted, b one product. */
+static inline void wide_subtract_from_lifted(wide *r, const wide *a, const wide *b)
+{
+    for (int i = 0; i < 5; i++)
+        r->v[i] = a->v[i] - b->v[i];
+}
+
 /* r = a - b, where b is the sum of at most four products. */
 static inline void wide_subtract(wide *r, const wide *a, const wide *b)
 {

@@ -70,8 +70,8 @@ static inline void point_from_efgh(struct point *p, const fe *e, const fe *f, co
 {
     wide x, y, w;
     multiply_wide(&x, e, f);
-    multiply_wide(&y, g, h);
-    wide_subtract(&w, &y, &x);
+    multiply_wide_lifted(&y, g, h);
+    wide_subtract_from_lifted(&w, &y, &x);
     carry(&p->ymx, &w);
     wide_add(&w, &y, &x);
     carry(&p->ypx, &w);
@@ -83,12 +83,12 @@ static inline void point_from_efgh(struct point *p, const fe *e, const fe *f, co
     }
 }
 
-/* a = (Y1-X1)(Y2-X2), b = (Y1+X1)(Y2+X2), c = 2d T1 T2, d = 2 Z1 Z2. */
+/* a = (Y1-X1)(Y2-X2), b = (Y1+X1)(Y2+X2) lifted, c = 2d T1 T2, d = 2 Z1 Z2. */
 static inline void point_from_abcd(struct point *p, const wide *a, const wide *b, const wide *c, const wide *d)
 {
     wide w;
     fe e, f, g, h;
-    wide_subtract(&w, b, a);
+    wide_subtract_from_lifted(&w, b, a);
     carry(&e, &w);
     wide_subtract(&w, d, c);
     carry(&f, &w);
@@ -107,7 +107,7 @@ static inline void point_add_niels(struct point *p, const struct niels *n, mask 
     fe_select(&factor, negative, &n->ypx, &n->ymx);
     multiply_wide(&a, &p->ymx, &factor);
     fe_select(&factor, negative, &n->ymx, &n->ypx);
-    multiply_wide(&b, &p->ypx, &factor);
+    multiply_wide_lifted(&b, &p->ypx, &factor);
     multiply_wide(&c, &p->t, &n->t2d);
     wide_negate_where(&c, negative);
     wide_from(&d, &p->z);
@@ -137,7 +137,7 @@ static inline void point_add_cached(struct point *p, const struct cached *q, mas
     fe_select(&factor, negative, &q->ypx, &q->ymx);
     multiply_wide(&a, &p->ymx, &factor);
     fe_select(&factor, negative, &q->ymx, &q->ypx);
-    multiply_wide(&b, &p->ypx, &factor);
+    multiply_wide_lifted(&b, &p->ypx, &factor);
     multiply_wide(&c, &p->t, &q->t2d);
     wide_negate_where(&c, negative);
     multiply_wide(&d, &p->z, &q->z);
@@ -150,7 +150,7 @@ static inline void point_add(struct point *p, const struct point *q)
 {
     wide a, b, c, d;
     multiply_wide(&a, &p->ymx, &q->ymx);
-    multiply_wide(&b, &p->ypx, &q->ypx);
+    multiply_wide_lifted(&b, &p->ypx, &q->ypx);
     multiply_wide(&c, &p->t, &q->t);
     multiply_wide(&d, &p->z, &q->z);
     wide_add(&d, &d, &d);

@@ -105,9 +105,9 @@ static bool header_parse(const uint8_t *file, size_t file_length, struct header 
     if (r.bad || wrap > WRAP_PASSPHRASE || h->secret_length == 0 || h->secret_length > CH_KEYFILE_SECRET_BYTES_MAX ||
         file_length != HEADER_BYTES + (size_t)h->secret_length + TAG_BYTES)
         return false;
-    return h->wrap == WRAP_PLAIN || (h->passes >= crypto_pwhash_argon2id_OPSLIMIT_MIN && h->passes <= CH_KEYFILE_PASSES_MAX &&
-                                     h->memory_bytes >= crypto_pwhash_argon2id_MEMLIMIT_MIN &&
-                                     h->memory_bytes <= CH_KEYFILE_MEMORY_BYTES_MAX);
+    return h->wrap == WRAP_PLAIN ||
+           (h->passes >= crypto_pwhash_argon2id_OPSLIMIT_MIN && h->passes <= CH_KEYFILE_PASSES_MAX &&
+            h->memory_bytes >= crypto_pwhash_argon2id_MEMLIMIT_MIN && h->memory_bytes <= CH_KEYFILE_MEMORY_BYTES_MAX);
 }
 
 static ch_err wrapping_key(const struct header *h, const struct ch_passphrase *passphrase, uint8_t key[KEY_BYTES])
@@ -239,10 +239,9 @@ ch_err ch_keyfile_read(const char *path, enum ch_keyfile_purpose purpose, const 
     if (h.secret_length > capacity)
         return CH_ERR_FULL;
     err = wrapping_key(&h, passphrase, key);
-    if (err == CH_OK &&
-        crypto_aead_xchacha20poly1305_ietf_decrypt(opened, NULL, NULL, file + HEADER_BYTES,
-                                                   (unsigned long long)h.secret_length + TAG_BYTES, file, HEADER_BYTES,
-                                                   h.nonce, key) != 0)
+    if (err == CH_OK && crypto_aead_xchacha20poly1305_ietf_decrypt(opened, NULL, NULL, file + HEADER_BYTES,
+                                                                   (unsigned long long)h.secret_length + TAG_BYTES,
+                                                                   file, HEADER_BYTES, h.nonce, key) != 0)
         err = CH_ERR_BAD_PASSPHRASE;
     if (err == CH_OK) {
         memcpy(secret, opened, h.secret_length);

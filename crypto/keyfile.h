@@ -31,13 +31,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CH_KEYFILE_SECRET_BYTES_MAX  16384 /* an account with 400 rotated seal keys */
-#define CH_KEYFILE_PUBLIC_BYTES      32
-#define CH_PASSPHRASE_BYTES_MAX      1024
-#define CH_KEYFILE_PASSES            3          /* RFC 9106 section 4, the second recommended option */
-#define CH_KEYFILE_MEMORY_BYTES      (64u << 20)
-#define CH_KEYFILE_PASSES_MAX        16         /* what a file may ask for when it is read: a forged header mustn't */
-#define CH_KEYFILE_MEMORY_BYTES_MAX  (1u << 30) /* hang the machine */
+#define CH_KEYFILE_SECRET_BYTES_MAX 16384 /* an account with 400 rotated seal keys */
+#define CH_KEYFILE_PUBLIC_BYTES     32
+#define CH_PASSPHRASE_BYTES_MAX     1024
+#define CH_KEYFILE_PASSES           3 /* RFC 9106 section 4, the second recommended option */
+#define CH_KEYFILE_MEMORY_BYTES     (64u << 20)
+#define CH_KEYFILE_PASSES_MAX       16         /* what a file may ask for when it is read: a forged header mustn't */
+#define CH_KEYFILE_MEMORY_BYTES_MAX (1u << 30) /* hang the machine */
 
 enum ch_keyfile_purpose {
     CH_KEYFILE_ACCOUNT = 1,   /* client/account.h */

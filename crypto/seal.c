@@ -32,8 +32,8 @@ void ch_seal_prefix_write(uint32_t epoch, uint8_t prefix[CH_SEAL_PREFIX_BYTES])
 }
 
 enum ch_seal_verdict ch_seal_box_open(const struct ch_seal_epoch_key *keys, size_t key_count,
-                                      const uint8_t prefix[CH_SEAL_PREFIX_BYTES], const uint8_t *box,
-                                      size_t box_length, uint8_t *plain)
+                                      const uint8_t prefix[CH_SEAL_PREFIX_BYTES], const uint8_t *box, size_t box_length,
+                                      uint8_t *plain)
 {
     if (prefix[0] != CH_SEAL_SUITE)
         return CH_SEAL_UNKNOWN_SUITE;
@@ -80,7 +80,8 @@ ch_err ch_seal_inline(const uint8_t recipient[32], uint32_t epoch, const struct 
     if (capacity < CH_SEAL_INLINE_EXTRA_BYTES + (size_t)envelope->name_length ||
         envelope->content_length > capacity - CH_SEAL_INLINE_EXTRA_BYTES - envelope->name_length)
         return CH_ERR_FULL;
-    size_t plain_length = COMMITMENT_KEY_BYTES + CH_ENVELOPE_HEADER_BYTES + envelope->name_length + envelope->content_length;
+    size_t plain_length =
+        COMMITMENT_KEY_BYTES + CH_ENVELOPE_HEADER_BYTES + envelope->name_length + envelope->content_length;
     uint8_t *plain = malloc(plain_length);
     if (!plain)
         return CH_ERR_NO_MEMORY;

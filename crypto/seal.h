@@ -25,14 +25,15 @@
 
 #include "crypto/sign.h"
 
-#define CH_SEAL_SUITE               0
-#define CH_ENVELOPE_VERSION         1
-#define CH_ENVELOPE_HEADER_BYTES    12
-#define CH_ENVELOPE_NAME_BYTES_MAX  1024 /* so that it fits the first chunk; longer ones are refused */
-#define CH_COMMITMENT_BYTES         32
-#define CH_SEAL_CHUNK_BYTES         65536
-#define CH_SEAL_INLINE_EXTRA_BYTES  (5 + 48 + 32 + CH_ENVELOPE_HEADER_BYTES) /* a ciphertext is longer than name and content */
-#define CH_NOTE_HEADER_BYTES        (CH_COMMITMENT_BYTES + 8)
+#define CH_SEAL_SUITE              0
+#define CH_ENVELOPE_VERSION        1
+#define CH_ENVELOPE_HEADER_BYTES   12
+#define CH_ENVELOPE_NAME_BYTES_MAX 1024 /* so that it fits the first chunk; longer ones are refused */
+#define CH_COMMITMENT_BYTES        32
+#define CH_SEAL_CHUNK_BYTES        65536
+#define CH_SEAL_INLINE_EXTRA_BYTES                                                                                     \
+    (5 + 48 + 32 + CH_ENVELOPE_HEADER_BYTES) /* a ciphertext is longer than name and content */
+#define CH_NOTE_HEADER_BYTES (CH_COMMITMENT_BYTES + 8)
 
 enum ch_envelope_type {
     CH_ENVELOPE_TEXT = 1, /* content: UTF-8 */
@@ -74,7 +75,8 @@ const char *ch_seal_verdict_name(enum ch_seal_verdict verdict);
 const char *ch_seal_verdict_text(enum ch_seal_verdict verdict);
 
 /* Writes the inline ciphertext of an envelope (name and content CH_SEAL_INLINE_EXTRA_BYTES longer) and its commitment.
- * CH_ERR_FULL: longer than `capacity`; CH_ERR_INVALID: the name is too long, or the key of small order; CH_ERR_NO_MEMORY. */
+ * CH_ERR_FULL: longer than `capacity`; CH_ERR_INVALID: the name is too long, or the key of small order;
+ * CH_ERR_NO_MEMORY. */
 CH_MUST_CHECK ch_err ch_seal_inline(const uint8_t recipient[32], uint32_t epoch, const struct ch_envelope *envelope,
                                     uint8_t *out, size_t capacity, size_t *length,
                                     uint8_t commitment[CH_COMMITMENT_BYTES]);
@@ -104,8 +106,8 @@ void ch_sealer_close(struct ch_sealer *sealer); /* NULL is fine */
 /* An opener: open, add the object in pieces of any size, end with the commitment that must fit. The sink gets the
  * content. After a verdict other than OK every later call gives the same. */
 struct ch_opener;
-CH_MUST_CHECK ch_err ch_opener_open(const struct ch_seal_epoch_key *keys, size_t key_count, ch_sink sink,
-                                    void *context, struct ch_opener **out);
+CH_MUST_CHECK ch_err ch_opener_open(const struct ch_seal_epoch_key *keys, size_t key_count, ch_sink sink, void *context,
+                                    struct ch_opener **out);
 CH_MUST_CHECK enum ch_seal_verdict ch_opener_add(struct ch_opener *opener, const uint8_t *bytes, size_t length);
 CH_MUST_CHECK enum ch_seal_verdict ch_opener_end(struct ch_opener *opener,
                                                  const uint8_t commitment[CH_COMMITMENT_BYTES]);

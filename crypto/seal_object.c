@@ -69,8 +69,8 @@ ch_err ch_sealer_open(const uint8_t recipient[32], uint32_t epoch, const struct 
 
 static ch_err push_chunk(struct ch_sealer *s, uint8_t tag)
 {
-    CH_ASSERT(crypto_secretstream_xchacha20poly1305_push(&s->stream, s->sealed, NULL, s->plain, s->used, NULL, 0,
-                                                         tag) == 0);
+    CH_ASSERT(
+        crypto_secretstream_xchacha20poly1305_push(&s->stream, s->sealed, NULL, s->plain, s->used, NULL, 0, tag) == 0);
     ch_err err = s->sink(s->context, s->sealed, s->used + CHUNK_EXTRA_BYTES);
     s->used = 0;
     return err;
@@ -146,9 +146,8 @@ static enum ch_seal_verdict open_head(struct ch_opener *o)
     uint8_t stream_key[crypto_secretstream_xchacha20poly1305_KEYBYTES];
     enum ch_seal_verdict verdict =
         ch_seal_box_open(o->keys, o->key_count, o->sealed, o->sealed + CH_SEAL_PREFIX_BYTES, BOX_BYTES, stream_key);
-    if (verdict == CH_SEAL_OK &&
-        crypto_secretstream_xchacha20poly1305_init_pull(&o->stream, o->sealed + CH_SEAL_PREFIX_BYTES + BOX_BYTES,
-                                                        stream_key) != 0)
+    if (verdict == CH_SEAL_OK && crypto_secretstream_xchacha20poly1305_init_pull(
+                                     &o->stream, o->sealed + CH_SEAL_PREFIX_BYTES + BOX_BYTES, stream_key) != 0)
         verdict = CH_SEAL_BROKEN;
     sodium_memzero(stream_key, sizeof stream_key);
     o->head_done = true;

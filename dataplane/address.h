@@ -1,11 +1,13 @@
 /* dataplane/address.h - an IP address with a UDP port, one shape for IPv4 and IPv6.
  *
- * IPv4 is kept in its IPv4-mapped form ::ffff:a.b.c.d (RFC 4291 2.5.5.2), so two addresses are equal exactly when their
- * bytes are. Thread: no state.
+ * IPv4 is kept in its IPv4-mapped form ::ffff:a.b.c.d (RFC 4291 2.5.5.2), so two addresses are equal exactly when
+ * their bytes are.
+ * Thread: no state.
  */
 #ifndef CHAPPE_DATAPLANE_ADDRESS_H
 #define CHAPPE_DATAPLANE_ADDRESS_H
 
+#include "base/bytes.h"
 #include "base/error.h"
 
 #include <netinet/in.h>
@@ -37,10 +39,19 @@ static inline bool ch_address_same_ip(const struct ch_address *a, const struct c
 {
     return memcmp(a->ip, b->ip, sizeof a->ip) == 0;
 }
+/* In place and in whole words: it is done for each packet. */
+static inline void ch_address_set4(struct ch_address *a, const void *ip4)
+{
+    ch_store64(a->ip, 0);
+    ch_store64(a->ip + 8, UINT64_C(0xffff0000) | (uint64_t)ch_load32(ip4) << 32);
+    a->scope = 0;
+    a->port = a->zero = 0;
+}
 static inline struct ch_address ch_address_from4(const void *ip4, uint16_t port)
 {
-    struct ch_address a = {.ip = {[10] = 0xff, [11] = 0xff}, .port = port};
-    memcpy(a.ip + 12, ip4, 4);
+    struct ch_address a;
+    ch_address_set4(&a, ip4);
+    a.port = port;
     return a;
 }
 static inline struct ch_address ch_address_from6(const void *ip6, uint16_t port)

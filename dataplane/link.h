@@ -1,11 +1,11 @@
 /* dataplane/link.h - a host on an Ethernet that the kernel doesn't know: takes frames, gives UDP datagrams, and back.
  *
- * What:    answers ARP (RFC 826), IPv6 neighbour discovery (RFC 4861) and echo requests for its own addresses; finds
- * neighbours and goes through a gateway for what is not on the link; builds frames, verifies those that come. Not: no
- * device: frames go out by `struct ch_link_io`. No router: it forwards nothing, believes no redirect. Thread:  one
- * owner. Memory: all inside. Time: comes in. Believes: an answer to its own question; what an ARP or neighbour message
- * says about an address it knows already; the sender of a question to itself, when the address is on the link and there
- * is room without forgetting anyone.
+ * What:     answers ARP (RFC 826), IPv6 neighbour discovery (RFC 4861) and echo requests for its own addresses; finds
+ *           neighbours and goes through a gateway for what is not on the link; builds frames, verifies those that come.
+ * Not:      no device: frames go out by `struct ch_link_io`. No router: it forwards nothing, believes no redirect.
+ * Thread:   one owner. Memory: all inside. Time: comes in.
+ * Believes: an answer to its own question; what an ARP or neighbour message says about an address it knows already; the
+ *           sender of a question to itself, when the address is on the link and nobody has to be forgotten for it.
  */
 #ifndef CHAPPE_DATAPLANE_LINK_H
 #define CHAPPE_DATAPLANE_LINK_H

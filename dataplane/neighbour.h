@@ -1,9 +1,10 @@
 /* dataplane/neighbour.h - which Ethernet address an IP address on the link has, and what waits for the answer.
  *
  * What:    a cache of fixed size with timeouts, and a bounded store of datagrams (handles) that wait for a neighbour.
- * The asking itself (ARP, neighbour solicitation) is the caller's: due() says whom to ask. Not:     no bytes of any
- * protocol. Thread:  one owner. Memory: inside the struct. Time: comes in. Limits:  an entry is chosen by a keyed hash,
- * SET_WAYS to a set; the oldest of a set makes room, first one that nobody uses.
+ *          The asking itself (ARP, neighbour solicitation) is the caller's: ch_neighbour_due says whom to ask.
+ * Not:     no bytes of any protocol.
+ * Thread:  one owner. Memory: inside the struct. Time: comes in.
+ * Limits:  an entry's set is chosen by a keyed hash; the oldest of a full set makes room, expired ones first.
  */
 #ifndef CHAPPE_DATAPLANE_NEIGHBOUR_H
 #define CHAPPE_DATAPLANE_NEIGHBOUR_H

@@ -14,12 +14,25 @@
 uint64_t ch_checksum_add(uint64_t sum, const void *data, size_t length)
 {
     const uint8_t *p = data;
-    /* one's complement sums may be taken over 32-bit words and folded later (RFC 1071 2.C) */
-    for (; length >= 16; p += 16, length -= 16)
-        sum += (uint64_t)ch_load32(p) + ch_load32(p + 4) + ch_load32(p + 8) + ch_load32(p + 12);
-    for (; length >= 2; p += 2, length -= 2)
-        sum += ch_load16(p);
-    return length ? sum + *p : sum;
+    /* One's complement sums may be taken over longer words and folded later (RFC 1071 2.C): 64 bits, the carries
+     * counted apart by add-with-carry, in two chains. */
+    unsigned __int128 a = sum, b = 0;
+    for (; length >= 32; p += 32, length -= 32) {
+        a += ch_load64(p);
+        b += ch_load64(p + 8);
+        a += ch_load64(p + 16);
+        b += ch_load64(p + 24);
+    }
+    for (; length >= 4; p += 4, length -= 4)
+        a += ch_load32(p);
+    if (length >= 2) {
+        a += ch_load16(p);
+        p += 2;
+        length -= 2;
+    }
+    a += b + (length ? *p : 0);
+    uint64_t low = (uint64_t)a, high = (uint64_t)(a >> 64);
+    return (low & 0xffffffff) + (low >> 32) + high; /* below 2^34 while data is below 2^32 bytes */
 }
 
 uint16_t ch_checksum_end(uint64_t sum)
@@ -31,17 +44,26 @@ uint16_t ch_checksum_end(uint64_t sum)
     return (uint16_t)~sum;
 }
 
-/* The pseudo-header of RFC 768 and RFC 8200 8.1. Addresses, a zero, protocol, length: in either family the sum is the
- * same kind. */
-static uint64_t pseudo_header(const struct ch_address *from, const struct ch_address *to, bool is4, uint8_t protocol,
-                              size_t length)
+static uint16_t swap16(size_t v)
 {
-    size_t skip = is4 ? 12 : 0;
-    uint64_t sum = ch_checksum_add(0, from->ip + skip, 16 - skip);
-    sum = ch_checksum_add(sum, to->ip + skip, 16 - skip);
-    uint8_t rest[4] = {0, protocol};
-    ch_store16_net(rest + 2, (uint16_t)length);
-    return ch_checksum_add(sum, rest, 4);
+    return __builtin_bswap16((uint16_t)v);
+}
+
+/* The pseudo-header of RFC 768 and RFC 8200 8.1: addresses, protocol, length. Words are made in registers here and
+ * below: bytes just written can't be read back in larger pieces without a stall. */
+static uint64_t pseudo_header(const uint8_t *from, const uint8_t *to, bool is4, uint8_t protocol, size_t length)
+{
+    uint64_t sum = ((uint64_t)protocol << 8) + swap16(length);
+    if (is4)
+        return sum + ch_load32(from) + ch_load32(to);
+    return ch_checksum_add(ch_checksum_add(sum, from, 16), to, 16);
+}
+
+/* The same for a message in its packet: both addresses lie right before it. */
+static uint64_t pseudo_header_of(const uint8_t *message, bool is4, uint8_t protocol, size_t length)
+{
+    size_t size = is4 ? 4 : 16;
+    return pseudo_header(message - 2 * size, message - size, is4, protocol, length);
 }
 
 static void drop(struct ch_frame *f, enum ch_port_counter why)
@@ -50,10 +72,9 @@ static void drop(struct ch_frame *f, enum ch_port_counter why)
     f->drop = why;
 }
 
-static bool source_possible(const struct ch_address *from, bool is4)
+/* Not multicast, loopback, or IPv4 in IPv6's form. */
+static bool source6_possible(const struct ch_address *from)
 {
-    if (is4) /* not "this network", loopback, multicast, reserved or broadcast */
-        return from->ip[12] != 0 && from->ip[12] != 127 && from->ip[12] < 224;
     static const uint8_t loopback[16] = {[15] = 1};
     return from->ip[0] != 0xff && memcmp(from->ip, loopback, 16) != 0 && !ch_address_is4(from);
 }
@@ -62,10 +83,10 @@ static void parse_udp(struct ch_frame *f, uint8_t *udp, size_t length)
 {
     if (length < CH_UDP_BYTES || ch_load16_net(udp + 4) > length)
         return drop(f, CH_PORT_COUNTER_rx_drop_truncated);
-    static const uint8_t unspecified[16];
     f->from.port = ch_load16_net(udp);
     f->to.port = ch_load16_net(udp + 2);
-    if (ch_load16_net(udp + 4) != length || f->from.port == 0 || memcmp(f->from.ip, unspecified, 16) == 0)
+    bool nobody = ch_load64(f->from.ip) == 0 && ch_load64(f->from.ip + 8) == 0;
+    if (ch_load16_net(udp + 4) != length || f->from.port == 0 || nobody)
         return drop(f, CH_PORT_COUNTER_rx_drop_malformed);
     f->kind = CH_FRAME_UDP;
     f->body = udp + CH_UDP_BYTES;
@@ -98,9 +119,9 @@ static void parse4(struct ch_frame *f, uint8_t *ip, size_t left, bool trust)
         return drop(f, CH_PORT_COUNTER_rx_drop_options);
     f->is4 = true;
     f->hop_limit = ip[8];
-    f->from = ch_address_from4(ip + 12, 0);
-    f->to = ch_address_from4(ip + 16, 0);
-    if (!source_possible(&f->from, true))
+    ch_address_set4(&f->from, ip + 12);
+    ch_address_set4(&f->to, ip + 16);
+    if (ip[12] == 0 || ip[12] == 127 || ip[12] >= 224) /* "this network", loopback, multicast, reserved, broadcast */
         return drop(f, CH_PORT_COUNTER_rx_drop_malformed);
     if (ip[9] == PROTOCOL_UDP)
         return parse_udp(f, ip + header, length - header);
@@ -122,7 +143,7 @@ static void parse6(struct ch_frame *f, uint8_t *ip, size_t left)
     f->hop_limit = ip[7];
     f->from = ch_address_from6(ip + 8, 0);
     f->to = ch_address_from6(ip + 24, 0);
-    if (!source_possible(&f->from, false) || ch_address_is4(&f->to))
+    if (!source6_possible(&f->from) || ch_address_is4(&f->to))
         return drop(f, CH_PORT_COUNTER_rx_drop_malformed);
     switch (ip[6]) {
     case PROTOCOL_UDP:
@@ -178,10 +199,10 @@ bool ch_frame_checksum_holds(const struct ch_frame *f)
         size_t length = f->body_length + CH_UDP_BYTES;
         if (ch_load16(udp + 6) == 0)
             return f->is4;
-        uint64_t sum = pseudo_header(&f->from, &f->to, f->is4, PROTOCOL_UDP, length);
+        uint64_t sum = pseudo_header_of(udp, f->is4, PROTOCOL_UDP, length);
         return ch_checksum_end(ch_checksum_add(sum, udp, length)) == 0;
     }
-    uint64_t sum = f->is4 ? 0 : pseudo_header(&f->from, &f->to, false, PROTOCOL_ICMPV6, f->body_length);
+    uint64_t sum = f->is4 ? 0 : pseudo_header_of(f->body, false, PROTOCOL_ICMPV6, f->body_length);
     return ch_checksum_end(ch_checksum_add(sum, f->body, f->body_length)) == 0;
 }
 
@@ -193,15 +214,16 @@ static uint8_t *build_ip(uint8_t *body, size_t length, uint8_t protocol, uint8_t
     if (is4) {
         ip = body - CH_IPV4_BYTES;
         /* identification 0 is right for what is never fragmented (RFC 6864 4.1): "don't fragment" is set */
-        memcpy(ip, (uint8_t[12]){0x45, 0, 0, 0, 0, 0, 0x40, 0, hops, protocol, 0, 0}, 12);
-        ch_store16_net(ip + 2, (uint16_t)(CH_IPV4_BYTES + length));
-        memcpy(ip + 12, from->ip + 12, 4);
-        memcpy(ip + 16, to->ip + 12, 4);
-        ch_store16(ip + 10, ch_checksum_end(ch_checksum_add(0, ip, CH_IPV4_BYTES)));
+        uint64_t first = 0x45 | (uint64_t)swap16(CH_IPV4_BYTES + length) << 16 | (uint64_t)0x40 << 48;
+        uint64_t second = hops | (uint64_t)protocol << 8 | (uint64_t)ch_load32(from->ip + 12) << 32;
+        uint32_t last = ch_load32(to->ip + 12);
+        uint64_t sum = (first & 0xffffffff) + (first >> 32) + (second & 0xffffffff) + (second >> 32) + last;
+        ch_store64(ip, first);
+        ch_store64(ip + 8, second | (uint64_t)ch_checksum_end(sum) << 16);
+        ch_store32(ip + 16, last);
     } else {
         ip = body - CH_IPV6_BYTES;
-        memcpy(ip, (uint8_t[8]){0x60, 0, 0, 0, 0, 0, protocol, hops}, 8);
-        ch_store16_net(ip + 4, (uint16_t)length);
+        ch_store64(ip, 0x60 | (uint64_t)swap16(length) << 32 | (uint64_t)protocol << 48 | (uint64_t)hops << 56);
         memcpy(ip + 8, from->ip, 16);
         memcpy(ip + 24, to->ip, 16);
     }
@@ -216,14 +238,12 @@ uint8_t *ch_frame_build_udp(uint8_t *payload, size_t length, const struct ch_add
                             const uint8_t from_mac[6], const uint8_t to_mac[6])
 {
     uint8_t *udp = payload - CH_UDP_BYTES;
-    size_t udp_length = CH_UDP_BYTES + length;
-    ch_store16_net(udp, from->port);
-    ch_store16_net(udp + 2, to->port);
-    ch_store16_net(udp + 4, (uint16_t)udp_length);
-    ch_store16(udp + 6, 0);
-    uint64_t sum = pseudo_header(from, to, ch_address_is4(to), PROTOCOL_UDP, udp_length);
-    uint16_t checksum = ch_checksum_end(ch_checksum_add(sum, udp, udp_length));
-    ch_store16(udp + 6, checksum ? checksum : 0xffff); /* 0 would say "none" */
+    size_t udp_length = CH_UDP_BYTES + length, skip = ch_address_is4(to) ? 12 : 0;
+    uint64_t header = swap16(from->port) | (uint64_t)swap16(to->port) << 16 | (uint64_t)swap16(udp_length) << 32;
+    uint64_t sum = pseudo_header(from->ip + skip, to->ip + skip, skip, PROTOCOL_UDP, udp_length);
+    sum = ch_checksum_add(sum + (header & 0xffffffff) + (header >> 32), payload, length);
+    uint16_t checksum = ch_checksum_end(sum);
+    ch_store64(udp, header | (uint64_t)(checksum ? checksum : 0xffff) << 48); /* 0 would say "none" */
     return build_ip(udp, udp_length, PROTOCOL_UDP, HOPS, from, to, from_mac, to_mac);
 }
 
@@ -232,7 +252,7 @@ uint8_t *ch_frame_build_icmp(uint8_t *message, size_t length, const struct ch_ad
 {
     bool is4 = ch_address_is4(to), discovery = !is4 && message[0] >= 133 && message[0] <= 137;
     ch_store16(message + 2, 0);
-    uint64_t sum = is4 ? 0 : pseudo_header(from, to, false, PROTOCOL_ICMPV6, length);
+    uint64_t sum = is4 ? 0 : pseudo_header(from->ip, to->ip, false, PROTOCOL_ICMPV6, length);
     ch_store16(message + 2, ch_checksum_end(ch_checksum_add(sum, message, length)));
     return build_ip(message, length, is4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6, discovery ? 255 : HOPS, from, to, from_mac,
                     to_mac);

@@ -211,10 +211,11 @@ static inline void ch_port_release(struct ch_port *port, void *const *handles, s
     port->ops->release(port, handles, count);
 }
 
-/* Call when a round of the owner found nothing to do. `socket`: sleeps until a datagram comes, ch_port_wake, or
- * timeout_ns. dpdk: returns at once for the first 100 empty rounds, then sleeps 20 us doubling to 500 us (2 ms after a
- * second without a frame), never longer than timeout_ns, cut short by ch_port_wake; with poll `busy` it never sleeps. A
- * wake that came before the call counts: it returns at once. */
+/* Call when a round of the owner found nothing to do. A wake that came before the call counts: it returns at once.
+ * `socket`: sleeps until a datagram comes, ch_port_wake, or timeout_ns.
+ * dpdk: returns at once for the first 100 empty rounds, then sleeps 20 us doubling to 500 us, never longer than
+ * timeout_ns, cut short by ch_port_wake. After a second without a frame: 2 ms, and on af_packet until a frame comes.
+ * With poll `busy` it never sleeps. */
 static inline void ch_port_wait(struct ch_port *port, uint64_t timeout_ns)
 {
     port->ops->wait(port, timeout_ns);

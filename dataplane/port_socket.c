@@ -1,9 +1,9 @@
 /* UDP on the kernel's stack: one io_uring for all sockets of a port.
  *
- * Receiving: a multishot recvmsg for each socket picks its buffers from one provided-buffer ring. Sending: a sendmsg
- * for each datagram, submitted together at a flush. Completions of both come in rx. Memory: slots of SLOT_BYTES, named
- * by struct buffer; a handle is a struct buffer. Any thread gives one back by pushing it onto `returned`; the owner
- * takes the whole list in rx.
+ * Receiving: a multishot recvmsg for each socket picks its buffers from one provided-buffer ring.
+ * Sending:   a sendmsg for each datagram, submitted together at a flush. Completions of both come in rx.
+ * Memory:    slots of SLOT_BYTES, named by struct buffer; a handle is a struct buffer. Any thread gives one back by
+ *            pushing it onto `returned`; the owner takes the whole list in rx.
  */
 #include "dataplane/port_kind.h"
 

@@ -28,8 +28,8 @@ static int on_decrypt(uint8_t *to, const ngtcp2_crypto_aead *aead, const ngtcp2_
     int rv = ngtcp2_crypto_decrypt_cb(to, aead, context, from, length, nonce, nonce_length, aad, aad_length);
     if (rv != 0)
         return rv;
-    CH_ASSERT(length >= aead->max_overhead);
-    if (ch_quic_guard(to, length - aead->max_overhead, !(aad[0] & 0x80), !reading->peer.dialled))
+    if (length >= aead->max_overhead &&
+        ch_quic_guard(to, length - aead->max_overhead, !(aad[0] & 0x80), !reading->peer.dialled))
         return 0;
     reading->guarded = true;
     return NGTCP2_ERR_DECRYPT;
@@ -116,7 +116,11 @@ static void connected(struct conn *c)
     struct ch_quic *e = c->engine;
     if (c->peer.connected || c->hang_up)
         return;
-    CH_ASSERT(c->tls_peer.proven);
+    if (!c->tls_peer.proven) {
+        /* TLS can't finish without our verify function; but a peer would be behind it if it did. */
+        ch_quic_want_hang_up(c, CH_QUIC_CODE_NOT_ALLOWED, NULL);
+        return;
+    }
     memcpy(c->peer.key, c->tls_peer.key, sizeof c->peer.key);
     c->peer.connected = true;
     c->serial = ++e->serial;

@@ -1,22 +1,26 @@
 /* dataplane/quic.h - the peer protocol's transport: QUIC v1, ALPN chappe/1, the peer's Ed25519 key proven by TLS 1.3.
  *
  * What:    datagrams in, datagrams out; whole frames (wire/frame.h) of many connections, dialled and accepted by one
- * engine. Both ends show a self-signed X.509 certificate over their Ed25519 key: the key is the peer. AES-GCM only.
- * Not:     no sockets, no clock, no meaning of a frame; randomness only where QUIC and TLS ask for it (GnuTLS's).
+ *          engine. Both ends show a self-signed X.509 certificate over their Ed25519 key: the key is the peer.
+ *          AES-GCM only.
+ * Not:     no sockets, no clock, no meaning of a frame; randomness only where QUIC and TLS ask for it.
  * Thread:  an engine belongs to one thread. Callbacks run inside receive, tick and next_datagram; from a callback all
- * may be called but these three, ch_quic_close and ch_quic_open. Memory:  tables at open; per connection what TLS and
- * QUIC need (about 80 KB), and buffers within the options' limits. Nothing that a peer sends makes it grow past those.
+ *          may be called but these three, ch_quic_close and ch_quic_open.
+ * Memory:  tables at open; per connection what TLS and QUIC need (90 KB measured), and buffers within the options'
+ *          limits. Nothing that a peer sends makes it grow past those.
  * Time:    comes in as now_ns, monotonic, never backwards. After ch_quic_expiry_ns call tick. Tests run in virtual
  * time. Paths:   a connection keeps the address it began with; datagrams for it from elsewhere are dropped (its client
  * dials again). Streams: the dialling side opens one bidirectional stream; the accepting side takes up to
  * CH_QUIC_STREAMS_MAX over a connection's life. Unidirectional streams are never granted (libngtcp2 0.12.1 leaks them).
  * A stream that is reset, or that ends inside a frame, closes the connection; one that ends between frames can still be
- * answered.
+ *          answered.
+ * Limits:  QUIC frames that an honest peer of this protocol does not send close the connection before the library sees
+ *          them (quic_guard_impl.h says why): DATAGRAM, other streams, NEW_CONNECTION_ID with "retire prior to".
  *
  * A connection is named by a number, never 0, that is not used again. Its two lowest bits say which stream: a frame's
  * number sends the answer on the stream that the frame came on; every other function ignores them. A number whose
- * connection is gone is refused with CH_ERR_CLOSED, so other threads may keep numbers and send late answers without
- * harm.
+ * connection is gone is refused with CH_ERR_CLOSED, so other threads may keep numbers and send late answers (through
+ * the owner) without harm.
  *
  * A round of the owner: receive for each datagram that came, tick, then next_datagram until it gives 0.
  */

@@ -103,11 +103,8 @@ ch_err ch_quic_open(const struct ch_quic_options *options, struct ch_quic **out)
     e->heap = calloc((size_t)most + 1, sizeof(struct conn *));
     if (!e->conns || !e->free_slots || !e->heap)
         goto fail;
-    for (uint32_t i = 0; i < most; i++) {
-        e->conns[i].engine = e;
-        e->conns[i].index = i;
+    for (uint32_t i = 0; i < most; i++)
         e->free_slots[e->free_count++] = most - 1 - i;
-    }
     if ((err = ch_quic_table_open(&e->cids, (size_t)most * (CIDS_MAX + TOKENS_MAX))) ||
         (err = ch_quic_table_open(&e->addresses, most)) || (err = ch_quic_table_open(&e->keys, most)) ||
         (err = ch_quic_tls_open(&e->tls, filled.seed)))
@@ -150,8 +147,9 @@ struct conn *ch_quic_slot_take(struct ch_quic *e)
 {
     if (e->free_count == 0)
         return NULL;
-    struct conn *c = &e->conns[e->free_slots[--e->free_count]];
-    uint32_t index = c->index, generation = c->generation + 1;
+    uint32_t index = e->free_slots[--e->free_count];
+    struct conn *c = &e->conns[index];
+    uint32_t generation = c->generation + 1;
     memset(c, 0, sizeof *c);
     c->engine = e;
     c->index = index;
@@ -483,10 +481,15 @@ uint64_t ch_quic_expiry_ns(const struct ch_quic *e)
     return e->heap_count > 0 ? e->heap[1]->expiry_ns : UINT64_MAX;
 }
 
-static bool has_room(const struct conn *c)
+/* Whether a connection that was refused may try again; where only the others' bytes stand against it, tick looks again.
+ */
+static bool has_room(struct conn *c)
 {
-    const struct ch_quic *e = c->engine;
-    return c->send_waiting <= e->options.send_bytes_max / 2 && e->send_budget.used <= e->send_budget.most / 2;
+    struct ch_quic *e = c->engine;
+    if (c->send_waiting > e->options.send_bytes_max / 2)
+        return false;
+    e->starved |= e->send_budget.used > e->send_budget.most / 2;
+    return !e->starved;
 }
 
 /* Once each for those that are due now; what they add waits for the next call. */

@@ -201,11 +201,22 @@ static ch_err apply_one(struct call *c, struct ch_receipt *receipt)
     return write_log(c);
 }
 
-/* Before item i is applied: each step of prefetching, for an item farther on. */
+/* Before item i is applied: each step of loading ahead, for an item farther on. First the item's own bytes, which
+ * another stage wrote, then what the window and the rows will look at. */
 static void prefetch(const struct ch_ledger *l, const struct ch_ledger_item *items, size_t count, size_t i)
 {
+    size_t at = i + (size_t)PREFETCH_STRIDE * (CH_LEDGER_PREFETCH_STEPS + 2);
+    if (at < count && items[at].tx) {
+        __builtin_prefetch(items[at].tx);
+        __builtin_prefetch(items[at].tx_id);
+    }
+    at -= PREFETCH_STRIDE;
+    if (at < count && items[at].tx) {
+        __builtin_prefetch(items[at].tx->sender);
+        __builtin_prefetch(items[at].tx->peer);
+    }
     for (unsigned step = 0; step < CH_LEDGER_PREFETCH_STEPS; step++) {
-        size_t at = i + (size_t)PREFETCH_STRIDE * (CH_LEDGER_PREFETCH_STEPS - step);
+        at -= PREFETCH_STRIDE;
         if (at >= count || !items[at].tx)
             continue;
         window_prefetch(&l->window, items[at].tx_id, step);

@@ -31,9 +31,9 @@ struct ch_ledger_rows {
     ch_err (*handle_taken)(void *context, const uint8_t *handle, size_t length, bool *taken);
     /* A new account when serial is the count of accounts, else a changed one. Key and handle never change. */
     ch_err (*account_put)(void *context, uint64_t serial, const struct ch_account *row);
-    /* The relation of two different accounts, CH_ERR_NOT_FOUND if none. The row stays valid until the next call of
-     * `relation` or relation_put. */
-    ch_err (*relation)(void *context, uint64_t one, uint64_t other, uint64_t *serial, const struct ch_relation **row);
+    /* The relation of two different accounts, all of it but the two keys, which the caller knows; CH_ERR_NOT_FOUND if
+     * none. */
+    ch_err (*relation)(void *context, uint64_t one, uint64_t other, uint64_t *serial, struct ch_relation *row);
     /* A new relation when serial is the count of relations, else a changed one. `smaller`, `larger` are the serials of
      * the accounts with the smaller and larger key. */
     ch_err (*relation_put)(void *context, uint64_t serial, uint64_t smaller, uint64_t larger,

@@ -116,10 +116,15 @@ enum view {
     VIEWS
 };
 
+static bool sender_is_larger(const struct call *c)
+{
+    return memcmp(c->tx->sender, c->tx->peer, CH_KEY_BYTES) > 0;
+}
+
 static enum view view_of(const struct call *c, const struct ch_relation *row)
 {
     const struct ch_genesis_limits *limits = &c->ledger->limits;
-    bool by_sender = memcmp(row->by ? row->larger : row->smaller, c->tx->sender, CH_KEY_BYTES) == 0;
+    bool by_sender = row->by == sender_is_larger(c);
     switch (row->state) {
     case CH_RELATION_REQUESTED:
         if (passed(c, row->since_ms, limits->request_expiry_ms))
@@ -193,19 +198,15 @@ static ch_err change_relation(struct call *c, uint64_t sender)
     if (peer == sender)
         return refuse(c, CH_STATUS_SELF);
 
-    bool sender_is_larger = memcmp(tx->sender, tx->peer, CH_KEY_BYTES) > 0;
+    bool larger = sender_is_larger(c);
     struct ch_relation row = {.state = CH_RELATION_NONE};
-    const struct ch_relation *there;
-    err = l->rows.relation(l->rows.context, sender, peer, &serial, &there);
-    if (err == CH_OK) {
-        row = *there;
-    } else if (err == CH_ERR_NOT_FOUND) {
+    err = l->rows.relation(l->rows.context, sender, peer, &serial, &row);
+    if (err == CH_ERR_NOT_FOUND)
         serial = l->head.relations;
-        memcpy(row.smaller, sender_is_larger ? tx->peer : tx->sender, CH_KEY_BYTES);
-        memcpy(row.larger, sender_is_larger ? tx->sender : tx->peer, CH_KEY_BYTES);
-    } else {
+    else if (err != CH_OK)
         return err;
-    }
+    memcpy(row.smaller, larger ? tx->peer : tx->sender, CH_KEY_BYTES);
+    memcpy(row.larger, larger ? tx->sender : tx->peer, CH_KEY_BYTES);
     const struct cell *cell = &cells[view_of(c, &row)][tx->kind - CH_TX_BIND_REQUEST];
     if (cell->status != CH_STATUS_OK)
         return refuse(c, cell->status);
@@ -223,18 +224,17 @@ static ch_err change_relation(struct call *c, uint64_t sender)
         row.accept_log_index = c->log_index;
     }
     if (cell->next == CH_RELATION_REQUESTED || cell->next == CH_RELATION_REFUSED || cell->next == CH_RELATION_UNBINDING)
-        row.by = sender_is_larger;
+        row.by = larger;
     if (serial == l->head.relations)
         l->head.relations++;
-    return l->rows.relation_put(l->rows.context, serial, sender_is_larger ? peer : sender,
-                                sender_is_larger ? sender : peer, &row);
+    return l->rows.relation_put(l->rows.context, serial, larger ? peer : sender, larger ? sender : peer, &row);
 }
 
 /* May the sender write to the recipient? */
 static ch_err check_bound(struct call *c, uint64_t sender, uint64_t recipient)
 {
     uint64_t serial;
-    const struct ch_relation *row;
+    struct ch_relation row;
     if (!c->ledger->require_relation || sender == recipient)
         return CH_OK;
     ch_err err = c->ledger->rows.relation(c->ledger->rows.context, sender, recipient, &serial, &row);
@@ -242,7 +242,7 @@ static ch_err check_bound(struct call *c, uint64_t sender, uint64_t recipient)
         return refuse(c, CH_STATUS_NOT_BOUND);
     if (err != CH_OK)
         return err;
-    enum view view = view_of(c, row);
+    enum view view = view_of(c, &row);
     if (view == UNBINDING_BY_SENDER || view == UNBINDING_BY_PEER)
         return refuse(c, CH_STATUS_UNBINDING);
     return refuse(c, view == BOUND ? CH_STATUS_OK : CH_STATUS_NOT_BOUND);

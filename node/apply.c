@@ -1,6 +1,6 @@
 #include "node/apply.h"
 
-#include "ledger/ledger.h"
+#include "node/state_rows.h"
 
 #include <stdlib.h>
 
@@ -26,50 +26,6 @@ struct ch_apply {
     size_t capacity;
 };
 
-static ch_err account(void *state, const uint8_t key[32], uint64_t *serial, const struct ch_account **row)
-{
-    return ch_state_account(state, key, serial, row);
-}
-static ch_err handle_taken(void *state, const uint8_t *handle, size_t length, bool *taken)
-{
-    return ch_state_handle_taken(state, handle, length, taken);
-}
-static ch_err account_put(void *state, uint64_t serial, const struct ch_account *row)
-{
-    return ch_state_account_put(state, serial, row);
-}
-static ch_err relation(void *state, uint64_t one, uint64_t other, uint64_t *serial, const struct ch_relation **row)
-{
-    return ch_state_relation(state, one, other, serial, row);
-}
-static ch_err relation_put(void *state, uint64_t serial, uint64_t smaller, uint64_t larger,
-                           const struct ch_relation *row)
-{
-    return ch_state_relation_put(state, serial, smaller, larger, row);
-}
-static ch_err requests_full(void *state, uint64_t who, uint64_t since_min_ms, uint64_t limit, bool *full)
-{
-    return ch_state_requests_full(state, who, since_min_ms, limit, full);
-}
-static ch_err message(void *state, uint64_t recipient, uint64_t sequence, const uint8_t head[CH_HASH_BYTES],
-                      uint64_t log_index)
-{
-    return ch_state_message(state, recipient, sequence, head, log_index);
-}
-static ch_err log_append(void *state, uint64_t log_index, const uint8_t tx_id[CH_HASH_BYTES],
-                         const struct ch_log_entry *entry)
-{
-    return ch_state_log_append(state, log_index, tx_id, entry);
-}
-static ch_err log_entry(void *state, uint64_t log_index, struct ch_log_entry *entry)
-{
-    return ch_state_log_entry(state, log_index, entry);
-}
-static void prefetch(void *state, unsigned step, const uint8_t *key, const uint8_t *other)
-{
-    ch_state_prefetch(state, step, key, other);
-}
-
 ch_err ch_apply_open(struct ch_node *node, uint64_t *replay_from, uint64_t *replay_after, struct ch_apply **out)
 {
     struct ch_apply *a = calloc(1, sizeof *a);
@@ -89,8 +45,7 @@ ch_err ch_apply_open(struct ch_node *node, uint64_t *replay_from, uint64_t *repl
     struct ch_ledger_options options = {
         .genesis = &node->genesis,
         .head = has_head ? &head : NULL,
-        .rows = {node->state, account, handle_taken, account_put, relation, relation_put, requests_full, message,
-                 log_append, log_entry, prefetch},
+        .rows = ch_state_rows(node->state),
     };
     ch_random(&options.seed, sizeof options.seed);
     if (err == CH_OK)

@@ -18,6 +18,7 @@ struct ch_serve {
     struct ch_wal_reader *log;
     struct ch_object_reader *objects;
     struct ch_request *held; /* a put that found the store's batches full */
+    bool puts_gathered;      /* puts were taken since the last flush */
     struct ch_watches watches;
     struct ch_work *work; /* being given on */
     uint32_t work_next;
@@ -292,6 +293,7 @@ static void put_object(struct ch_serve *s, struct ch_request *request)
                                request->header.length - (size_t)CH_CID_BYTES, (uint64_t)(uintptr_t)request);
     switch (err) {
     case CH_OK:
+        s->puts_gathered = true;
         break;
     case CH_ERR_FULL:
         s->held = request;
@@ -341,8 +343,9 @@ static bool poll_objects(struct ch_serve *s)
 {
     uint64_t cookies[REQUESTS_MAX];
     size_t count = 0;
-    if (!ch_object_busy(s->node->objects))
+    if (!s->puts_gathered && !ch_object_busy(s->node->objects))
         return false;
+    s->puts_gathered = false;
     ch_err err = ch_object_flush(s->node->objects);
     if (err == CH_OK)
         err = ch_object_poll(s->node->objects, cookies, REQUESTS_MAX, &count);

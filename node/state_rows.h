@@ -19,7 +19,7 @@ static inline ch_err state_rows_account_put(void *state, uint64_t serial, const 
     return ch_state_account_put(state, serial, row);
 }
 static inline ch_err state_rows_relation(void *state, uint64_t one, uint64_t other, uint64_t *serial,
-                                         const struct ch_relation **row)
+                                         struct ch_relation *row)
 {
     return ch_state_relation(state, one, other, serial, row);
 }

@@ -5,8 +5,8 @@
  *          reorders what was not synced, and whose k-th call fails (store/io_sim.h).
  * Not:     no buffering, no retries. After a failed sync nobody knows what the disk holds: the caller gives up.
  * Thread:  the queue (submit, poll, wait) and every call that changes something belong to one owner thread.
- *          ch_io_open for reading, ch_io_read, ch_io_size, ch_io_close_file and ch_io_free_bytes may come from any thread
- *          (with the simulated disk: from one thread, as all calls).
+ *          ch_io_open for reading, ch_io_read, ch_io_size, ch_io_close_file and ch_io_free_bytes may come from any
+ *          thread (with the simulated disk: from one thread, as all calls).
  * Memory:  bytes given to a submit stay the caller's and must stay as they are until its completion was polled.
  * Limits:  CH_IO_PATH_BYTES_MAX, CH_IO_DEPTH_MAX requests in flight. Direct files: memory, offset and length are
  *          multiples of CH_IO_BLOCK_BYTES.
@@ -71,9 +71,9 @@ CH_MUST_CHECK ch_err ch_io_sync_dir(struct ch_io *io, const char *dir);
 /* Bytes that this process may still fill on the file system of `dir`. */
 CH_MUST_CHECK ch_err ch_io_free_bytes(struct ch_io *io, const char *dir, uint64_t *bytes);
 
-/* Makes `memory` (block-aligned, at most 1 GiB) the fast place for requests: pinned once instead of for each request. It
- * takes the place of what was registered before; NULL before the memory is freed. A hint: where locked memory is limited
- * (RLIMIT_MEMLOCK) requests from it are merely slower. */
+/* Makes `memory` (block-aligned, at most 1 GiB) the fast place for requests: pinned once instead of for each request.
+ * It takes the place of what was registered before; NULL before the memory is freed. A hint: where locked memory is
+ * limited (RLIMIT_MEMLOCK) requests from it are merely slower. */
 void ch_io_register(struct ch_io *io, void *memory, size_t bytes);
 
 enum ch_io_kind { CH_IO_OP_READ, CH_IO_OP_WRITE, CH_IO_OP_SYNC };
@@ -93,7 +93,7 @@ struct ch_io_done {
     ch_err err;
 };
 
-/* Puts a request into flight. Requests end in any order. CH_ERR_FULL: CH_IO_DEPTH_MAX are in flight, nothing happened. */
+/* Puts a request into flight. Requests end in any order. CH_ERR_FULL: CH_IO_DEPTH_MAX are in flight, and no change. */
 CH_MUST_CHECK ch_err ch_io_submit(struct ch_io *io, const struct ch_io_request *request);
 /* Takes up to `max` completions, never blocks; returns how many. A read that meets the end of the file is CH_ERR_IO. */
 size_t ch_io_poll(struct ch_io *io, struct ch_io_done *done, size_t max);

@@ -2,10 +2,11 @@
  * call can be made to fail.
  *
  * What:    files in memory with two contents, what a reader sees and what is durable, and the writes in between.
- *          Requests end in a seeded random order. A sync makes durable the writes that had ended when it began, no other.
- *          Renames, creations and removals are durable from ch_io_sync_dir on; before, a prefix of them may survive.
- * Power:   ch_sim_disk_after_power_loss gives the disk as a power loss at this instant could leave it: of every unsynced
- *          write, also one in flight, any 512-byte sectors may have arrived. The disk itself goes on.
+ *          Requests end in a seeded random order. A sync makes durable the writes that had ended when it began, no
+ *          other. Renames, creations and removals are durable from ch_io_sync_dir on; before, a prefix of them may
+ *          survive.
+ * Power:   ch_sim_disk_after_power_loss gives the disk as a power loss at this instant could leave it: of every
+ *          unsynced write, also one in flight, any 512-byte sectors may have arrived. The disk itself goes on.
  * Thread:  one thread for a disk and everything opened on it.
  */
 #ifndef CHAPPE_STORE_IO_SIM_H

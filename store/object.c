@@ -33,8 +33,7 @@ ch_err object_segment_add(struct ch_object_store *s, struct object_segment *segm
     pthread_rwlock_wrlock(&s->lock);
     if (s->segment_count == s->segment_capacity) {
         size_t capacity = s->segment_capacity ? 2 * s->segment_capacity : 64;
-        struct object_segment **grown =
-            capacity <= SEGMENTS_MAX ? realloc(s->segment, capacity * sizeof *grown) : NULL;
+        struct object_segment **grown = capacity <= SEGMENTS_MAX ? realloc(s->segment, capacity * sizeof *grown) : NULL;
         if (grown) {
             s->segment = grown;
             s->segment_capacity = capacity;
@@ -98,8 +97,10 @@ ch_err object_segment_seal(struct ch_object_store *s, struct object_segment *seg
         err = ch_io_sync(s->io, segment->file);
     if (err != CH_OK)
         return err;
+    pthread_rwlock_wrlock(&s->lock);
     segment->file_bytes = segment->data_end + bytes;
     segment->sealed = true;
+    pthread_rwlock_unlock(&s->lock);
     ch_io_close_file(s->io, segment->file);
     segment->file = NULL;
     free(segment->entry);
@@ -153,8 +154,8 @@ static ch_err begin_segment(struct ch_object_store *s, uint64_t reserve_bytes)
         free(segment);
         return s->failed = err != CH_OK ? err : CH_ERR_NO_MEMORY;
     }
-    segment->slot = (struct slot){
-        .state = SLOT_IN_USE, .cipher = s->cipher, .segment = s->next_number, .incarnation = 0};
+    segment->slot =
+        (struct slot){.state = SLOT_IN_USE, .cipher = s->cipher, .segment = s->next_number, .incarnation = 0};
     randombytes_buf(segment->slot.salt, SALT_BYTES);
     segment->data_end = DATA_START;
     segment->file_bytes = s->segment_bytes;
@@ -203,8 +204,8 @@ static struct batch *filling(struct ch_object_store *s)
 static ch_err place_batch(struct ch_object_store *s, struct batch *b, uint64_t reserve_bytes)
 {
     struct object_segment *a = s->active;
-    if (!a || a->data_end + s->batch_bytes + footer_bytes((uint64_t)a->entry_count + s->batch_records_max) >
-                  a->file_bytes) {
+    if (!a ||
+        a->data_end + s->batch_bytes + footer_bytes((uint64_t)a->entry_count + s->batch_records_max) > a->file_bytes) {
         ch_err err = begin_segment(s, reserve_bytes);
         if (err != CH_OK)
             return err;
@@ -249,7 +250,8 @@ struct append {
     struct batch_record record;
 };
 
-/* Puts a record into the gathering batch; *place is where it will lie. CH_ERR_FULL, CH_ERR_NO_SPACE: nothing happened. */
+/* Puts a record into the gathering batch; *place is where it will lie. CH_ERR_FULL, CH_ERR_NO_SPACE: nothing happened.
+ */
 static ch_err append(struct ch_object_store *s, const struct append *what, struct place *place)
 {
     struct batch *b = filling(s);
@@ -306,7 +308,8 @@ static ch_err join(struct ch_object_store *s, const struct place *place, uint64_
     uint64_t offset = (uint64_t)place->unit * UNIT_BYTES;
     for (int i = 0; i < BATCH_SLOTS; i++) {
         struct batch *b = &s->batch[i];
-        if (!b->used || b->segment->slot.segment != place->segment || offset < b->offset || offset >= b->offset + b->used)
+        if (!b->used || b->segment->slot.segment != place->segment || offset < b->offset ||
+            offset >= b->offset + b->used)
             continue;
         if (b->record_count == s->batch_records_max)
             return CH_ERR_FULL;
@@ -496,8 +499,7 @@ static struct object_segment *most_dead(const struct ch_object_store *s)
     for (size_t i = 0; i < s->segment_count; i++) {
         struct object_segment *segment = s->segment[i];
         uint64_t dead = segment->data_bytes - segment->live_bytes;
-        if (segment->sealed && 2 * dead >= segment->data_bytes &&
-            (!most || dead > most->data_bytes - most->live_bytes))
+        if (segment->sealed && 2 * dead >= segment->data_bytes && (!most || dead > most->data_bytes - most->live_bytes))
             most = segment;
     }
     return most;

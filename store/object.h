@@ -1,15 +1,17 @@
 /* store/object.h - blocks of objects by their CID: encrypted on the disk, durable before "stored" is said.
  *
- * What:    appends blocks to segments, each under a key of its own; gives a block, or whether all of a tree is there, to
- *          other threads; drops blocks; moves what is alive out of half-dead segments and destroys those with their keys.
+ * What:    appends blocks to segments, each under a key of its own; gives a block, or whether all of a tree is there,
+ *          to other threads; drops blocks; moves what is alive out of half-dead segments and destroys those with their
+ *          keys.
  * Not:     no spreading over validators, no quotas, no knowledge of who needs a block (the caller drops).
- * Thread:  one owner; any number of ch_object_reader, each one thread's. They share the index under a lock that the owner
- *          takes for the time of a table entry (for a whole rehash when the table doubles).
+ * Thread:  one owner; any number of ch_object_reader, each one thread's. They share the index under a lock that the
+ *          owner takes for the time of a table entry (for a whole rehash when the table doubles).
  * Memory:  about 10 MiB of buffers, and 60 to 120 bytes for each block stored (index).
- * Durable: a put is durable when its cookie comes out of ch_object_poll. Puts gather while earlier ones are in flight, so
- *          that many share one sync. What is not durable no reader sees.
- * Secrecy: content is encrypted with AES-256-GCM (libipsec-mb) or XChaCha20-Poly1305 (libsodium), named in each segment;
- *          CIDs and lengths are not. A destroyed segment's salt is overwritten: without it the master key opens nothing.
+ * Durable: a put is durable when its cookie comes out of ch_object_poll. Puts gather while earlier ones are in flight,
+ *          so that many share one sync. What is not durable no reader sees.
+ * Secrecy: content is encrypted with AES-256-GCM (libipsec-mb) or XChaCha20-Poly1305 (libsodium), named in each
+ *          segment; CIDs and lengths are not. A destroyed segment's salt is overwritten: without it the master key
+ *          opens nothing.
  * Failure: after another error than those named at a call, the store takes nothing more: the caller ends the process.
  */
 #ifndef CHAPPE_STORE_OBJECT_H
@@ -23,7 +25,7 @@
 #define CH_OBJECT_KEY_BYTES     32
 #define CH_OBJECT_SEGMENT_BYTES (1u << 30)
 #define CH_OBJECT_BATCH_BYTES   ((2u << 20) + 4096) /* two largest blocks; four batches in flight */
-#define CH_OBJECT_TREE_NODES    1100                /* nodes of a tree of 1 TiB: what ch_object_has_tree reads at most */
+#define CH_OBJECT_TREE_NODES    1100 /* nodes of a tree of 1 TiB: what ch_object_has_tree reads at most */
 
 struct ch_object_store;
 struct ch_object_reader;
@@ -38,9 +40,9 @@ struct ch_object_options {
     enum ch_object_cipher cipher; /* for new segments. AUTO: AES where the CPU has it */
 };
 
-/* Opens `dir` (created; its parent exists), reads the index, finishes what a crash left unfinished. CH_ERR_BUSY: another
- * process has it. CH_ERR_BAD_PASSPHRASE: segments are there and `master_key` isn't theirs. CH_ERR_UNSUPPORTED: AES is
- * asked for, or used by a segment, and the CPU has none. `io` must outlive the store and is its alone. */
+/* Opens `dir` (created; its parent exists), reads the index, finishes what a crash left unfinished. CH_ERR_BUSY:
+ * another process has it. CH_ERR_BAD_PASSPHRASE: segments are there and `master_key` isn't theirs. CH_ERR_UNSUPPORTED:
+ * AES is asked for, or used by a segment, and the CPU has none. `io` must outlive the store and is its alone. */
 CH_MUST_CHECK ch_err ch_object_open(struct ch_io *io, const char *dir, const struct ch_object_options *options,
                                     struct ch_object_store **out);
 /* Waits for what is in flight; puts not flushed are lost. All readers must be closed. NULL is nothing. */
@@ -48,8 +50,8 @@ void ch_object_close(struct ch_object_store *store);
 
 /* Takes a block (copied: encrypted into the batch). CH_OK: `cookie` will come out of ch_object_poll.
  * CH_ERR_EXISTS: it is stored and durable already; no cookie. CH_ERR_INVALID: the bytes aren't those the CID names, or
- * more than CH_BLOCK_BYTES_MAX. CH_ERR_FULL: poll, then try again. CH_ERR_NO_SPACE: the low-water mark is reached; works
- * again when there is room. */
+ * more than CH_BLOCK_BYTES_MAX. CH_ERR_FULL: poll, then try again. CH_ERR_NO_SPACE: the low-water mark is reached;
+ * works again when there is room. */
 CH_MUST_CHECK ch_err ch_object_put(struct ch_object_store *store, const struct ch_cid *cid, const void *block,
                                    size_t length, uint64_t cookie);
 /* Forgets a block, at once for readers; durable with the cookie. To repair a damaged block: drop, then put.
@@ -57,15 +59,15 @@ CH_MUST_CHECK ch_err ch_object_put(struct ch_object_store *store, const struct c
 CH_MUST_CHECK ch_err ch_object_drop(struct ch_object_store *store, const struct ch_cid *cid, uint64_t cookie);
 /* What was taken goes to the disk now, or as soon as fewer than four batches are in flight. Never blocks. */
 CH_MUST_CHECK ch_err ch_object_flush(struct ch_object_store *store);
-/* Gives up to `max` cookies of what became durable; *count how many. Seals a segment that is full (blocks for the time of
- * writing its index). */
+/* Gives up to `max` cookies of what became durable; *count how many. Seals a segment that is full (blocks for the time
+ * of writing its index). */
 CH_MUST_CHECK ch_err ch_object_poll(struct ch_object_store *store, uint64_t *cookies, size_t max, size_t *count);
 /* True while the caller must poll for things to go on. */
 bool ch_object_busy(const struct ch_object_store *store);
 
 /* Moves up to about `bytes_max` bytes of live blocks, *moved how many, out of the segment that has most to gain, and
- * destroys it when all of it has moved (blocks for its reads). Call it as often as the rate allows, with polls in between.
- * CH_ERR_NOT_FOUND: no segment is half dead. CH_ERR_NO_SPACE: nowhere to move to; later again. */
+ * destroys it when all of it has moved (blocks for its reads). Call it as often as the rate allows, with polls in
+ * between. CH_ERR_NOT_FOUND: no segment is half dead. CH_ERR_NO_SPACE: nowhere to move to; later again. */
 CH_MUST_CHECK ch_err ch_object_compact(struct ch_object_store *store, uint64_t bytes_max, uint64_t *moved);
 
 struct ch_object_stats {
@@ -86,9 +88,17 @@ CH_MUST_CHECK ch_err ch_object_get(struct ch_object_reader *reader, const struct
 /* The block's length, without reading it. CH_ERR_NOT_FOUND. */
 CH_MUST_CHECK ch_err ch_object_length(struct ch_object_reader *reader, const struct ch_cid *cid, size_t *length);
 /* CH_OK when every block of the tree under `root` is there, CH_ERR_NOT_FOUND when one is missing; *file_bytes is the
- * file's length. Reads the nodes, not the leaves. CH_ERR_INVALID: a node isn't one of a UnixFS file, lengths don't agree,
- * or the tree has more than CH_OBJECT_TREE_NODES nodes. CH_ERR_CORRUPT as above. */
+ * file's length. Reads the nodes, not the leaves. CH_ERR_INVALID: a node isn't one of a UnixFS file, lengths don't
+ * agree, or the tree has more than CH_OBJECT_TREE_NODES nodes. CH_ERR_CORRUPT as above. */
 CH_MUST_CHECK ch_err ch_object_has_tree(struct ch_object_reader *reader, const struct ch_cid *root,
                                         uint64_t *file_bytes);
+
+/* Reads up to about `bytes_max` bytes of sealed segments from the disk itself, going on where the last call of this
+ * reader ended, and calls `damaged` for each block that is no longer what it was: to be dropped and put again. *passed:
+ * all were gone through, the next call begins anew. The caller sets the rate. CH_ERR_CORRUPT: a segment's footer is
+ * damaged (it is made again from the records at the next open); the next call goes on behind that segment. */
+CH_MUST_CHECK ch_err ch_object_scrub(struct ch_object_reader *reader, uint64_t bytes_max,
+                                     void (*damaged)(void *context, const struct ch_cid *cid), void *context,
+                                     bool *passed);
 
 #endif

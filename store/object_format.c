@@ -1,7 +1,7 @@
 /* store/object_format.c - the bytes of an object segment. All numbers are little-endian.
  *
- * A segment: two header slots of 4096 bytes, records in batches (each at a multiple of 4096, records inside at multiples
- * of 64), and when it is sealed a footer, with which the file ends.
+ * A segment: two header slots of 4096 bytes, records in batches (each at a multiple of 4096, records inside at
+ * multiples of 64), and when it is sealed a footer, with which the file ends.
  *
  * Header slot; incarnation i is written into slot i modulo 2, the higher whole one counts:
  * | offset | bytes | field |

@@ -137,7 +137,7 @@ enum batch_state { BATCH_FREE, BATCH_FLYING, BATCH_DURABLE };
 
 struct batch_record {
     uint64_t cookie;
-    uint32_t at; /* in the batch */
+    uint32_t at;                        /* in the batch */
     uint32_t moved_segment, moved_unit; /* a move: from where */
     bool has_cookie;
 };

@@ -13,6 +13,15 @@ struct reader_file {
     struct slot slot;
 };
 
+/* Where scrubbing is. */
+struct scrub {
+    uint32_t segment;
+    struct ch_file *file; /* NULL: between segments */
+    struct entry *entry;
+    uint32_t count, next;
+    uint8_t *buffer, *plain;
+};
+
 struct ch_object_reader {
     struct ch_object_store *store;
     struct object_crypt *crypt;
@@ -22,6 +31,7 @@ struct ch_object_reader {
     uint8_t node[CH_UNIXFS_NODE_BYTES_MAX];
     struct ch_unixfs_link link[CH_UNIXFS_DEPTH_MAX][CH_UNIXFS_LINKS_MAX];
     uint32_t nodes_left; /* of a tree */
+    struct scrub scrub;
 };
 
 ch_err ch_object_reader_open(struct ch_object_store *store, struct ch_object_reader **out)
@@ -46,6 +56,14 @@ static void forget(struct ch_object_reader *r, struct reader_file *f)
     f->segment = 0;
 }
 
+static void leave_segment(struct ch_object_reader *r)
+{
+    ch_io_close_file(r->store->io, r->scrub.file);
+    free(r->scrub.entry);
+    r->scrub.file = NULL;
+    r->scrub.entry = NULL;
+}
+
 void ch_object_reader_close(struct ch_object_reader *r)
 {
     if (!r)
@@ -54,6 +72,9 @@ void ch_object_reader_close(struct ch_object_reader *r)
         forget(r, &r->cached[i]);
         object_key_free(r->cached[i].key);
     }
+    leave_segment(r);
+    free(r->scrub.buffer);
+    free(r->scrub.plain);
     object_crypt_close(r->crypt);
     free(r->buffer);
     free(r);
@@ -104,30 +125,40 @@ static ch_err file_of(struct ch_object_reader *r, uint32_t number, struct reader
     return err;
 }
 
-ch_err object_read_at(struct ch_object_reader *r, const struct place *place, struct record *record, void *to,
-                      size_t capacity)
+static size_t disk_bytes(const struct place *place)
 {
-    struct reader_file *f;
-    size_t got, need = RECORD_HEADER_BYTES + (size_t)place->length + TAG_BYTES;
-    if (place->length > capacity)
-        return CH_ERR_FULL;
-    ch_err err = file_of(r, place->segment, &f);
-    if (err == CH_OK)
-        err = ch_io_read(r->store->io, f->file, r->buffer, need, (uint64_t)place->unit * UNIT_BYTES, &got);
-    if (err != CH_OK)
-        return err;
-    if (got < need || !object_record_read(r->buffer, record) || record->kind != RECORD_BLOCK ||
-        record->segment != place->segment || record->length != place->length ||
-        memcmp(ch_cid_digest(&record->cid), place->digest, CH_HASH_BYTES) != 0)
+    return RECORD_HEADER_BYTES + (size_t)place->length + TAG_BYTES;
+}
+
+/* Opens the disk_bytes of a record; CH_ERR_CORRUPT when anything in it isn't as it was written. */
+static ch_err open_record(struct ch_object_reader *r, struct reader_file *f, const struct place *place,
+                          const uint8_t *bytes, struct record *record, void *to)
+{
+    if (!object_record_read(bytes, record) || record->kind != RECORD_BLOCK || record->segment != place->segment ||
+        record->length != place->length || memcmp(ch_cid_digest(&record->cid), place->digest, CH_HASH_BYTES) != 0)
         return CH_ERR_CORRUPT;
     if (f->incarnation != record->incarnation) {
         object_key_derive(r->crypt, r->store->master_key, &f->slot, record->incarnation, f->key);
         f->incarnation = record->incarnation;
     }
-    if (!object_record_open(r->crypt, f->key, r->buffer, record, to) ||
-        !ch_cid_matches(&record->cid, to, record->length))
+    if (!object_record_open(r->crypt, f->key, bytes, record, to) || !ch_cid_matches(&record->cid, to, record->length))
         return CH_ERR_CORRUPT;
     return CH_OK;
+}
+
+ch_err object_read_at(struct ch_object_reader *r, const struct place *place, struct record *record, void *to,
+                      size_t capacity)
+{
+    struct reader_file *f;
+    size_t got, need = disk_bytes(place);
+    if (place->length > capacity)
+        return CH_ERR_FULL;
+    ch_err err = file_of(r, place->segment, &f);
+    if (err == CH_OK)
+        err = ch_io_read(r->store->io, f->file, r->buffer, need, (uint64_t)place->unit * UNIT_BYTES, &got);
+    if (err == CH_OK && got < need)
+        err = CH_ERR_CORRUPT;
+    return err == CH_OK ? open_record(r, f, place, r->buffer, record, to) : err;
 }
 
 ch_err ch_object_get(struct ch_object_reader *r, const struct ch_cid *cid, void *to, size_t capacity, size_t *length)
@@ -192,5 +223,107 @@ ch_err ch_object_has_tree(struct ch_object_reader *r, const struct ch_cid *root,
     ch_err err = has_below(r, root, 0, UINT64_MAX, &bytes);
     if (err == CH_OK)
         *file_bytes = bytes;
+    return err;
+}
+
+/* --- scrubbing --- */
+
+#define SCRUB_BYTES (CH_BLOCK_BYTES_MAX + 2 * CH_IO_BLOCK_BYTES) /* the largest record, wherever it begins */
+
+/* Enters the next sealed segment; *is false when there is none. */
+static ch_err enter_segment(struct ch_object_reader *r, bool *is)
+{
+    struct scrub *scrub = &r->scrub;
+    char path[CH_IO_PATH_BYTES_MAX];
+    uint64_t file_bytes = 0, data_end;
+    *is = false;
+    pthread_rwlock_rdlock(&r->store->lock);
+    for (size_t i = 0; !*is && i < r->store->segment_count; i++) {
+        const struct object_segment *segment = r->store->segment[i];
+        if (segment->sealed && segment->slot.segment > scrub->segment) {
+            scrub->segment = segment->slot.segment;
+            file_bytes = segment->file_bytes;
+            *is = true;
+        }
+    }
+    pthread_rwlock_unlock(&r->store->lock);
+    if (!*is)
+        return CH_OK;
+    object_path(r->store, scrub->segment, path);
+    scrub->next = scrub->count = 0;
+    ch_err err = ch_io_open(r->store->io, path, CH_IO_READ | CH_IO_DIRECT, &scrub->file);
+    if (err == CH_ERR_NOT_FOUND) /* destroyed meanwhile */
+        return CH_OK;
+    if (err == CH_OK)
+        err = object_footer_load(r->store, scrub->file, scrub->segment, file_bytes, &scrub->entry, &scrub->count,
+                                 &data_end);
+    if (err != CH_OK)
+        leave_segment(r);
+    return err;
+}
+
+/* Checks what an entry names, if it is still what the index names; *bytes how many were read. */
+static ch_err scrub_entry(struct ch_object_reader *r, const struct entry *entry, uint64_t *bytes)
+{
+    struct scrub *scrub = &r->scrub;
+    struct place place;
+    struct record record;
+    struct reader_file *f;
+    size_t got;
+    *bytes = 0;
+    pthread_rwlock_rdlock(&r->store->lock);
+    const struct place *there = object_index_find(&r->store->index, entry->digest);
+    bool live = there && there->durable && there->segment == scrub->segment && there->unit == entry->unit;
+    if (live)
+        place = *there;
+    pthread_rwlock_unlock(&r->store->lock);
+    if (!live || entry->kind != RECORD_BLOCK)
+        return CH_OK;
+    ch_err err = file_of(r, place.segment, &f); /* for its key */
+    uint64_t offset = (uint64_t)place.unit * UNIT_BYTES, from = offset - offset % CH_IO_BLOCK_BYTES;
+    *bytes = round_up(offset + disk_bytes(&place), CH_IO_BLOCK_BYTES) - from;
+    if (err == CH_OK)
+        err = ch_io_read(r->store->io, scrub->file, scrub->buffer, *bytes, from, &got);
+    if (err == CH_OK && got < *bytes)
+        err = CH_ERR_CORRUPT;
+    if (err == CH_OK)
+        err = open_record(r, f, &place, scrub->buffer + (offset - from), &record, scrub->plain);
+    return err == CH_ERR_NOT_FOUND ? CH_OK : err;
+}
+
+ch_err ch_object_scrub(struct ch_object_reader *r, uint64_t bytes_max,
+                       void (*damaged)(void *context, const struct ch_cid *cid), void *context, bool *passed)
+{
+    struct scrub *scrub = &r->scrub;
+    ch_err err = CH_OK;
+    *passed = false;
+    if (!scrub->plain)
+        scrub->plain = malloc(CH_BLOCK_BYTES_MAX);
+    if (!scrub->plain ||
+        (!scrub->buffer && posix_memalign((void **)&scrub->buffer, CH_IO_BLOCK_BYTES, SCRUB_BYTES) != 0))
+        return CH_ERR_NO_MEMORY;
+    for (uint64_t read = 0, bytes; err == CH_OK && read < bytes_max; read += bytes) {
+        bytes = 0;
+        if (!scrub->file) {
+            bool is;
+            err = enter_segment(r, &is);
+            if (err == CH_OK && !is) {
+                scrub->segment = 0;
+                *passed = true;
+                break;
+            }
+        } else if (scrub->next == scrub->count) {
+            leave_segment(r);
+        } else {
+            const struct entry *entry = &scrub->entry[scrub->next++];
+            err = scrub_entry(r, entry, &bytes);
+            if (err == CH_ERR_CORRUPT) {
+                struct ch_cid cid;
+                ch_cid_make((enum ch_cid_codec)entry->codec, entry->digest, &cid);
+                damaged(context, &cid);
+                err = CH_OK;
+            }
+        }
+    }
     return err;
 }

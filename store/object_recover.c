@@ -1,4 +1,5 @@
-/* store/object_recover.c - index and segments again after a start: footers of sealed segments, records of the others. */
+/* store/object_recover.c - index and segments again after a start: footers of sealed segments, records of the others.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -266,8 +267,8 @@ static ch_err load_segment(struct ch_object_store *s, uint32_t number, bool newe
     return load_index(s, segment); /* the table has the segment now and frees it */
 }
 
-/* Segments without a footer get one. The newest goes on instead, under a new incarnation: its key has used nonces beyond
- * what can be read. */
+/* Segments without a footer get one. The newest goes on instead, under a new incarnation: its key has used nonces
+ * beyond what can be read. */
 static ch_err finish_segment(struct ch_object_store *s, struct object_segment *segment, bool newest)
 {
     if (segment->sealed) {

@@ -9,7 +9,8 @@
 
 #define MAP_BYTES          (1ull << 40)
 #define READERS_MAX        126u
-#define CACHED             (1u << 20)
+#define ACCOUNTS_CACHED    (1u << 20)
+#define RELATIONS_CACHED   (1u << 21)
 #define BATCH_RECORDS_SOFT 131072u /* past this a batch gains little from being larger */
 #define MERGE_BUDGET_MIN   4096u   /* entries of each merge with each batch: so merges end in quiet times too */
 #define NAMED_DATABASES    (9 + INDICES * RUN_SLOTS)
@@ -132,8 +133,8 @@ ch_err ch_state_open(const struct ch_state_options *o, struct ch_state **out)
     s->folder_fd = -1;
     s->seed = o->seed;
     s->fresh_max = o->batch_records && o->batch_records < BATCH_RECORDS_MAX ? o->batch_records : BATCH_RECORDS_MAX;
-    uint32_t accounts = o->accounts_cached ? o->accounts_cached : CACHED;
-    uint32_t relations = o->relations_cached ? o->relations_cached : CACHED;
+    uint32_t accounts = o->accounts_cached ? o->accounts_cached : ACCOUNTS_CACHED;
+    uint32_t relations = o->relations_cached ? o->relations_cached : RELATIONS_CACHED;
     if (accounts < 4 * s->fresh_max)
         accounts = 4 * s->fresh_max;
     ch_err err = cache_open(&s->account_cache, accounts, sizeof(struct cached_account));

@@ -7,12 +7,13 @@
  *          reader never waits for the writer, nor the writer for it; it sees whole batches.
  * Batches: begin, rows and their changes, commit. Readers see a batch when commit returns and nothing of it before. So
  *          release receipts after commit: whoever holds one finds it. (The transaction itself is durable in the log.)
- * Crash:   LMDB is derived. After a crash at any moment it holds the last batch committed, or the one before
- *          (after a power loss: MDB_NOMETASYNC); the caller replays the log from applied_lsn + 1 and gets the same
- * rows. So the log is cut only below the applied_lsn of the batch before the last. Memory:  the two caches and one
- * flush of records, from open; LMDB's pages are the page cache's, and a batch's dirty pages until commit. Errors:
- * CH_ERR_IO, CH_ERR_NO_SPACE, CH_ERR_NO_MEMORY, CH_ERR_CORRUPT. After one of a writer function the batch is lost and
- * the state must be closed; the program ends, what is on disk is whole. LMDB reports a full disk as CH_ERR_IO.
+ * Crash:   LMDB is derived. A killed process leaves the last batch committed, a power loss that one or the one before
+ *          (MDB_NOMETASYNC); the caller replays the log from applied_lsn + 1 and gets the same rows. So the log is
+ *          cut only below the applied_lsn of the batch before the last.
+ * Memory:  the two caches and one flush of records, from open; LMDB's pages are the page cache's, and a batch's dirty
+ *          pages until commit.
+ * Errors:  CH_ERR_IO, _NO_SPACE, _NO_MEMORY, _CORRUPT. After one of a writer function the batch is lost and the state
+ *          must be closed; the program ends, what is on disk is whole. LMDB reports a full disk as CH_ERR_IO.
  */
 #ifndef CHAPPE_STORE_STATE_H
 #define CHAPPE_STORE_STATE_H
@@ -31,8 +32,8 @@ struct ch_state_options {
     const char *folder;        /* exists; becomes the home of data.mdb, lock.mdb */
     uint64_t map_bytes;        /* 0: 1 TiB (address space only) */
     uint32_t readers_max;      /* 0: 126 */
-    uint32_t accounts_cached;  /* 0: 1 << 20, about 300 bytes each; at least 4 x batch_records is used */
-    uint32_t relations_cached; /* 0: 1 << 20, about 150 bytes each */
+    uint32_t accounts_cached;  /* 0: 1 << 20, 256 bytes each; at least 4 x batch_records is used */
+    uint32_t relations_cached; /* 0: 1 << 21, 64 bytes each */
     uint32_t batch_records;    /* records held in memory before they go to LMDB, 0: 32,000, which is the maximum */
     uint64_t seed;             /* unpredictable to peers: nobody can aim at the caches' buckets */
 };
@@ -68,7 +69,7 @@ CH_MUST_CHECK ch_err ch_state_account(struct ch_state *state, const uint8_t key[
 CH_MUST_CHECK ch_err ch_state_handle_taken(struct ch_state *state, const uint8_t *handle, size_t length, bool *taken);
 CH_MUST_CHECK ch_err ch_state_account_put(struct ch_state *state, uint64_t serial, const struct ch_account *row);
 CH_MUST_CHECK ch_err ch_state_relation(struct ch_state *state, uint64_t one, uint64_t other, uint64_t *serial,
-                                       const struct ch_relation **row);
+                                       struct ch_relation *row);
 CH_MUST_CHECK ch_err ch_state_relation_put(struct ch_state *state, uint64_t serial, uint64_t smaller, uint64_t larger,
                                            const struct ch_relation *row);
 CH_MUST_CHECK ch_err ch_state_requests_full(struct ch_state *state, uint64_t account, uint64_t since_min_ms,

@@ -41,7 +41,7 @@ static uint32_t evict(struct cache *c)
     return 0;
 }
 
-struct cached *cache_insert(struct cache *c, uint64_t hash)
+struct cached *cache_insert(struct cache *c, uint32_t hash)
 {
     uint32_t at = c->count < c->capacity ? ++c->count : evict(c);
     struct cached *entry = cache_at(c, at);

@@ -1,17 +1,27 @@
 /* store/state_impl.h - what the files of the state share.
  *
- * Databases in data.mdb (numbers little-endian in values and in the integer keys of accounts, relations, log;
- * big-endian in composed keys, so that bytes sort as numbers): meta         "state" -> u32 version 1 | u32 head length
- * | u64 applied index | u64 applied lsn | u64 accounts | u64 relations | u64 log size | head;   "runs" -> the
- * directory, see state_runs.c accounts     u64 serial -> account row, its inbox sequence and head zero: they are those
- * of its newest log entry keys         32 key -> u64 serial handles      handle -> u64 serial relations    u64 serial
- * -> relation row pairs        u64 smaller account serial | u64 larger -> u64 relation relations_of u64 account | u64
- * relation -> nothing requests     u64 account -> u64 count of its entries here; u64 account | u64 since ms | u64
- * relation -> nothing: relations in state REQUESTED, by who asked. Expired ones are taken out when the count reaches
- * its limit log          u64 log index / 31 -> up to 31 log entries inbox.N, ids.N   one run each: u64 high | u64 low
- * of the first entry -> up to 83 entries u64 high | u64 low | u64 value. inbox: recipient, sequence -> log index. ids:
- * the first 16 bytes of a tx_id -> log index Blocks are just under half a page, so that two fill one and a run is
- * written with MDB_APPEND without slack.
+ * Databases in data.mdb. Numbers are little-endian in values and in the integer keys of accounts, relations, log; they
+ * are big-endian in composed keys, so that bytes sort as numbers. An account or relation is named by its u64 serial.
+ *
+ *   meta          "state" -> u32 version 1 | u32 head length | u64 applied index | u64 applied lsn | u64 accounts |
+ *                            u64 relations | u64 log size | head
+ *                 "runs"  -> the directories of inbox and ids, see state_runs.c
+ *   accounts      account -> its row; inbox sequence and head are zero there: those of its newest log entry count
+ *   keys          32 key -> account
+ *   handles       handle -> account
+ *   pairs         smaller account | larger -> relation | u64 since ms | u64 log index of the request |
+ *                            u64 of the accept | u8 state | u8 by. One look-up says whether a message may pass
+ *   relations     relation -> smaller account | larger
+ *   relations_of  account | relation -> nothing
+ *   requests      account -> u64 count of its entries here
+ *                 account | u64 since ms | relation -> nothing: relations in state REQUESTED, by who asked. Expired
+ *                            ones are taken out when the count reaches its limit
+ *   log           u64 log index / 31 -> up to 31 log entries
+ *   inbox.N       a run: u64 high | u64 low of the first -> up to 83 entries of u64 high | u64 low | u64 value:
+ *                            recipient, inbox sequence -> log index
+ *   ids.N         the same: the first 16 bytes of a tx_id -> log index
+ *
+ * Blocks of log, inbox, ids are just under half a page: two fill one, and MDB_APPEND leaves no slack.
  */
 #ifndef CHAPPE_STORE_STATE_IMPL_H
 #define CHAPPE_STORE_STATE_IMPL_H
@@ -23,7 +33,7 @@
 
 #define BLOCK_ENTRIES     83u
 #define LOG_BLOCK_ENTRIES 31u
-#define RUN_SLOTS         128u   /* 8 to 16 runs at each of up to 9 levels, see state_runs.c */
+#define RUN_SLOTS         192u   /* 8 to 17 at each of up to 9 levels and some small ones, see state_runs.c */
 #define BATCH_RECORDS_MAX 32000u /* a flush is a run of the lowest level: below 32,768 entries */
 
 struct entry {
@@ -48,9 +58,10 @@ struct runs {
     uint64_t entries_merged, merges;
 };
 
-/* A bounded table of entries found by hash, thrown out by CLOCK. Entries begin with a struct cached. */
+/* A bounded table of entries found by hash, thrown out by CLOCK. Entries begin with a struct cached and fill whole
+ * cache lines. */
 struct cached {
-    uint64_t hash;
+    uint32_t hash;
     uint32_t next; /* index + 1 */
     uint32_t pin;  /* kept while it equals the cache's pin */
     bool used;     /* since the hand came by */
@@ -63,17 +74,23 @@ struct cache {
     uint32_t stride, capacity, bits, count, hand, pin, last;
 };
 
+/* A message looks at the first line (is it this key?) and at the third (inbox, status). */
 struct cached_account {
-    struct cached link;
+    _Alignas(64) struct cached link;
     uint64_t serial;
-    struct ch_account row;
+    _Alignas(32) struct ch_account row;
 };
+_Static_assert(offsetof(struct cached_account, row.key) + 32 == 64 &&
+                   offsetof(struct cached_account, row.inbox_head) == 128,
+               "a look-up loads two lines");
 
 struct cached_relation {
-    struct cached link;
-    uint64_t smaller, larger, serial; /* accounts, the relation */
-    struct ch_relation row;
+    _Alignas(64) struct cached link;
+    uint64_t smaller, larger; /* serials of accounts */
+    uint64_t serial, request_log_index, accept_log_index;
+    uint64_t since_ms : 48, state : 8, by : 8;
 };
+_Static_assert(sizeof(struct cached_relation) == 64, "a look-up loads one line");
 
 struct databases {
     MDB_dbi meta, accounts, keys, handles, relations, pairs, relations_of, requests, log;
@@ -150,13 +167,13 @@ static inline struct cached *cache_at(const struct cache *c, uint32_t entry)
 {
     return (struct cached *)(c->entries + (size_t)c->stride * (entry - 1));
 }
-static inline uint32_t *cache_head(const struct cache *c, uint64_t hash)
+static inline uint32_t *cache_head(const struct cache *c, uint32_t hash)
 {
-    return &c->heads[hash >> (64 - c->bits)];
+    return &c->heads[hash >> (32 - c->bits)];
 }
 /* Room for a new entry of this hash, in place of an old one when the table is full. The last one returned by this and
  * cache_use, and those pinned, stay. */
-struct cached *cache_insert(struct cache *c, uint64_t hash);
+struct cached *cache_insert(struct cache *c, uint32_t hash);
 static inline void cache_use(struct cache *c, struct cached *entry)
 {
     entry->used = true;
@@ -170,6 +187,10 @@ CH_MUST_CHECK ch_err read_log_entry(const struct ch_state *s, MDB_txn *txn, uint
 /* The account's row with inbox sequence and head. */
 CH_MUST_CHECK ch_err read_account(const struct ch_state *s, MDB_txn *txn, const struct runs *inbox, uint64_t serial,
                                   struct ch_account *out);
+/* A pair's relation without the keys, and the whole row of a relation. */
+#define PAIR_BYTES 34
+CH_MUST_CHECK ch_err read_pair(const struct ch_state *s, MDB_txn *txn, uint64_t smaller, uint64_t larger,
+                               uint64_t *serial, struct ch_relation *out);
 CH_MUST_CHECK ch_err read_relation(const struct ch_state *s, MDB_txn *txn, uint64_t serial, struct ch_relation *out);
 CH_MUST_CHECK ch_err read_meta(const struct ch_state *s, MDB_txn *txn, struct ch_state_meta *out);
 CH_MUST_CHECK ch_err read_directory(const struct ch_state *s, MDB_txn *txn, struct runs *inbox, struct runs *ids);

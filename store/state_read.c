@@ -56,13 +56,62 @@ ch_err read_account(const struct ch_state *s, MDB_txn *txn, const struct runs *i
     return CH_OK;
 }
 
+ch_err read_pair(const struct ch_state *s, MDB_txn *txn, uint64_t smaller, uint64_t larger, uint64_t *serial,
+                 struct ch_relation *out)
+{
+    const uint64_t pair[2] = {to_big(smaller), to_big(larger)};
+    MDB_val k = val(pair, sizeof pair), v;
+    int rc = mdb_get(txn, s->db.pairs, &k, &v);
+    if (rc)
+        return state_err(rc);
+    const uint8_t *bytes = v.mv_data;
+    if (v.mv_size != PAIR_BYTES || bytes[32] > CH_RELATION_UNBOUND || bytes[33] > 1)
+        return CH_ERR_CORRUPT;
+    *serial = ch_load64(bytes);
+    out->since_ms = ch_load64(bytes + 8);
+    out->request_log_index = ch_load64(bytes + 16);
+    out->accept_log_index = ch_load64(bytes + 24);
+    out->state = bytes[32];
+    out->by = bytes[33];
+    return CH_OK;
+}
+
+/* The key alone: the first bytes of an account's row. */
+static ch_err read_key(const struct ch_state *s, MDB_txn *txn, uint64_t serial, uint8_t key[32])
+{
+    MDB_val k = val(&serial, sizeof serial), v;
+    int rc = mdb_get(txn, s->db.accounts, &k, &v);
+    if (rc || v.mv_size != CH_ACCOUNT_ROW_BYTES)
+        return rc && rc != MDB_NOTFOUND ? state_err(rc) : CH_ERR_CORRUPT;
+    memcpy(key, v.mv_data, 32);
+    return CH_OK;
+}
+
 ch_err read_relation(const struct ch_state *s, MDB_txn *txn, uint64_t serial, struct ch_relation *out)
 {
     MDB_val k = val(&serial, sizeof serial), v;
     int rc = mdb_get(txn, s->db.relations, &k, &v);
     if (rc)
         return state_err(rc);
-    return v.mv_size == CH_RELATION_ROW_BYTES && ch_relation_read(v.mv_data, out) ? CH_OK : CH_ERR_CORRUPT;
+    if (v.mv_size != 16)
+        return CH_ERR_CORRUPT;
+    uint64_t one = ch_load64(v.mv_data), other = ch_load64((const uint8_t *)v.mv_data + 8), found;
+    uint8_t keys[2][32];
+    struct ch_relation row;
+    ch_err err = read_pair(s, txn, one, other, &found, &row);
+    if (err == CH_ERR_NOT_FOUND || (err == CH_OK && found != serial))
+        err = CH_ERR_CORRUPT;
+    if (err == CH_OK)
+        err = read_key(s, txn, one, keys[0]);
+    if (err == CH_OK)
+        err = read_key(s, txn, other, keys[1]);
+    if (err != CH_OK)
+        return err;
+    bool swap = memcmp(keys[0], keys[1], 32) > 0; /* serials are in another order than keys */
+    memcpy(row.smaller, keys[swap], 32);
+    memcpy(row.larger, keys[!swap], 32);
+    *out = row;
+    return CH_OK;
 }
 
 ch_err read_meta(const struct ch_state *s, MDB_txn *txn, struct ch_state_meta *out)

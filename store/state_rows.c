@@ -3,7 +3,7 @@
 
 /* Random pages a change may dirty, branch pages left out: they are shared. */
 #define ACCOUNT_PAGES  3u /* keys, handles, accounts */
-#define RELATION_PAGES 8u /* relations, pairs, relations_of twice, requests up to four times */
+#define RELATION_PAGES 7u /* pairs, relations_of twice, requests up to four times */
 
 static uint64_t mix(uint64_t x)
 {
@@ -22,12 +22,12 @@ static ch_err put(struct ch_state *s, MDB_dbi db, const void *key, size_t key_le
 
 /* --- accounts --- */
 
-static uint64_t account_hash(const struct ch_state *s, const uint8_t key[32])
+static uint32_t account_hash(const struct ch_state *s, const uint8_t key[32])
 {
-    return mix(mix(ch_load64(key) ^ s->seed) ^ ch_load64(key + 8));
+    return (uint32_t)(mix(mix(ch_load64(key) ^ s->seed) ^ ch_load64(key + 8)) >> 32);
 }
 
-static struct cached_account *account_cached(const struct ch_state *s, uint64_t hash, const uint8_t key[32])
+static struct cached_account *account_cached(const struct ch_state *s, uint32_t hash, const uint8_t key[32])
 {
     for (uint32_t at = *cache_head(&s->account_cache, hash); at;) {
         struct cached_account *entry = (struct cached_account *)cache_at(&s->account_cache, at);
@@ -41,7 +41,8 @@ static struct cached_account *account_cached(const struct ch_state *s, uint64_t 
 /* The account in the cache, read in where it was not. */
 static ch_err account_entry(struct ch_state *s, const uint8_t key[32], struct cached_account **out)
 {
-    uint64_t hash = account_hash(s, key), serial;
+    uint32_t hash = account_hash(s, key);
+    uint64_t serial;
     struct cached_account *entry = account_cached(s, hash, key);
     if (entry) {
         s->account_cache.hits++;
@@ -103,7 +104,7 @@ ch_err ch_state_account_put(struct ch_state *s, uint64_t serial, const struct ch
         return err;
     s->random_pages += ACCOUNT_PAGES;
     s->accounts += new;
-    uint64_t hash = account_hash(s, row->key);
+    uint32_t hash = account_hash(s, row->key);
     struct cached_account *entry = account_cached(s, hash, row->key);
     if (!entry) {
         entry = (struct cached_account *)cache_insert(&s->account_cache, hash);
@@ -151,12 +152,12 @@ ch_err ch_state_log_entry(struct ch_state *s, uint64_t log_index, struct ch_log_
 
 /* --- relations --- */
 
-static uint64_t relation_hash(const struct ch_state *s, uint64_t smaller, uint64_t larger)
+static uint32_t relation_hash(const struct ch_state *s, uint64_t smaller, uint64_t larger)
 {
-    return mix(mix(smaller ^ s->seed) ^ larger);
+    return (uint32_t)(mix(mix(smaller ^ s->seed) ^ larger) >> 32);
 }
 
-static struct cached_relation *relation_cached(const struct ch_state *s, uint64_t hash, uint64_t smaller,
+static struct cached_relation *relation_cached(const struct ch_state *s, uint32_t hash, uint64_t smaller,
                                                uint64_t larger)
 {
     for (uint32_t at = *cache_head(&s->relation_cache, hash); at;) {
@@ -168,35 +169,45 @@ static struct cached_relation *relation_cached(const struct ch_state *s, uint64_
     return NULL;
 }
 
-ch_err ch_state_relation(struct ch_state *s, uint64_t one, uint64_t other, uint64_t *serial,
-                         const struct ch_relation **row)
+static void cache_relation(struct cached_relation *entry, uint64_t serial, const struct ch_relation *row)
+{
+    entry->serial = serial;
+    entry->since_ms = row->since_ms;
+    entry->request_log_index = row->request_log_index;
+    entry->accept_log_index = row->accept_log_index;
+    entry->state = row->state;
+    entry->by = row->by;
+}
+
+static struct cached_relation *new_cached_relation(struct ch_state *s, uint32_t hash, uint64_t smaller, uint64_t larger)
+{
+    struct cached_relation *entry = (struct cached_relation *)cache_insert(&s->relation_cache, hash);
+    entry->smaller = smaller;
+    entry->larger = larger;
+    return entry;
+}
+
+ch_err ch_state_relation(struct ch_state *s, uint64_t one, uint64_t other, uint64_t *serial, struct ch_relation *row)
 {
     uint64_t smaller = one < other ? one : other, larger = one < other ? other : one;
-    uint64_t hash = relation_hash(s, smaller, larger);
+    uint32_t hash = relation_hash(s, smaller, larger);
     struct cached_relation *entry = relation_cached(s, hash, smaller, larger);
     if (entry) {
         s->relation_cache.hits++;
         cache_use(&s->relation_cache, &entry->link);
-    } else {
-        s->relation_cache.misses++;
-        const uint64_t pair[2] = {to_big(smaller), to_big(larger)};
-        uint64_t found;
-        struct ch_relation read;
-        ch_err err = read_number(s->txn, s->db.pairs, pair, sizeof pair, &found);
-        if (err != CH_OK)
-            return err;
-        err = read_relation(s, s->txn, found, &read);
-        if (err != CH_OK)
-            return err == CH_ERR_NOT_FOUND ? CH_ERR_CORRUPT : err;
-        entry = (struct cached_relation *)cache_insert(&s->relation_cache, hash);
-        entry->smaller = smaller;
-        entry->larger = larger;
-        entry->serial = found;
-        entry->row = read;
+        *serial = entry->serial;
+        row->since_ms = entry->since_ms;
+        row->request_log_index = entry->request_log_index;
+        row->accept_log_index = entry->accept_log_index;
+        row->state = entry->state;
+        row->by = entry->by;
+        return CH_OK;
     }
-    *serial = entry->serial;
-    *row = &entry->row;
-    return CH_OK;
+    s->relation_cache.misses++;
+    ch_err err = read_pair(s, s->txn, smaller, larger, serial, row);
+    if (err == CH_OK)
+        cache_relation(new_cached_relation(s, hash, smaller, larger), *serial, row);
+    return err;
 }
 
 /* --- open requests --- */
@@ -285,61 +296,81 @@ ch_err ch_state_requests_full(struct ch_state *s, uint64_t account, uint64_t sin
     return err;
 }
 
+static ch_err put_pair(struct ch_state *s, uint64_t low, uint64_t high, uint64_t serial, const struct ch_relation *row)
+{
+    const uint64_t pair[2] = {to_big(low), to_big(high)};
+    uint8_t bytes[PAIR_BYTES];
+    ch_store64(bytes, serial);
+    ch_store64(bytes + 8, row->since_ms);
+    ch_store64(bytes + 16, row->request_log_index);
+    ch_store64(bytes + 24, row->accept_log_index);
+    bytes[32] = row->state;
+    bytes[33] = row->by;
+    return put(s, s->db.pairs, pair, sizeof pair, bytes, sizeof bytes, 0);
+}
+
+/* What never changes of a relation: whose it is. */
+static ch_err put_new_relation(struct ch_state *s, uint64_t low, uint64_t high, uint64_t serial)
+{
+    const uint64_t accounts[2] = {low, high};
+    const uint64_t of_low[2] = {to_big(low), to_big(serial)}, of_high[2] = {to_big(high), to_big(serial)};
+    ch_err err = put(s, s->db.relations, &serial, 8, accounts, sizeof accounts, MDB_APPEND);
+    if (err == CH_OK)
+        err = put(s, s->db.relations_of, of_low, sizeof of_low, NULL, 0, MDB_NOOVERWRITE);
+    return err == CH_OK ? put(s, s->db.relations_of, of_high, sizeof of_high, NULL, 0, MDB_NOOVERWRITE) : err;
+}
+
 ch_err ch_state_relation_put(struct ch_state *s, uint64_t serial, uint64_t smaller, uint64_t larger,
                              const struct ch_relation *row)
 {
     CH_ASSERT(serial <= s->relations);
     bool new = serial == s->relations;
     uint64_t low = smaller < larger ? smaller : larger, high = smaller < larger ? larger : smaller;
-    uint64_t hash = relation_hash(s, low, high);
+    uint32_t hash = relation_hash(s, low, high);
     struct cached_relation *entry = relation_cached(s, hash, low, high);
     struct ch_relation old = {.state = CH_RELATION_NONE};
     ch_err err = CH_OK;
-    if (entry)
-        old = entry->row;
-    else if (!new)
-        err = read_relation(s, s->txn, serial, &old);
+    if (entry) {
+        old.state = entry->state;
+        old.by = entry->by;
+        old.since_ms = entry->since_ms;
+    } else if (!new) {
+        uint64_t found;
+        err = read_pair(s, s->txn, low, high, &found, &old);
+        if (err == CH_ERR_NOT_FOUND || (err == CH_OK && found != serial))
+            err = CH_ERR_CORRUPT;
+    }
     if (err == CH_OK && old.state == CH_RELATION_REQUESTED)
         err = remove_request(s, old.by ? larger : smaller, old.since_ms, serial);
     if (err == CH_OK && row->state == CH_RELATION_REQUESTED)
         err = add_request(s, row->by ? larger : smaller, row->since_ms, serial);
-    uint8_t bytes[CH_RELATION_ROW_BYTES];
-    ch_relation_write(row, bytes);
     if (err == CH_OK)
-        err = put(s, s->db.relations, &serial, 8, bytes, sizeof bytes, new ? MDB_APPEND : 0);
-    if (err == CH_OK && new) {
-        const uint64_t pair[2] = {to_big(low), to_big(high)};
-        const uint64_t of_low[2] = {to_big(low), to_big(serial)}, of_high[2] = {to_big(high), to_big(serial)};
-        err = put(s, s->db.pairs, pair, sizeof pair, &serial, 8, MDB_NOOVERWRITE);
-        if (err == CH_OK)
-            err = put(s, s->db.relations_of, of_low, sizeof of_low, NULL, 0, MDB_NOOVERWRITE);
-        if (err == CH_OK)
-            err = put(s, s->db.relations_of, of_high, sizeof of_high, NULL, 0, MDB_NOOVERWRITE);
-    }
+        err = put_pair(s, low, high, serial, row);
+    if (err == CH_OK && new)
+        err = put_new_relation(s, low, high, serial);
     if (err != CH_OK)
         return err;
     s->random_pages += RELATION_PAGES;
     s->relations += new;
-    if (!entry) {
-        entry = (struct cached_relation *)cache_insert(&s->relation_cache, hash);
-        entry->smaller = low;
-        entry->larger = high;
-        entry->serial = serial;
-    }
-    entry->row = *row;
+    cache_relation(entry ? entry : new_cached_relation(s, hash, low, high), serial, row);
     return CH_OK;
 }
 
 /* --- loading ahead --- */
 
-static void prefetch_first(const struct cache *c, uint64_t hash)
+static const uint8_t *first_in(const struct cache *c, uint32_t hash)
 {
     uint32_t at = *cache_head(c, hash);
-    if (!at)
+    return at ? (const uint8_t *)cache_at(c, at) : NULL;
+}
+
+static void prefetch_account(const struct ch_state *s, const uint8_t key[32])
+{
+    const uint8_t *entry = first_in(&s->account_cache, account_hash(s, key));
+    if (!entry)
         return;
-    const uint8_t *entry = (const uint8_t *)cache_at(c, at);
-    for (uint32_t line = 0; line < c->stride; line += 64)
-        __builtin_prefetch(entry + line, 1);
+    __builtin_prefetch(entry, 1);
+    __builtin_prefetch(entry + offsetof(struct cached_account, row.inbox_head), 1);
 }
 
 /* The account's bucket, its entry; then the relation's bucket, which takes both serials, and its entry. */
@@ -352,9 +383,9 @@ void ch_state_prefetch(const struct ch_state *s, unsigned step, const uint8_t *s
         return;
     }
     if (step == 1) {
-        prefetch_first(&s->account_cache, account_hash(s, sender));
+        prefetch_account(s, sender);
         if (peer)
-            prefetch_first(&s->account_cache, account_hash(s, peer));
+            prefetch_account(s, peer);
         return;
     }
     const struct cached_account *one = account_cached(s, account_hash(s, sender), sender);
@@ -362,9 +393,9 @@ void ch_state_prefetch(const struct ch_state *s, unsigned step, const uint8_t *s
     if (!one || !other)
         return;
     bool swap = one->serial > other->serial;
-    uint64_t hash = relation_hash(s, swap ? other->serial : one->serial, swap ? one->serial : other->serial);
+    uint32_t hash = relation_hash(s, swap ? other->serial : one->serial, swap ? one->serial : other->serial);
     if (step == 2)
         __builtin_prefetch(cache_head(&s->relation_cache, hash));
     else
-        prefetch_first(&s->relation_cache, hash);
+        __builtin_prefetch(first_in(&s->relation_cache, hash));
 }

@@ -7,7 +7,8 @@
 
 #include "store/wal_impl.h"
 
-#define GATHER_BYTES   (512u << 10) /* a frame this large leaves without a flush; with 4 in flight the best rate measured */
+#define GATHER_BYTES                                                                                                   \
+    (512u << 10) /* a frame this large leaves without a flush; with 4 in flight the best rate measured */
 #define PREPARE_COOKIE UINT64_MAX
 
 /* --- segments --- */

@@ -5,12 +5,12 @@
  *          used again after they were cut (twice the speed of a file that grows).
  * Not:     no index, no meaning of a record (that is store/state.h and the caller).
  * Thread:  one owner for everything but ch_wal_reader, of which each reading thread has one of its own.
- * Memory:  ch_wal_open takes (CH_WAL_DEPTH + 1) * frame_bytes_max; append copies the record there once (about 0.1 ms for
- *          a record of 1.3 MiB, nothing against its write), so the caller's bytes are free again at once.
+ * Memory:  ch_wal_open takes (CH_WAL_DEPTH + 1) * frame_bytes_max; append copies the record there (one memcpy, little
+ *          beside its write), so the caller's bytes are free again at once.
  * Durable: a record is durable when its frame and every earlier one are. Frames wait for each other's records (group
  *          commit): while CH_WAL_DEPTH are in flight, further records gather in the next one.
- * Failure: after CH_ERR_IO, CH_ERR_NO_SPACE from ch_wal_poll or ch_wal_flush the log takes nothing more: the caller ends
- *          the process (what the disk holds is unknown) and opens the log anew. A full disk is seen before, by
+ * Failure: after CH_ERR_IO, CH_ERR_NO_SPACE from ch_wal_poll or ch_wal_flush the log takes nothing more: the caller
+ *          ends the process (what the disk holds is unknown) and opens the log anew. A full disk is seen before, by
  *          ch_wal_room_bytes, and by ch_wal_append, which refuses with CH_ERR_NO_SPACE and goes on when there is room.
  */
 #ifndef CHAPPE_STORE_WAL_H
@@ -85,7 +85,7 @@ uint64_t ch_wal_durable_lsn(const struct ch_wal *wal);
 /* The first position that the log still has, and the end of what is durable. */
 ch_wal_position ch_wal_first(const struct ch_wal *wal);
 ch_wal_position ch_wal_durable_end(const struct ch_wal *wal);
-/* Bytes that can be appended on space that the log has already. Below the caller's low-water mark it refuses new work. */
+/* Bytes that can be appended on space that the log has already. Below a low-water mark the caller refuses new work. */
 uint64_t ch_wal_room_bytes(const struct ch_wal *wal);
 /* Bytes of all segments on the disk. */
 uint64_t ch_wal_disk_bytes(const struct ch_wal *wal);

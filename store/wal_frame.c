@@ -18,8 +18,8 @@
  * | 64 | . | records: u32 length of the body, u8 type, body |
  * | .  | . | zeros up to a multiple of 4096 |
  *
- * A frame follows another when its generation is not lower, its lsn is the next (an opening frame's may be higher: after
- * accepted damage) and bytes 60..63 fit. All numbers are little-endian.
+ * A frame follows another when its generation is not lower, its lsn is the next (an opening frame's may be higher:
+ * after accepted damage) and bytes 60..63 fit. All numbers are little-endian.
  */
 #include <isa-l.h>
 

@@ -109,7 +109,8 @@ static ch_err replay(struct ch_wal *w, const struct ch_wal_options *options, con
 {
     uint32_t offset = FRAME_HEADER_BYTES;
     for (uint32_t i = 0; options->replay && i < h->record_count; i++) {
-        struct ch_wal_record record = {.lsn = h->lsn + i, .position = h->position + offset + CH_WAL_RECORD_HEADER_BYTES};
+        struct ch_wal_record record = {.lsn = h->lsn + i,
+                                       .position = h->position + offset + CH_WAL_RECORD_HEADER_BYTES};
         struct ch_bytes body;
         offset = ch_wal_frame_record(frame, offset, &record.type, &body);
         record.body = body.data;

@@ -1,8 +1,9 @@
 /* wire/cid.h - addresses by content that any IPFS client understands, and the tree under which large files lie.
  *
- * What:    CIDv1 in binary (36 bytes) and text (multibase base32), codecs raw and dag-pb, hash sha2-256; dag-pb nodes of
- *          UnixFS files; the balanced tree over raw leaves of 1 MiB with at most 1024 links a node. The root equals that of
- *          ipfs-unixfs-importer with cidVersion 1, rawLeaves, fixed chunks of 1 MiB, balanced({maxChildrenPerNode: 1024}).
+ * What:    CIDv1 in binary (36 bytes) and text (multibase base32), codecs raw and dag-pb, hash sha2-256; dag-pb nodes
+ *          of UnixFS files; the balanced tree over raw leaves of 1 MiB with at most 1024 links a node. The root equals
+ *          that of ipfs-unixfs-importer with cidVersion 1, rawLeaves, fixed chunks of 1 MiB,
+ *          balanced({maxChildrenPerNode: 1024}).
  * Sources: github.com/multiformats/cid, ipld.io/specs/codecs/dag-pb, github.com/ipfs/specs UNIXFS.md.
  * Thread:  no state; a ch_unixfs_builder is its owner's.
  * Limits:  a block is at most CH_BLOCK_BYTES_MAX; a file at most 1024^3 leaves (1 EiB).
@@ -59,8 +60,8 @@ struct ch_unixfs_link {
 /* Writes the node over `count` links (1..CH_UNIXFS_LINKS_MAX), and its own link. `to` holds CH_UNIXFS_NODE_BYTES_MAX.
  * Returns its length. */
 size_t ch_unixfs_encode(const struct ch_unixfs_link *links, size_t count, uint8_t *to, struct ch_unixfs_link *self);
-/* Reads a node into at most CH_UNIXFS_LINKS_MAX links; returns how many, or 0 for anything else than the very bytes that
- * ch_unixfs_encode writes (other IPFS nodes included: the network stores what its clients make). */
+/* Reads a node into at most CH_UNIXFS_LINKS_MAX links; returns how many, or 0 for anything else than the very bytes
+ * that ch_unixfs_encode writes (other IPFS nodes included: the network stores what its clients make). */
 size_t ch_unixfs_decode(const uint8_t *node, size_t length, struct ch_unixfs_link links[CH_UNIXFS_LINKS_MAX]);
 
 /* Takes the leaves of a file in order and gives the nodes above as they become full, so that a file of any size passes

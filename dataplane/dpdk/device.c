@@ -28,9 +28,10 @@
 #define TX_CACHE         64
 #define CAPABILITY_ADMIN 12 /* CAP_NET_ADMIN, CAP_NET_RAW (capabilities(7)) */
 #define CAPABILITY_RAW   13
-/* Frames of the kernel's ring with af_packet: as many as come in 5 ms at 1.5 million a second, so that a sleep loses
- * none. */
-#define AF_PACKET_RING "framecnt=8192,blocksz=65536,framesz=2048"
+/* Frames of 2 KiB in each of the kernel's two rings with af_packet: as many as come in 5 ms at 1.5 million a second, so
+ * that a sleep loses none; and what fits in the usual 8 MiB of locked memory, where a user namespace grants no more. */
+#define AF_PACKET_FRAMES       8192
+#define AF_PACKET_FRAMES_SMALL 1024
 
 struct ring_link {
     char name[16];
@@ -150,10 +151,14 @@ static ch_err open_af_packet(struct device *d, const struct ch_port_config *conf
                                 ch_address_format(&config->locals[i].address, text));
         }
     char name[32], arguments[128], what[64];
-    snprintf(name, sizeof name, "net_af_packet_ch%u", name_counter++);
-    snprintf(arguments, sizeof arguments, "iface=%s,%s", interface, AF_PACKET_RING);
     snprintf(what, sizeof what, "af_packet on %s", interface);
-    ch_err err = probe(d, name, arguments, what, why);
+    ch_err err = CH_ERR_IO;
+    static const int frames[] = {AF_PACKET_FRAMES, AF_PACKET_FRAMES_SMALL};
+    for (size_t i = 0; i < 2 && err != CH_OK; i++) {
+        snprintf(name, sizeof name, "net_af_packet_ch%u", name_counter++);
+        snprintf(arguments, sizeof arguments, "iface=%s,framecnt=%d,blocksz=65536,framesz=2048", interface, frames[i]);
+        err = probe(d, name, arguments, what, why);
+    }
     if (err == CH_OK)
         d->packet_fd = find_packet_socket(interface);
     return err;

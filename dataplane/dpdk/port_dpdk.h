@@ -2,9 +2,9 @@
  * port.
  *
  * What:    starts DPDK's environment (EAL) from our own settings, opens ports of every profile but `socket`, lets
- * threads of ours use them well. Thread:  ch_dpdk_start and ch_dpdk_stop by the main thread; ch_port_open_dpdk and
- * ch_port_close by one thread at a time. Not:     EAL creates no worker threads of ours: stages are ordinary threads.
- * EAL's own threads run with all signals blocked.
+ *          threads of ours use them well.
+ * Thread:  ch_dpdk_start and ch_dpdk_stop by the main thread; ch_port_open_dpdk and ch_port_close by one at a time.
+ * Not:     EAL creates no worker threads of ours: stages are ordinary threads. EAL's own run with all signals blocked.
  */
 #ifndef CHAPPE_DATAPLANE_DPDK_PORT_DPDK_H
 #define CHAPPE_DATAPLANE_DPDK_PORT_DPDK_H

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 /* Exit codes; client/cli.h has those of the other commands, with the same meaning. */
-enum { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2, EXIT_UNREACHABLE = 3, EXIT_KEY = 4, EXIT_FAILED = 5 };
+enum { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2, EXIT_UNREACHABLE = 3, EXIT_KEY = 4, EXIT_FAILED = 6 };
 
 static const char help_text[] =
     "chappe - a validator for on-chain encrypted messaging, and the commands to use it\n"
@@ -31,7 +31,7 @@ static const char help_text[] =
     "\n"
     "`chappe COMMAND --help` explains a command and its options.\n"
     "Exit codes: 0 done, 1 refused (the reason is named), 2 usage, 3 the node can't be reached,\n"
-    "4 key file or passphrase, 5 failed otherwise.\n";
+    "4 key file or passphrase, 5 a message can't be opened, 6 this machine (disk, memory, log).\n";
 
 static const char init_help[] =
     "usage: chappe init --folder DIR [options]\n"
@@ -59,7 +59,7 @@ static const char run_help[] =
     "usage: chappe run --folder DIR [--passphrase-file FILE]\n"
     "\n"
     "Runs the validator in the foreground; settings are in DIR/chappe.yaml. Under systemd it says when it is ready and\n"
-    "feeds the watchdog. It ends with 0 when asked to stop, with 5 when disk, log or consensus failed: look at the last\n"
+    "feeds the watchdog. It ends with 0 when asked to stop, with 6 when disk, log or consensus failed: look at the last\n"
     "line it wrote.\n";
 
 static const char status_help[] = "usage: chappe status --folder DIR [--json]\n\nAsks the validator that runs in DIR.\n";
@@ -291,6 +291,20 @@ static int command_status(int argc, char **argv)
     return EXIT_DONE;
 }
 
+/* Ended, be it that its parent has not looked yet. */
+static bool ended(pid_t pid)
+{
+    char path[64], state = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return true;
+    if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+        state = 0;
+    fclose(file);
+    return state == 'Z' || state == 'X';
+}
+
 static int command_stop(int argc, char **argv)
 {
     const char *folder = NULL;
@@ -305,7 +319,7 @@ static int command_stop(int argc, char **argv)
     json_decref(answer);
     free(text);
     for (int i = 0; i < 600; i++) {
-        if (pid <= 0 || kill(pid, 0) != 0)
+        if (pid <= 0 || ended(pid))
             return EXIT_DONE;
         usleep(50000);
     }

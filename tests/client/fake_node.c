@@ -59,8 +59,8 @@ static bool once(_Atomic int *fault)
     return atomic_load(fault) > 0 && atomic_fetch_sub(fault, 1) > 0;
 }
 
-static void answer(struct fake_node *n, uint64_t conn, uint64_t request, uint16_t type, uint16_t flags, const void *body,
-                   size_t length)
+static void answer(struct fake_node *n, uint64_t conn, uint64_t request, uint16_t type, uint16_t flags,
+                   const void *body, size_t length)
 {
     const struct ch_frame_header header = {.type = type, .flags = flags, .request = request};
     if (ch_quic_send(n->engine, conn, &header, &(struct ch_bytes){body, length}, 1) != CH_OK)
@@ -89,9 +89,12 @@ static struct ch_account *find_handle(struct fake_node *n, const uint8_t *handle
 }
 
 /* A record of an inbox, ready to be sent. */
-static void write_record(struct fake_node *n, struct ch_writer *w, const struct stored_record *stored, uint64_t log_index)
+static void write_record(struct fake_node *n, struct ch_writer *w, const struct stored_record *stored,
+                         uint64_t log_index)
 {
-    struct ch_record record = {.inbox_sequence = stored->inbox_sequence, .log_index = log_index, .commit_index = 7,
+    struct ch_record record = {.inbox_sequence = stored->inbox_sequence,
+                               .log_index = log_index,
+                               .commit_index = 7,
                                .commit_time_ms = ch_time_unix_ms()};
     record.tx.bytes = stored->bytes;
     record.tx.length = stored->length;
@@ -171,7 +174,8 @@ static enum ch_status apply(struct fake_node *n, const struct ch_tx *tx, struct 
 }
 
 /* RECEIPTS with one receipt; signed: as the second leaf of three. */
-static void send_receipt(struct fake_node *n, uint64_t conn, uint64_t request, const struct ch_receipt *receipt, bool is_signed)
+static void send_receipt(struct fake_node *n, uint64_t conn, uint64_t request, const struct ch_receipt *receipt,
+                         bool is_signed)
 {
     uint8_t body[512], leaves[3][32] = {{1}, {0}, {3}}, path[CH_MERKLE_DEPTH_MAX][32], message[36];
     struct ch_writer w = ch_writer(body, sizeof body);
@@ -213,7 +217,8 @@ static bool signed_well(struct fake_node *n, const struct ch_tx *tx)
 {
     uint8_t prefix[CH_SIGN_PREFIX_BYTES_MAX];
     size_t length = ch_sign_prefix(CH_DOMAIN_TX, n->chain_id, prefix);
-    const struct ch_ed25519_item item = {tx->sender, tx->bytes, prefix, tx->bytes + 64, (uint32_t)length, tx->length - 64u};
+    const struct ch_ed25519_item item = {tx->sender,     tx->bytes,        prefix,
+                                         tx->bytes + 64, (uint32_t)length, tx->length - 64u};
     return ch_ed25519_verify_reference(&item);
 }
 
@@ -313,7 +318,8 @@ static void get_record(struct fake_node *n, uint64_t conn, uint64_t request, con
 static void on_hello(struct fake_node *n, uint64_t conn, const struct ch_frame_header *h, const uint8_t *body)
 {
     uint8_t out[CH_HELLO_FRAME_BYTES];
-    struct ch_hello theirs, ours = {.version = CH_PROTOCOL_VERSION, .role = CH_ROLE_VALIDATOR, .time_ms = ch_time_unix_ms()};
+    struct ch_hello theirs,
+        ours = {.version = CH_PROTOCOL_VERSION, .role = CH_ROLE_VALIDATOR, .time_ms = ch_time_unix_ms()};
     memcpy(ours.chain_id, n->chain_id, 32);
     if (!ch_hello_read(body, h->length, &theirs)) {
         ch_quic_hang_up(n->engine, conn, CH_QUIC_CODE_BAD_FRAME, NULL);
@@ -418,7 +424,8 @@ static void *run(void *context)
             struct sockaddr_storage address;
             socklen_t length = sizeof address;
             struct ch_quic_route from = {0};
-            ssize_t got = recvfrom(n->fd, datagram, sizeof datagram, MSG_DONTWAIT, (struct sockaddr *)&address, &length);
+            ssize_t got =
+                recvfrom(n->fd, datagram, sizeof datagram, MSG_DONTWAIT, (struct sockaddr *)&address, &length);
             if (got < 0)
                 break;
             if (ch_address_from_sockaddr((struct sockaddr *)&address, length, &from.remote) == CH_OK)

@@ -12,14 +12,14 @@ struct fake_node;
 
 /* What to do wrong, once for each count left. */
 struct fake_faults {
-    _Atomic int hang_up_before_final;  /* a SUBMIT is applied, then the connection closed */
-    _Atomic int silent;                /* any request is not answered */
-    _Atomic int overloaded;            /* a PUT_OBJECT is refused */
-    _Atomic int corrupt_object;        /* a GET_OBJECT gives a changed byte */
-    _Atomic int corrupt_proof;         /* a signed receipt has a changed path */
-    _Atomic int forge_record;          /* a record has a changed byte */
-    _Atomic int hang_up_at_put;        /* the connection is closed when a block comes */
-    _Atomic int refuse_status;         /* a SUBMIT is refused with this status, early */
+    _Atomic int hang_up_before_final; /* a SUBMIT is applied, then the connection closed */
+    _Atomic int silent;               /* any request is not answered */
+    _Atomic int overloaded;           /* a PUT_OBJECT is refused */
+    _Atomic int corrupt_object;       /* a GET_OBJECT gives a changed byte */
+    _Atomic int corrupt_proof;        /* a signed receipt has a changed path */
+    _Atomic int forge_record;         /* a record has a changed byte */
+    _Atomic int hang_up_at_put;       /* the connection is closed when a block comes */
+    _Atomic int refuse_status;        /* a SUBMIT is refused with this status, early */
 };
 
 struct fake_node *fake_node_start(const uint8_t chain_id[32]);

@@ -152,7 +152,9 @@ static void register_both(void)
     for (int i = 0; i < 2; i++) {
         const char *home = i ? "b" : "a", *handle = i ? "bob" : "alice";
         assert_int_equal(RUN("register", handle, "--home", home, "--request", "request"), 0);
-        assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--out", "approval"), 0);
+        assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request",
+                             "--out", "approval"),
+                         0);
         assert_int_equal(RUN("register", "--home", home, "--approval", "approval"), 0);
         assert_non_null(strstr(output, handle));
     }
@@ -227,6 +229,12 @@ static void node_that_is_not_there_is_code_3(void **state)
 {
     assert_int_equal(RUN("whois", "--home", "a", "--node", "127.0.0.1:1", "--timeout", "2"), CH_CLI_UNREACHABLE);
     assert_int_equal(RUN("whois", "--home", "a", "--node", "nonsense"), CH_CLI_USAGE);
+    /* The next one of the profile's is there, though. */
+    char nodes[128];
+    snprintf(nodes, sizeof nodes, "# ours\n127.0.0.1:1\n%s\n", fake_node_address(node));
+    spill("a/node", nodes, strlen(nodes));
+    assert_int_equal(RUN("whois", "nobody", "--home", "a", "--json"), CH_CLI_REFUSED);
+    assert_string_equal(error_name(), "NO_SUCH_PEER");
     char other[65];
     memset(other, 'a', 64);
     other[64] = 0;
@@ -250,7 +258,9 @@ static void registration_goes_through_the_registrar(void **state)
     /* The same handle again: the chain has it. */
     assert_int_equal(RUN("account", "new", "--home", "c", "--plain", "--genesis", "genesis"), 0);
     assert_int_equal(RUN("register", "alice", "--home", "c", "--request", "request"), 0);
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--json"), CH_CLI_REFUSED);
+    assert_int_equal(
+        RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--json"),
+        CH_CLI_REFUSED);
     assert_string_equal(error_name(), "HANDLE_TAKEN");
     /* An approval is for one key. */
     assert_int_equal(RUN("register", "--home", "c", "--approval", "approval"), CH_CLI_USAGE);
@@ -266,40 +276,61 @@ static void registrar_reviews(void **state)
     } refused[] = {{"bob", "HANDLE_TOO_SHORT"}, {"admin", "HANDLE_RESERVED"}};
     for (int i = 0; i < 2; i++) {
         assert_int_equal(RUN("register", refused[i].handle, "--home", "a", "--request", "request"), 0);
-        assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy", "--json"), CH_CLI_REFUSED);
+        assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request",
+                             "--policy", "policy", "--json"),
+                         CH_CLI_REFUSED);
         assert_string_equal(error_name(), refused[i].reason);
     }
     /* One handle, two keys, neither on the chain yet. */
     assert_int_equal(RUN("register", "clara", "--home", "a", "--request", "request"), 0);
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy", "--json"), 0);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request",
+                         "--policy", "policy", "--json"),
+                     0);
     json_decref(answer());
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy"), 0);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request",
+                         "--policy", "policy"),
+                     0);
     assert_int_equal(RUN("register", "clara", "--home", "b", "--request", "request"), 0);
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy", "--json"), CH_CLI_REFUSED);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request",
+                         "--policy", "policy", "--json"),
+                     CH_CLI_REFUSED);
     assert_string_equal(error_name(), "APPROVED_FOR_ANOTHER");
     /* Asked, without a terminal: no. */
     spill("policy", "ask: yes\n", 9);
     assert_int_equal(RUN("register", "dora", "--home", "b", "--request", "request"), 0);
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy", "--json"), CH_CLI_REFUSED);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request",
+                         "--policy", "policy", "--json"),
+                     CH_CLI_REFUSED);
     assert_string_equal(error_name(), "DECLINED");
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy", "--yes"), 0);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request",
+                         "--policy", "policy", "--yes"),
+                     0);
     /* A policy with a slip says where. */
     spill("policy", "approval_hours: 2\nreservd: [x]\n", 31);
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy"), CH_CLI_USAGE);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request",
+                         "--policy", "policy"),
+                     CH_CLI_USAGE);
     assert_non_null(strstr(errors, "reservd"));
     spill("policy", "ask: no\napproval_hours: many\n", 29);
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy"), CH_CLI_USAGE);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request",
+                         "--policy", "policy"),
+                     CH_CLI_USAGE);
     assert_non_null(strstr(errors, "many"));
     assert_non_null(strstr(errors, "line: 2"));
     /* An empty one is all defaults. */
     spill("policy", "", 0);
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request", "--policy", "policy"), 0);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request",
+                         "--policy", "policy"),
+                     0);
     /* Somebody else's key is no registrar's. */
     assert_int_equal(RUN("registrar", "new", "--plain", "--out", "other.key"), 0);
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--key", "other.key", "--genesis", "genesis", "--request", "request", "--json"), CH_CLI_REFUSED);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--key", "other.key", "--genesis", "genesis",
+                         "--request", "request", "--json"),
+                     CH_CLI_REFUSED);
     assert_string_equal(error_name(), "NOT_REGISTRAR");
     spill("request", "{}", 2);
-    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request"), CH_CLI_USAGE);
+    assert_int_equal(RUN("registrar", "approve", "--home", "r", "--genesis", "genesis", "--request", "request"),
+                     CH_CLI_USAGE);
 }
 
 static void conversation_passes(void **state)
@@ -342,6 +373,7 @@ static void file_arrives_under_its_own_name_only_when_whole(void **state)
 {
     static char content[200000], got[200001];
     memset(content, 'p', sizeof content);
+    content[sizeof content - 1] = 0;
     register_both();
     spill("picture.png", content, sizeof content);
     assert_int_equal(RUN("send", "bob", "regarde", "--attach", "picture.png", "--home", "a"), 0);
@@ -358,14 +390,20 @@ static void file_arrives_under_its_own_name_only_when_whole(void **state)
     slurp("picture.png", got, sizeof got);
     assert_memory_equal(got, content, sizeof content);
     assert_int_equal(RUN("fetch", "1", "--home", "b", "--force", "--out", "picture.png"), 0);
-    assert_int_equal(RUN("fetch", "2", "--home", "b"), CH_CLI_REFUSED);
+    assert_int_equal(RUN("fetch", "9", "--home", "b"), CH_CLI_REFUSED);
     assert_int_equal(RUN("fetch", "0", "--home", "b"), CH_CLI_USAGE);
     assert_int_equal(RUN("send", "bob", "--attach", "missing", "--home", "a"), CH_CLI_LOCAL);
     assert_int_equal(RUN("send", "bob", "--attach", ".", "--home", "a"), CH_CLI_LOCAL);
+    /* A long text goes to the output, and leaves nothing behind. */
+    assert_int_equal(RUN("send", "bob", content + sizeof content - 5000, "--home", "a"), 0);
+    assert_int_equal(RUN("inbox", "--home", "b", "--from", "2"), 0);
+    assert_non_null(strstr(output, "long text"));
+    assert_int_equal(RUN("fetch", "2", "--home", "b"), 0);
+    assert_int_equal(strlen(output), 4999);
     /* A name that wants out of the folder. */
     assert_int_equal(rename("picture.png", ".hidden"), 0);
     assert_int_equal(RUN("send", "bob", "--attach", ".hidden", "--home", "a"), 0);
-    assert_int_equal(RUN("fetch", "2", "--home", "b"), 0);
+    assert_int_equal(RUN("fetch", "3", "--home", "b"), 0);
     assert_int_equal(access("_hidden", F_OK), 0);
 }
 

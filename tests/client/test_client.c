@@ -163,8 +163,11 @@ static void submit_signed(struct ch_client *c, ch_err expected)
 {
     uint8_t tx[CH_TX_BYTES_MAX], prefix[CH_SIGN_PREFIX_BYTES_MAX];
     struct ch_receipt receipt;
-    struct ch_tx fields = {.kind = CH_TX_BIND_REQUEST, .sender = alice.sign.public_key, .peer = bob.sign.public_key,
-                           .timestamp_ms = ch_time_unix_ms(), .salt = (uint32_t)ch_prng_next(&prng)};
+    struct ch_tx fields = {.kind = CH_TX_BIND_REQUEST,
+                           .sender = alice.sign.public_key,
+                           .peer = bob.sign.public_key,
+                           .timestamp_ms = ch_time_unix_ms(),
+                           .salt = (uint32_t)ch_prng_next(&prng)};
     size_t length = ch_tx_encode(&fields, tx);
     ch_sign(&alice.sign, prefix, ch_sign_prefix(CH_DOMAIN_TX, chain_id, prefix), tx + 64, length - 64, tx);
     assert_int_equal(ch_client_submit(c, tx, length, true, &receipt), expected);
@@ -283,8 +286,13 @@ static void file_round_trip(size_t size, bool fetched)
     assert_int_equal(write(file, content.data, size), (ssize_t)size);
     assert_int_equal(lseek(file, 0, SEEK_SET), 0);
     unlink(path);
-    struct ch_outgoing out = {.text = "regarde", .text_length = 7, .file = file, .file_name = "image.png", .file_bytes = size,
-                              .progress = count_progress, .progress_context = &progressed};
+    struct ch_outgoing out = {.text = "regarde",
+                              .text_length = 7,
+                              .file = file,
+                              .file_name = "image.png",
+                              .file_bytes = size,
+                              .progress = count_progress,
+                              .progress_context = &progressed};
     assert_ok(ch_chat_send(c, &alice, &certificate, &out, &receipt));
     close(file);
     assert_true(progressed > 0);
@@ -315,7 +323,8 @@ static void file_round_trip(size_t size, bool fetched)
         got.capacity = 0; /* the reader's disk is full */
         got.used = 0;
         if (size)
-            assert_int_equal(ch_chat_fetch(bobs, &bob, &in.last, keep, &got, NULL, NULL, name, &type, &verdict), CH_ERR_FULL);
+            assert_int_equal(ch_chat_fetch(bobs, &bob, &in.last, keep, &got, NULL, NULL, name, &type, &verdict),
+                             CH_ERR_FULL);
     } else {
         assert_int_equal(err, CH_ERR_PROTOCOL);
     }

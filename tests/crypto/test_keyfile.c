@@ -4,7 +4,9 @@
 #include "crypto/sign.h"
 
 #include <fcntl.h>
+#include <pty.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char folder[64], path[128], passphrase_path[128];
@@ -89,7 +91,8 @@ static void wrong_or_missing_passphrase_refused(void **state)
     uint8_t secret[32], out[64] = {0xee};
     size_t length = 99;
     write_key(&right, secret);
-    assert_int_equal(ch_keyfile_read(path, CH_KEYFILE_ACCOUNT, &wrong, out, sizeof out, &length), CH_ERR_BAD_PASSPHRASE);
+    assert_int_equal(ch_keyfile_read(path, CH_KEYFILE_ACCOUNT, &wrong, out, sizeof out, &length),
+                     CH_ERR_BAD_PASSPHRASE);
     assert_int_equal(ch_keyfile_read(path, CH_KEYFILE_ACCOUNT, NULL, out, sizeof out, &length), CH_ERR_BAD_PASSPHRASE);
     assert_int_equal(length, 99);
     assert_int_equal(out[0], 0xee);
@@ -153,7 +156,8 @@ static void readable_by_others_refused(void **state)
     write_key(NULL, secret);
     for (unsigned bit = 0; bit < 6; bit++) {
         assert_int_equal(chmod(path, 0600u | 1u << bit), 0);
-        assert_int_equal(ch_keyfile_read(path, CH_KEYFILE_ACCOUNT, NULL, out, sizeof out, &length), CH_ERR_READABLE_BY_OTHERS);
+        assert_int_equal(ch_keyfile_read(path, CH_KEYFILE_ACCOUNT, NULL, out, sizeof out, &length),
+                         CH_ERR_READABLE_BY_OTHERS);
     }
     assert_int_equal(chmod(path, 0400), 0);
     assert_ok(ch_keyfile_read(path, CH_KEYFILE_ACCOUNT, NULL, out, sizeof out, &length));
@@ -229,6 +233,53 @@ static void bad_passphrase_files_refused(void **state)
     assert_int_equal(p.length, CH_PASSPHRASE_BYTES_MAX);
 }
 
+struct entry {
+    ch_err err;
+    struct ch_passphrase passphrase;
+};
+
+/* Types `typed` at a terminal of a process of its own; *screen is what the terminal showed. */
+static struct entry type(const char *typed, bool again, char *screen, size_t capacity)
+{
+    struct entry entry = {.err = CH_ERR_IO};
+    int terminal, results[2];
+    assert_int_equal(pipe(results), 0);
+    pid_t child = forkpty(&terminal, NULL, NULL, NULL);
+    if (child == 0) {
+        entry.err = ch_passphrase_get(NULL, NULL, "Speak: ", again, &entry.passphrase);
+        _exit(write(results[1], &entry, sizeof entry) == sizeof entry ? 0 : 1);
+    }
+    close(results[1]);
+    size_t used = 0;
+    bool sent = false;
+    for (ssize_t n; (n = read(terminal, screen + used, capacity - 1 - used)) > 0;) {
+        used += (size_t)n;
+        screen[used] = 0;
+        if (!sent && strstr(screen, "Speak: ")) { /* echo is off by now */
+            assert_int_equal(write(terminal, typed, strlen(typed)), (ssize_t)strlen(typed));
+            sent = true;
+        }
+    }
+    assert_int_equal(read(results[0], &entry, sizeof entry), sizeof entry);
+    close(results[0]);
+    close(terminal);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    return entry;
+}
+
+static void passphrase_typed_without_echo(void **state)
+{
+    char screen[512] = "";
+    struct entry entry = type("open sesame\n", false, screen, sizeof screen);
+    assert_int_equal(entry.err, CH_OK);
+    assert_string_equal(entry.passphrase.text, "open sesame");
+    assert_null(strstr(screen, "sesame"));
+    entry = type("one\none\n", true, screen, sizeof screen);
+    assert_int_equal(entry.err, CH_OK);
+    entry = type("one\ntwo\n", true, screen, sizeof screen);
+    assert_int_equal(entry.err, CH_ERR_INVALID);
+}
+
 /* RFC 8032 section 7.1, TEST 2 and 3: split over prefix and message in every way. */
 static void signature_is_that_of_rfc_8032(void **state)
 {
@@ -295,6 +346,7 @@ int main(void)
         CASE(existing_file_kept_unless_replaced),
         CASE(passphrase_taken_from_file_environment_credential),
         CASE(bad_passphrase_files_refused),
+        CASE(passphrase_typed_without_echo),
         cmocka_unit_test(signature_is_that_of_rfc_8032),
         cmocka_unit_test(weak_keys_named),
     };

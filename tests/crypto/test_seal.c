@@ -7,7 +7,9 @@ static struct ch_seal_epoch_key keys[3]; /* epochs 0, 4, 4 */
 
 static struct ch_envelope text(const char *words)
 {
-    return (struct ch_envelope){.written_ms = 1700000000123, .type = CH_ENVELOPE_TEXT, .content = (const uint8_t *)words,
+    return (struct ch_envelope){.written_ms = 1700000000123,
+                                .type = CH_ENVELOPE_TEXT,
+                                .content = (const uint8_t *)words,
                                 .content_length = strlen(words)};
 }
 
@@ -19,7 +21,8 @@ static void inline_comes_back(void **state)
     in.name = (const uint8_t *)"n";
     in.name_length = 1;
     for (int i = 0; i < 3; i++) {
-        assert_ok(ch_seal_inline(keys[i].key.public_key, keys[i].epoch, &in, sealed, sizeof sealed, &length, commitment));
+        assert_ok(
+            ch_seal_inline(keys[i].key.public_key, keys[i].epoch, &in, sealed, sizeof sealed, &length, commitment));
         assert_int_equal(length, CH_SEAL_INLINE_EXTRA_BYTES + 1 + in.content_length);
         assert_int_equal(sealed[0], 0);
         assert_int_equal(ch_load32(sealed + 1), keys[i].epoch);
@@ -43,7 +46,8 @@ static void inline_too_long_refused(void **state)
     assert_ok(ch_seal_inline(keys[0].key.public_key, 0, &in, sealed, sizeof sealed, &length, commitment));
     assert_int_equal(length, sizeof sealed);
     in.content_length++;
-    assert_int_equal(ch_seal_inline(keys[0].key.public_key, 0, &in, sealed, sizeof sealed, &length, commitment), CH_ERR_FULL);
+    assert_int_equal(ch_seal_inline(keys[0].key.public_key, 0, &in, sealed, sizeof sealed, &length, commitment),
+                     CH_ERR_FULL);
     uint8_t weak[32] = {0};
     assert_int_equal(ch_seal_inline(weak, 0, &in, sealed, sizeof sealed, &length, commitment), CH_ERR_INVALID);
 }
@@ -137,7 +141,8 @@ static enum ch_seal_verdict open_object(const uint8_t *object, size_t length, co
 static void object_of_any_size_comes_back(void **state)
 {
     const size_t head = 32 + 12;
-    const size_t sizes[] = {0, 1, 65536 - head - 10, 65536 - head - 9, 65536 - head - 8, 2 * 65536 - head - 9, 300000, 1 << 21};
+    const size_t sizes[] = {0,      1,      65536 - head - 10, 65536 - head - 9, 65536 - head - 8, 2 * 65536 - head - 9,
+                            300000, 1 << 21};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         struct buffer content = buffer_new(sizes[i]), out = buffer_new(sizes[i]);
         uint8_t commitment[32];

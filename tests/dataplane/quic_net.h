@@ -1,5 +1,5 @@
 /* tests/dataplane/quic_net.h - engines joined by a network in memory, in virtual time: delay, loss, reordering and
- * duplication come from the seed alone. Shared by the tests, the fuzz targets and the bench of the QUIC engine. */
+ * duplication come from the seed alone. Shared by the tests and the fuzz target of the QUIC engine. */
 #ifndef CHAPPE_TESTS_QUIC_NET_H
 #define CHAPPE_TESTS_QUIC_NET_H
 

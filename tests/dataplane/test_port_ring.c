@@ -2,10 +2,12 @@
 #include "tests/dataplane/ports.h"
 
 #include "dataplane/dpdk/port_dpdk.h"
+#include "dataplane/packet.h"
 
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <unistd.h>
 
 #define SECOND_NS UINT64_C(1000000000)
 
@@ -240,6 +242,49 @@ static void idle_port_sleeps_and_wake_ends_it(void **state)
     ch_port_close(a);
 }
 
+static void capture_is_replayed_once_in_order(void **state)
+{
+    char path[] = "/tmp/chappe-test-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    FILE *file = fdopen(fd, "wb");
+    const uint32_t header[6] = {0xa1b2c3d4, 2 | 4 << 16, 0, 0, 65535, 1};
+    assert_int_equal(fwrite(header, sizeof header, 1, file), 1);
+    struct ch_address from = address_of("10.1.0.2:7"), to = address_of("10.1.0.1:9000");
+    const uint8_t mac[6] = {2, 0, 10, 1, 0, 1}; /* as a port makes it from 10.1.0.1 */
+    for (uint32_t i = 0; i < 1000; i++) {
+        uint8_t buffer[CH_FRAME_BYTES] = {0}, *payload = buffer + CH_HEADERS_BYTES4;
+        ch_store32(payload, i);
+        uint8_t *frame = ch_frame_build_udp(payload, 100, &from, &to, mac, mac);
+        frame[11] = 9;
+        const uint32_t length = CH_HEADERS_BYTES4 + 100, record[4] = {0, i, length, length};
+        assert_true(fwrite(record, sizeof record, 1, file) == 1 && fwrite(frame, length, 1, file) == 1);
+    }
+    assert_int_equal(fclose(file), 0);
+    struct ch_port_config config = {.profile = CH_PORT_PCAP,
+                                    .device = path,
+                                    .locals = {local_at("10.1.0.1/24:9000")},
+                                    .local_count = 1,
+                                    .rx_buffers = 2048};
+    struct ch_port *port = NULL;
+    char why[CH_PORT_WHY_BYTES] = "";
+    if (ch_port_open_dpdk(&config, &port, why) != CH_OK)
+        fail_msg("%s", why);
+    struct ch_packet packets[CH_PORT_BURST_MAX];
+    uint32_t count = 0;
+    for (int i = 0; i < 1000; i++) {
+        size_t n = ch_port_rx(port, now_ns, packets, CH_PORT_BURST_MAX);
+        for (size_t k = 0; k < n; k++) {
+            assert_int_equal(ch_load32(packets[k].payload), count++);
+            ch_port_release(port, &packets[k].handle, 1);
+        }
+    }
+    assert_int_equal(count, 1000);
+    check_sums(port);
+    ch_port_close(port);
+    unlink(path);
+}
+
 static void bad_configuration_is_one_clear_line(void **state)
 {
     static const struct {
@@ -313,12 +358,11 @@ static void started_twice_is_refused(void **state)
 static void threads_of_dpdk_block_all_signals(void **state)
 {
     /* every thread but this one */
-    char path[300], line[256];
+    char line[256];
     unsigned long long blocked = 0;
     int threads = 0;
     FILE *list = popen("grep -h SigBlk /proc/$PPID/task/*/status", "r");
     assert_non_null(list);
-    (void)path;
     while (fgets(line, sizeof line, list)) {
         blocked = strtoull(strchr(line, ':') + 1, NULL, 16);
         threads++;
@@ -354,6 +398,7 @@ int main(void)
         cmocka_unit_test(started_twice_is_refused),
         cmocka_unit_test(threads_of_dpdk_block_all_signals),
         cmocka_unit_test(bad_configuration_is_one_clear_line),
+        cmocka_unit_test(capture_is_replayed_once_in_order),
         cmocka_unit_test(first_datagram_resolves_then_both_ways),
         cmocka_unit_test(neighbour_silent_waiting_is_bounded_then_dropped),
         cmocka_unit_test(off_link_goes_through_gateway_or_is_dropped),

@@ -9,9 +9,58 @@ static struct net net;
 static struct end *victim; /* datagrams to it are changed */
 static uint32_t change_permille;
 
+static struct ch_prng *bend; /* NULL: none */
+
+static void bend_parameters(ngtcp2_transport_params *p, struct ch_prng *g)
+{
+    static const uint64_t numbers[] = {0, 1, 2, 1000, 65536, (UINT64_C(1) << 60) - 1, (UINT64_C(1) << 62) - 1};
+#define ANY   numbers[ch_prng_below(g, sizeof numbers / sizeof numbers[0])]
+#define MAYBE if (ch_prng_below(g, 4) == 0)
+    MAYBE p->initial_max_stream_data_bidi_local = ANY;
+    MAYBE p->initial_max_stream_data_bidi_remote = ANY;
+    MAYBE p->initial_max_stream_data_uni = ANY;
+    MAYBE p->initial_max_data = ANY;
+    MAYBE p->initial_max_streams_bidi = ch_prng_below(g, 2) ? 4 : UINT64_C(1) << 60;
+    MAYBE p->initial_max_streams_uni = ch_prng_below(g, 2) ? 4 : UINT64_C(1) << 60;
+    MAYBE p->max_idle_timeout = MS * (ANY % (UINT64_C(1) << 40));
+    MAYBE p->max_udp_payload_size = 1200 + ch_prng_below(g, 65000);
+    MAYBE p->active_connection_id_limit = 2 + ch_prng_below(g, 7); /* the library takes no more of its own */
+    MAYBE p->ack_delay_exponent = ch_prng_below(g, 21);
+    MAYBE p->max_ack_delay = MS * ch_prng_below(g, 16384);
+    MAYBE p->max_datagram_frame_size = ANY;
+    MAYBE p->disable_active_migration = !p->disable_active_migration;
+    MAYBE p->grease_quic_bit = 1;
+#undef MAYBE
+#undef ANY
+}
+
+int __real_ngtcp2_conn_client_new_versioned(ngtcp2_conn **conn, const ngtcp2_cid *dcid, const ngtcp2_cid *scid,
+                                            const ngtcp2_path *path, uint32_t version, int callbacks_version,
+                                            const ngtcp2_callbacks *callbacks, int settings_version,
+                                            const ngtcp2_settings *settings, int params_version,
+                                            const ngtcp2_transport_params *params, const ngtcp2_mem *mem, void *user);
+int __wrap_ngtcp2_conn_client_new_versioned(ngtcp2_conn **conn, const ngtcp2_cid *dcid, const ngtcp2_cid *scid,
+                                            const ngtcp2_path *path, uint32_t version, int callbacks_version,
+                                            const ngtcp2_callbacks *callbacks, int settings_version,
+                                            const ngtcp2_settings *settings, int params_version,
+                                            const ngtcp2_transport_params *params, const ngtcp2_mem *mem, void *user);
+int __wrap_ngtcp2_conn_client_new_versioned(ngtcp2_conn **conn, const ngtcp2_cid *dcid, const ngtcp2_cid *scid,
+                                            const ngtcp2_path *path, uint32_t version, int callbacks_version,
+                                            const ngtcp2_callbacks *callbacks, int settings_version,
+                                            const ngtcp2_settings *settings, int params_version,
+                                            const ngtcp2_transport_params *params, const ngtcp2_mem *mem, void *user)
+{
+    ngtcp2_transport_params bent = *params;
+    if (bend)
+        bend_parameters(&bent, bend);
+    return __real_ngtcp2_conn_client_new_versioned(conn, dcid, scid, path, version, callbacks_version, callbacks,
+                                                   settings_version, settings, params_version, &bent, mem, user);
+}
+
 static int start(void **state)
 {
     net_init(&net, test_seed());
+    bend = NULL;
     change_permille = 0;
     return 0;
 }
@@ -75,6 +124,7 @@ static void attack(bool at_server)
     }
     assert_true(s->connected > 20);
     change_permille = 0;
+    bend = NULL;
     net_run(&net, net.now_ns + 60 * SECOND, NULL);
     for (int i = 0; i < 2; i++) {
         struct ch_quic_usage usage = ch_quic_usage(net.ends[i].engine);
@@ -89,6 +139,14 @@ static void attack(bool at_server)
 
 static void hostile_client_server_lives(void **state)
 {
+    attack(true);
+}
+
+static void hostile_client_with_strange_parameters_server_lives(void **state)
+{
+    struct ch_prng g;
+    ch_prng_seed(&g, test_seed() + 5);
+    bend = &g;
     attack(true);
 }
 
@@ -231,6 +289,7 @@ int main(void)
         CASE(id_retired_twice_closed),
         CASE(client_without_transport_parameters_dropped),
         CASE(hostile_client_server_lives),
+        CASE(hostile_client_with_strange_parameters_server_lives),
         CASE(hostile_server_client_lives),
     };
     return cmocka_run_group_tests_name("dataplane/quic_plain", tests, NULL, NULL);

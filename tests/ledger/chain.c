@@ -188,6 +188,12 @@ void chain_apply_many(struct chain *c, const struct ch_tx *txs, size_t count, st
         ch_hash(bytes[i], length, ids[i]);
     }
     uint64_t index = ch_ledger_head(c->ledger)->commit_index + 1;
+    if (c->crash && c->state) {
+        assert_ok(ch_state_begin(c->state));
+        assert_ok(ch_ledger_apply(c->ledger, index, c->now_ms, items, count, receipts));
+        chain_restart(c);
+    }
+    c->crash = false;
     if (c->state)
         assert_ok(ch_state_begin(c->state));
     assert_ok(ch_ledger_apply(c->ledger, index, c->now_ms, items, count, receipts));
@@ -262,13 +268,12 @@ bool chain_relation(struct chain *c, unsigned one, unsigned other, struct ch_rel
         return false;
     }
     const struct ch_account *found;
-    const struct ch_relation *there;
     struct ch_ledger_rows rows = memory_rows(c->memory);
     assert_ok(rows.account(rows.context, person(one), &a, &found));
     assert_ok(rows.account(rows.context, person(other), &b, &found));
-    if (rows.relation(rows.context, a, b, &serial, &there) != CH_OK)
+    if (rows.relation(rows.context, a, b, &serial, row) != CH_OK)
         return false;
-    *row = *there;
+    *row = c->memory->relations[serial];
     return true;
 }
 

@@ -27,6 +27,7 @@ struct chain {
     uint64_t now_ms; /* time of the next commit */
     uint32_t salt;
     bool signature_ok, approval_ok; /* verdicts of the transactions to come */
+    bool crash;                     /* the next commit is applied, lost in a crash, and applied again */
     /* Every applied transaction, for a restart: id and timestamp by log index. */
     uint64_t *timestamps;
     uint8_t (*ids)[CH_HASH_BYTES];

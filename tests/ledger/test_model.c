@@ -274,6 +274,7 @@ static void live(uint64_t seed, unsigned commits, bool restarts, uint8_t digest[
             sent[k] = random_transaction(&c, &g, &m);
             txs[k] = sent[k].tx;
         }
+        c.crash = restarts && ch_prng_below(&chance, 20) == 0;
         chain_apply_many(&c, txs, count, receipts);
         for (size_t k = 0; k < count; k++)
             check_receipt(&m, &sent[k], &receipts[k], i + 1);

@@ -268,18 +268,22 @@ static void fill_with_objects(const char *dir)
     ch_io_close(io);
 }
 
+static bool tell(const char *path, const char *line)
+{
+    FILE *file = fopen(path, "w");
+    return file && fputs(line, file) >= 0 && fclose(file) == 0;
+}
+
 /* This process may mount, for itself alone; without root as the root of a user namespace. */
 static bool own_mounts(void)
 {
-    char line[32];
-    unsigned user = geteuid();
-    if (unshare(CLONE_NEWNS | (user ? CLONE_NEWUSER : 0)) != 0)
-        return false;
-    if (!user)
-        return true;
-    FILE *map = fopen("/proc/self/uid_map", "w");
-    snprintf(line, sizeof line, "0 %u 1", user);
-    return map && fputs(line, map) >= 0 && fclose(map) == 0;
+    char users[32], groups[32];
+    snprintf(users, sizeof users, "0 %u 1", geteuid());
+    snprintf(groups, sizeof groups, "0 %u 1", getegid());
+    if (geteuid() == 0)
+        return unshare(CLONE_NEWNS) == 0;
+    return unshare(CLONE_NEWNS | CLONE_NEWUSER) == 0 && tell("/proc/self/uid_map", users) &&
+           tell("/proc/self/setgroups", "deny") && tell("/proc/self/gid_map", groups);
 }
 
 static void full_file_system_refuses_and_recovers(void **state)

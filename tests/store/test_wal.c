@@ -260,7 +260,8 @@ static void check_image(struct ch_sim_disk *disk, uint64_t promised, uint64_t ap
         assert_ok(append_next(wal, &position));
     if (depth < 3) {
         struct ch_sim_disk *again;
-        assert_ok((ch_prng_below(g, 2) ? ch_sim_disk_after_kill : ch_sim_disk_after_power_loss)(disk, ch_prng_next(g), &again));
+        assert_ok((ch_prng_below(g, 2) ? ch_sim_disk_after_kill : ch_sim_disk_after_power_loss)(disk, ch_prng_next(g),
+                                                                                                &again));
         check_image(again, ch_wal_durable_lsn(wal), ch_wal_appended_lsn(wal), g, depth + 1);
         ch_sim_disk_close(again);
     }
@@ -291,8 +292,8 @@ static void power_loss_keeps_every_promised_record(void **state)
                     assert_ok(ch_wal_cut_below(w.wal, position));
             }
             struct ch_sim_disk *lost;
-            assert_ok((ch_prng_below(&g, 3) ? ch_sim_disk_after_power_loss : ch_sim_disk_after_kill)(
-                w.disk, ch_prng_next(&g), &lost));
+            assert_ok((ch_prng_below(&g, 3) ? ch_sim_disk_after_power_loss
+                                            : ch_sim_disk_after_kill)(w.disk, ch_prng_next(&g), &lost));
             check_image(lost, ch_wal_durable_lsn(w.wal), ch_wal_appended_lsn(w.wal), &g, 0);
             ch_sim_disk_close(lost);
         }

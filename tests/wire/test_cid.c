@@ -1,5 +1,5 @@
-#include "wire/cid.h"
 #include "tests/test.h"
+#include "wire/cid.h"
 
 /* Byte i of the file whose root CIDs below were made by ipfs-unixfs-importer 17 (cidVersion 1, rawLeaves, fixed chunks,
  * balanced, 1024 links). */
@@ -131,7 +131,8 @@ static void node_decodes_to_its_links(void **state)
     assert_int_equal(again.tree_bytes, root.tree_bytes);
 }
 
-/* What decodes is what encode writes: whatever a flipped bit or a cut leaves is refused or is another node's own form. */
+/* What decodes is what encode writes: whatever a flipped bit or a cut leaves is refused or is another node's own form.
+ */
 static void changed_node_is_refused_or_canonical(void **state)
 {
     static struct nodes nodes;
@@ -174,12 +175,9 @@ static void random_bytes_never_decode(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(roots_equal_those_of_the_ipfs_importer),
-        cmocka_unit_test(text_and_binary_are_one_to_one),
-        cmocka_unit_test(cid_of_another_kind_is_not_valid),
-        cmocka_unit_test(node_decodes_to_its_links),
-        cmocka_unit_test(changed_node_is_refused_or_canonical),
-        cmocka_unit_test(random_bytes_never_decode),
+        cmocka_unit_test(roots_equal_those_of_the_ipfs_importer), cmocka_unit_test(text_and_binary_are_one_to_one),
+        cmocka_unit_test(cid_of_another_kind_is_not_valid),       cmocka_unit_test(node_decodes_to_its_links),
+        cmocka_unit_test(changed_node_is_refused_or_canonical),   cmocka_unit_test(random_bytes_never_decode),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,204 @@
+/* tests/store/object_world.h - an object store on a simulated disk, and what a test knows of each of its blocks. */
+#ifndef CHAPPE_TESTS_STORE_OBJECT_WORLD_H
+#define CHAPPE_TESTS_STORE_OBJECT_WORLD_H
+
+#include <malloc.h>
+
+#include "store/io_sim.h"
+#include "store/object.h"
+#include "tests/test.h"
+
+#define SEGMENT_BYTES (256u << 10)
+#define BATCH_BYTES   (32u << 10)
+#define LENGTH_MAX    (BATCH_BYTES - 128)
+#define BLOCKS_MAX    4096
+
+static const uint8_t master_key[CH_OBJECT_KEY_BYTES] = "a key for tests, thirty-two byte";
+
+static inline struct ch_object_options small(void)
+{
+    return (struct ch_object_options){
+        .master_key = master_key, .segment_bytes = SEGMENT_BYTES, .batch_bytes = BATCH_BYTES};
+}
+
+/* --- blocks that follow from a number --- */
+
+static const char canary[] = "this sentence must not be found on any disk";
+
+static inline size_t block_of(uint64_t number, uint8_t *block)
+{
+    struct ch_prng g;
+    ch_prng_seed(&g, number);
+    size_t length = ch_prng_below(&g, 16) == 0 ? ch_prng_below(&g, LENGTH_MAX + 1) : ch_prng_below(&g, 2000);
+    test_random_bytes(&g, block, length);
+    if (length >= sizeof canary)
+        memcpy(block, canary, sizeof canary);
+    return length;
+}
+
+static inline void cid_of(uint64_t number, struct ch_cid *cid)
+{
+    uint8_t block[LENGTH_MAX];
+    ch_cid_of(CH_CID_RAW, block, block_of(number, block), cid);
+}
+
+/* What the test knows of each block. */
+enum known { ABSENT, ASKED, STORED, DROP_ASKED, DROPPED };
+
+struct world {
+    struct ch_sim_disk *disk;
+    struct ch_io *io;
+    struct ch_object_store *store;
+    struct ch_object_reader *reader;
+    uint8_t known[BLOCKS_MAX];
+};
+
+static inline void open_world(struct world *w)
+{
+    struct ch_object_options options = small();
+    assert_ok(ch_object_open(w->io, "obj", &options, &w->store));
+    assert_ok(ch_object_reader_open(w->store, &w->reader));
+}
+
+static inline void close_world(struct world *w)
+{
+    ch_object_reader_close(w->reader);
+    ch_object_close(w->store);
+    w->reader = NULL;
+    w->store = NULL;
+}
+
+static inline void begin(struct world *w, uint64_t seed)
+{
+    memset(w, 0, sizeof *w);
+    assert_ok(ch_sim_disk_open(seed, &w->disk));
+    assert_ok(ch_sim_io_open(w->disk, &w->io));
+    open_world(w);
+}
+
+static inline void finish(struct world *w)
+{
+    close_world(w);
+    ch_io_close(w->io);
+    ch_sim_disk_close(w->disk);
+}
+
+/* A cookie is a block's number, plus DROP for its dropping. */
+#define DROP 0x10000u
+
+static inline ch_err poll(struct world *w)
+{
+    uint64_t cookies[64];
+    size_t count;
+    ch_err err = ch_object_poll(w->store, cookies, 64, &count);
+    for (size_t i = 0; i < count; i++) {
+        uint8_t *known = &w->known[cookies[i] & 0xffff];
+        assert_int_equal(*known, cookies[i] & DROP ? DROP_ASKED : ASKED);
+        *known = cookies[i] & DROP ? DROPPED : STORED;
+    }
+    return err;
+}
+
+static inline ch_err put(struct world *w, uint64_t number)
+{
+    uint8_t block[LENGTH_MAX];
+    struct ch_cid cid;
+    ch_err err;
+    size_t length = block_of(number, block);
+    ch_cid_of(CH_CID_RAW, block, length, &cid);
+    uint8_t before = w->known[number];
+    w->known[number] = ASKED; /* from here on it may be there */
+    while ((err = ch_object_put(w->store, &cid, block, length, number)) == CH_ERR_FULL) {
+        err = poll(w);
+        if (err != CH_OK)
+            return err;
+    }
+    if (err == CH_ERR_EXISTS) {
+        w->known[number] = STORED;
+        return CH_OK;
+    }
+    if (err == CH_ERR_NO_SPACE)
+        w->known[number] = before;
+    return err;
+}
+
+static inline ch_err drop(struct world *w, uint64_t number)
+{
+    struct ch_cid cid;
+    ch_err err;
+    cid_of(number, &cid);
+    w->known[number] = DROP_ASKED;
+    while ((err = ch_object_drop(w->store, &cid, number | DROP)) == CH_ERR_FULL) {
+        err = poll(w);
+        if (err != CH_OK)
+            return err;
+    }
+    return err;
+}
+
+static inline ch_err settle(struct world *w)
+{
+    ch_err err = ch_object_flush(w->store);
+    while (err == CH_OK && ch_object_busy(w->store)) {
+        err = ch_io_wait(w->io);
+        if (err == CH_OK)
+            err = poll(w);
+    }
+    return err;
+}
+
+static inline ch_err get(struct world *w, uint64_t number)
+{
+    uint8_t block[LENGTH_MAX], got[LENGTH_MAX];
+    struct ch_cid cid;
+    size_t length = block_of(number, block), got_length;
+    ch_cid_of(CH_CID_RAW, block, length, &cid);
+    ch_err err = ch_object_get(w->reader, &cid, got, sizeof got, &got_length);
+    if (err == CH_OK) {
+        assert_int_equal(got_length, length);
+        assert_memory_equal(got, block, length);
+    }
+    return err;
+}
+
+static inline void check_all(struct world *w, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        ch_err err = get(w, i);
+        if (w->known[i] == STORED)
+            assert_ok(err);
+        else if (w->known[i] == DROPPED || w->known[i] == ABSENT)
+            assert_int_equal(err, CH_ERR_NOT_FOUND);
+        else
+            assert_true(err == CH_OK || err == CH_ERR_NOT_FOUND);
+    }
+}
+
+static inline void put_many(struct world *w, uint64_t from, uint64_t to)
+{
+    for (uint64_t i = from; i < to; i++)
+        assert_ok(put(w, i));
+    assert_ok(settle(w));
+}
+
+/* Thousands of stores are opened: their memory is kept instead of mapped anew. */
+static inline void keep_memory(void)
+{
+    mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+}
+
+/* Until no segment is half dead. */
+static inline ch_err compact_all(struct world *w)
+{
+    uint64_t moved;
+    ch_err err;
+    while ((err = ch_object_compact(w->store, 20000, &moved)) == CH_OK) {
+        err = settle(w);
+        if (err != CH_OK)
+            break;
+    }
+    return err == CH_ERR_NOT_FOUND ? CH_OK : err;
+}
+
+#endif
