@@ -131,8 +131,7 @@ void accept_evidence(struct ch_core *core, const uint8_t *body, size_t length)
     const uint32_t first = ch_read32(&r);
     const uint8_t *bytes = ch_read(&r, first);
     if (!bytes || ch_block_parse(&core->committee, bytes, first, &a) != CH_BLOCK_OK ||
-        ch_block_parse(&core->committee, r.at, r.left, &b) != CH_BLOCK_OK || a.author != b.author ||
-        a.round != b.round)
+        ch_block_parse(&core->committee, r.at, r.left, &b) != CH_BLOCK_OK || a.author != b.author || a.round != b.round)
         return;
     ch_block_digest(&core->committee, &a, da);
     ch_block_digest(&core->committee, &b, db);

@@ -4,8 +4,8 @@
 
 #include <stdlib.h>
 
-#define QUEUE_BYTES    (8u << 20) /* proven commits waiting for their blocks */
-#define RANGE          100
+#define QUEUE_BYTES     (8u << 20) /* proven commits waiting for their blocks */
+#define RANGE           100
 #define PREFETCH_ROUNDS 48
 
 struct install {

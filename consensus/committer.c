@@ -9,8 +9,8 @@ static uint64_t stake_at(const struct ch_core *core, struct authors *seen, uint3
 }
 
 /* The stake of authors with a block of `round` whose entry in `table` (vote_of or cert_of) is, or is not, `leader`. */
-static uint64_t tally(const struct ch_core *core, const uint32_t *table, uint32_t round, uint16_t rank,
-                      uint32_t leader, bool is)
+static uint64_t tally(const struct ch_core *core, const uint32_t *table, uint32_t round, uint16_t rank, uint32_t leader,
+                      bool is)
 {
     struct authors seen = {0};
     uint64_t stake = 0;

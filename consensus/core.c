@@ -69,8 +69,8 @@ static bool allocate(struct ch_core *core)
     if (!core->blocks || !core->headers || !core->vote_of || !core->cert_of || !core->free_slots ||
         !core->freed_slots || !core->block_buckets || !core->want_buckets || !core->stack || !core->work ||
         !core->rounds || !core->heads || !core->round_leaders || !core->slots || !core->wants || !core->links ||
-        !core->ring || !core->own_header || !core->draft || !core->own_unsynced || !core->vote_bytes ||
-        !core->voters || !core->out || !core->arena)
+        !core->ring || !core->own_header || !core->draft || !core->own_unsynced || !core->vote_bytes || !core->voters ||
+        !core->out || !core->arena)
         return false;
     memset(core->block_buckets, 0xff, buckets * sizeof(uint32_t));
     memset(core->want_buckets, 0xff, buckets * sizeof(uint32_t));
@@ -130,11 +130,11 @@ void ch_core_close(struct ch_core *core)
 {
     if (!core)
         return;
-    void *const all[] = {core->blocks,     core->headers, core->vote_of,    core->cert_of,    core->free_slots,
-                         core->freed_slots, core->stack,  core->work,       core->rounds,     core->heads,
-                         core->slots,      core->wants,   core->links,      core->ring,       core->own_header,
-                         core->draft,      core->voters,  core->vote_bytes, core->out,        core->arena,
-                         core->block_buckets, core->want_buckets, core->round_leaders, core->own_unsynced};
+    void *const all[] = {
+        core->blocks, core->headers, core->vote_of,       core->cert_of,      core->free_slots,    core->freed_slots,
+        core->stack,  core->work,    core->rounds,        core->heads,        core->slots,         core->wants,
+        core->links,  core->ring,    core->own_header,    core->draft,        core->voters,        core->vote_bytes,
+        core->out,    core->arena,   core->block_buckets, core->want_buckets, core->round_leaders, core->own_unsynced};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
     install_close(core);
@@ -287,8 +287,8 @@ void ch_core_status(const struct ch_core *core, struct ch_core_status *out)
         .missing = core->want_total,
         .unsynced = (uint32_t)(core->lsn - core->lsn_synced),
         .lagging = core->lagging,
-        .signing = core->started && !core->halt && core->config.me != CH_CORE_NOBODY && !core->rejoin &&
-                   !core->clock_doubted,
+        .signing =
+            core->started && !core->halt && core->config.me != CH_CORE_NOBODY && !core->rejoin && !core->clock_doubted,
         .halt = core->halt,
     };
     memcpy(out->commit_digest, core->last_commit.digest, CH_HASH_BYTES);

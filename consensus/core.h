@@ -26,7 +26,8 @@
  *
  * n > 1: the peer is the validator's index. Bodies of messages are only carried; before a body goes into the core,
  * ch_message_check (consensus/message.h) lists the signatures in it that the host must verify first. PAYLOAD bodies
- * are the host's own: it gathers them, hashes them, and says PAYLOAD_OK or PAYLOAD_BAD.
+ * are the host's own: it gathers them (a few may come before their EXPECT_PAYLOAD), hashes them, and says PAYLOAD_OK or
+ * PAYLOAD_BAD.
  */
 #ifndef CHAPPE_CONSENSUS_CORE_H
 #define CHAPPE_CONSENSUS_CORE_H
@@ -45,12 +46,13 @@ struct ch_core_config {
     uint64_t seed;                        /* of the PRNG: peer choice and jitter */
     uint32_t base_timeout_ms, max_timeout_ms, min_round_delay_ms, idle_round_delay_ms;
     uint32_t push_delay_ms, repeat_ms, repeat_max_ms, payload_wait_ms, fetch_ms, fetch_max_ms, commit_sync_ms;
-    uint32_t silent_rounds;    /* 5.2 */
-    uint32_t own_unsynced_max; /* own blocks on their way to the disk */
-    uint32_t lag_commits;      /* 13 V2 */
-    uint32_t vote_cert_every;  /* 13: commits between stored proofs */
+    uint32_t silent_rounds;          /* 5.2 */
+    uint32_t own_unsynced_max;       /* own blocks on their way to the disk */
+    uint32_t lag_commits;            /* 13 V2 */
+    uint32_t vote_cert_every;        /* 13: commits between stored proofs */
     uint32_t rounds_uncommitted_max; /* rounds kept above the last committed leader; beyond them nothing is stored */
-    /* Tests alone: the round's leaders in place of section 8; NULL otherwise. Fills params.leaders_per_round authors. */
+    /* Tests alone: the round's leaders in place of section 8; NULL otherwise. Fills params.leaders_per_round authors.
+     */
     void (*leaders)(void *context, uint32_t round, uint16_t *authors);
     void *leaders_context;
 };
@@ -70,8 +72,8 @@ CH_MUST_CHECK bool ch_guard_read(const uint8_t in[CH_GUARD_BYTES], struct ch_gua
 
 /* Record types in the log (section 11). Bodies:
  *   BLOCK, OWN_BLOCK  header with trailer | payload       COMMIT       commit bytes
- *   EVIDENCE          u32 length | header | header         VOTE_CERT    u64 index | 32 digest | n x (u32 length | header)
- *   EPOCH_START       u32 epoch | 32 committee digest (written by `chappe init` for epoch 0) */
+ *   EVIDENCE          u32 length | header | header         VOTE_CERT    u64 index | 32 digest | n x (u32 length |
+ * header) EPOCH_START       u32 epoch | 32 committee digest (written by `chappe init` for epoch 0) */
 enum ch_record_type {
     CH_RECORD_BLOCK = 1,
     CH_RECORD_OWN_BLOCK = 2,
@@ -168,13 +170,15 @@ enum ch_core_action_type {
     CH_ACTION_TAKE_PAYLOAD,   /* .take: answer with PAYLOAD_AVAILABLE. Only transactions of timestamp <= its limit */
     CH_ACTION_SIGN,           /* .sign: sign domain (with its zero) | chain id | message; answer with SIGNED */
     CH_ACTION_APPEND,         /* .append: one log record: head, then the payload of `handle` when it isn't 0 */
-    CH_ACTION_SYNC,           /* .sync: all records up to lsn durable, then the guard when `guard_changed`, then SYNCED */
+    CH_ACTION_SYNC,           /* .sync: all records up to lsn durable, then the guard when `guard_changed`, then SYNCED;
+                                 the first comes from ch_core_start with no record of its own */
     CH_ACTION_SEND,           /* .send to .peer (CH_CORE_NOBODY: to all): bytes of one message; may be lost */
     CH_ACTION_SEND_PAYLOAD,   /* .payload to .peer (or all) on the bulk lane, as PAYLOAD messages */
     CH_ACTION_EXPECT_PAYLOAD, /* .payload from .peer: gather it (length, root); answer PAYLOAD_OK or PAYLOAD_BAD */
     CH_ACTION_FORGET_PAYLOAD, /* .payload: it is not expected any more */
     CH_ACTION_SERVE_BLOCKS,   /* .send: a GET_BLOCKS or GET_PAYLOAD body that only the log can answer; answer .peer */
-    CH_ACTION_SERVE_COMMITS,  /* .serve: answer .peer with COMMITS out of the log */
+    CH_ACTION_SERVE_COMMITS,  /* .serve: answer .peer with COMMITS out of the log: from `from` to the highest index of a
+                                 VOTE_CERT record, at most `to` or else the first beyond it, and that record's headers */
     CH_ACTION_SET_TIMER,      /* .timer_us: TICK at this mono_us; it replaces the timer before */
     CH_ACTION_DELIVER,        /* .deliver: a durable commit, in order, each index once */
     CH_ACTION_REQUEUE,        /* .payload: our own block can't be committed any more; offer its transactions again */
@@ -188,10 +192,10 @@ enum ch_core_action_type {
 enum ch_lane { CH_LANE_LIVE, CH_LANE_FETCH, CH_LANE_SYNC };
 
 enum ch_report {
-    CH_REPORT_EVIDENCE,  /* .peer equivocated; the record was appended */
-    CH_REPORT_CLOCK,     /* the clock jumped or is a day off: nothing is signed until CLOCK_OK */
+    CH_REPORT_EVIDENCE,   /* .peer equivocated; the record was appended */
+    CH_REPORT_CLOCK,      /* the clock jumped or is a day off: nothing is signed until CLOCK_OK */
     CH_REPORT_MISBEHAVED, /* .peer sent what no honest peer sends */
-    CH_REPORT_REJOINED,  /* 11.2 is done: signing goes on */
+    CH_REPORT_REJOINED,   /* 11.2 is done: signing goes on */
 };
 
 struct ch_delivered {
@@ -278,16 +282,16 @@ void ch_core_step(struct ch_core *core, const struct ch_core_now *now, const str
 CH_MUST_CHECK bool ch_core_next_out(struct ch_core *core, struct ch_core_action *out);
 
 struct ch_core_status {
-    uint32_t round;          /* P: highest signed */
-    uint32_t quorum_round;   /* highest with a quorum's blocks accepted */
-    uint32_t decided_round;  /* D */
+    uint32_t round;         /* P: highest signed */
+    uint32_t quorum_round;  /* highest with a quorum's blocks accepted */
+    uint32_t decided_round; /* D */
     uint32_t gc_round;
-    uint64_t commit_index;   /* last decided; may not be durable yet */
-    uint64_t quorum_index;   /* highest that a quorum voted for */
+    uint64_t commit_index; /* last decided; may not be durable yet */
+    uint64_t quorum_index; /* highest that a quorum voted for */
     uint64_t delivered_index;
     uint8_t commit_digest[CH_HASH_BYTES];
     uint64_t commit_ms;
-    uint32_t leader_round; /* of the last commit */
+    uint32_t leader_round;                         /* of the last commit */
     uint32_t blocks, suspended, missing, unsynced; /* held now */
     bool lagging, signing; /* signing: false for observers, during 11.2, and while the clock is doubted */
     enum ch_halt halt;

@@ -2,8 +2,8 @@
  *
  * A block lives in a slot of one pool, found by its digest or by (round, author) once it is accepted. A slot freed in a
  * step is used again only in a later one, so actions may point into it.
- * Rounds in memory: (floor_round, floor_round + round_capacity). floor_round follows gc_round - gc_depth / 2 (never below
- * 0), but not past a block that is committed and waits for its delivery.
+ * Rounds in memory: (floor_round, floor_round + round_capacity). floor_round follows gc_round - gc_depth / 2 (never
+ * below 0), but not past a block that is committed and waits for its delivery.
  */
 #ifndef CHAPPE_CONSENSUS_CORE_IMPL_H
 #define CHAPPE_CONSENSUS_CORE_IMPL_H
@@ -20,7 +20,7 @@
 #define WANTS_PER_AUTHOR  64 /* L3: times n */
 #define FETCH_REFS_MAX    64 /* F3 */
 #define FETCH_HEADERS_MAX 256
-#define PUSH_ROUNDS       4  /* B2 */
+#define PUSH_ROUNDS       4   /* B2 */
 #define VOTES_BACK        128 /* 13: older votes are not tallied */
 #define VOTES_PER_AUTHOR  64
 #define OWN_COMMITS       256 /* digests of our last commits; more than VOTES_BACK */
@@ -67,16 +67,16 @@ struct block {
     uint32_t length;              /* of the header */
     uint32_t payload_length, payload_items;
     uint32_t hash_next;
-    uint32_t variant_next;                     /* accepted: next block of this round and author, by arrival */
+    uint32_t variant_next;                       /* accepted: next block of this round and author, by arrival */
     uint32_t suspended_next, suspended_previous; /* suspended: of this author, by arrival */
-    uint32_t waiting;                          /* suspended: ancestors not accepted yet */
+    uint32_t waiting;                            /* suspended: ancestors not accepted yet */
     uint16_t sender;
     uint16_t charged; /* the author whose quota it uses while suspended */
     uint8_t state;
     uint8_t payload_attempts;
     bool committed, clean, payload_here, payload_expected;
-    bool queued; /* among the ready ones */
-    bool solicited; /* fetched because a child or a commit needs it: exempt from the variant cap */
+    bool queued;     /* among the ready ones */
+    bool solicited;  /* fetched because a child or a commit needs it: exempt from the variant cap */
     bool installing; /* listed by a commit that is being installed (13) */
 };
 
@@ -100,7 +100,7 @@ struct want {
     struct ch_ref ref;
     uint64_t deadline_us;
     uint32_t hash_next, next, previous;
-    uint32_t links; /* waiting children */
+    uint32_t links;  /* waiting children */
     uint16_t sender; /* who gave the first child */
     uint16_t asked;  /* the last peer */
     uint16_t child_author;
@@ -177,8 +177,8 @@ struct ch_core {
 
     /* rounds */
     struct round *rounds;
-    uint32_t *heads;          /* round x author */
-    uint16_t *round_leaders;  /* round x rank */
+    uint32_t *heads;           /* round x author */
+    uint16_t *round_leaders;   /* round x rank */
     struct slot_status *slots; /* round x rank */
     uint32_t floor_round, max_round, quorum_round;
     uint32_t last_round[CH_VALIDATORS_MAX]; /* highest accepted */
@@ -239,7 +239,7 @@ struct ch_core {
     struct own_unsynced *own_unsynced; /* ring of own_unsynced_max */
     uint8_t *vote_bytes;
     bool pending, pressure, clock_doubted, clock_known, lagging;
-    bool stash_refused; /* the host had nothing for this block */
+    bool stash_refused;                    /* the host had nothing for this block */
     uint64_t clock_mono_us, clock_unix_ms; /* the last step's */
 
     /* pacemaker */

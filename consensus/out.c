@@ -1,5 +1,5 @@
-/* Actions of a step: a list that next_out walks, and an arena for messages, both emptied at the next step. What must not
- * be lost (records, deliveries) has its own memory; only messages, which may be lost anyway, use the arena. */
+/* Actions of a step: a list that next_out walks, and an arena for messages, both emptied at the next step. What must
+ * not be lost (records, deliveries) has its own memory; only messages, which may be lost anyway, use the arena. */
 #include "consensus/core_impl.h"
 
 struct ch_core_action *out_push(struct ch_core *core, enum ch_core_action_type type)

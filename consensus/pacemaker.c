@@ -1,9 +1,9 @@
 /* When to sign the next block (5). This decides liveness: rule J, C1-C3 and the growing timer belong together. */
 #include "consensus/core_impl.h"
 
-#define OWN_AHEAD_MAX       8 /* 5.5: own rounds above the last that a quorum builds on, before payloads stop */
-#define TIMESTAMP_AHEAD_MS  30000
-#define CLOCK_JUMP_MS       (10 * 60 * 1000ull)
+#define OWN_AHEAD_MAX      8 /* 5.5: own rounds above the last that a quorum builds on, before payloads stop */
+#define TIMESTAMP_AHEAD_MS 30000
+#define CLOCK_JUMP_MS      (10 * 60 * 1000ull)
 
 static uint32_t decided_round(const struct ch_core *core)
 {
@@ -156,7 +156,7 @@ static enum trigger trigger(struct ch_core *core)
     if (round_in_memory(core, core->target) && round_at(core, core->target)->stake >= core->committee.quorum_stake)
         return BEHIND; /* C3 */
     if (now >= earliest_sign_us(core) && leaders_seen(core, core->target))
-        return NORMAL; /* C1 */
+        return NORMAL;                                         /* C1 */
     return now >= leader_timeout_us(core) ? TIMEOUT : NOT_YET; /* C2 */
 }
 

@@ -128,9 +128,8 @@ static ch_err replay_commit(struct ch_core *core, const uint8_t *body, size_t le
     const bool first = core->last_commit.index == 0 && commit.index > 1;
     if (first && commit.index > applied_index + 1)
         return CH_ERR_NOT_FOUND;
-    if (!first &&
-        (commit.index != core->last_commit.index + 1 || commit.gc_round != commit_gc_round(core) ||
-         memcmp(commit.previous, core->last_commit.digest, CH_HASH_BYTES) != 0))
+    if (!first && (commit.index != core->last_commit.index + 1 || commit.gc_round != commit_gc_round(core) ||
+                   memcmp(commit.previous, core->last_commit.digest, CH_HASH_BYTES) != 0))
         return CH_ERR_CORRUPT;
     ch_commit_digest(&core->committee, body, length, digest);
     if (!mark_replayed(core, &commit, applied_index))

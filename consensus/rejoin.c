@@ -1,5 +1,5 @@
-/* 11.2: guard and log were lost, the key was kept. Nothing is signed until a quorum of the others has said, each with its
- * highest own block, how far the chain was; an own block of a higher round than R* + 1 can't exist. */
+/* 11.2: guard and log were lost, the key was kept. Nothing is signed until a quorum of the others has said, each with
+ * its highest own block, how far the chain was; an own block of a higher round than R* + 1 can't exist. */
 #include "consensus/core_impl.h"
 
 #include <stdlib.h>

@@ -217,7 +217,8 @@ static void repeat_due(struct ch_core *core)
     if (repeat_at(core) > core->now.mono_us)
         return;
     core->repeat_since_us = core->now.mono_us;
-    core->repeat_ms = core->repeat_ms * 2 < core->config.repeat_max_ms ? core->repeat_ms * 2 : core->config.repeat_max_ms;
+    core->repeat_ms =
+        core->repeat_ms * 2 < core->config.repeat_max_ms ? core->repeat_ms * 2 : core->config.repeat_max_ms;
     core->counters.tips_repeated++;
     send_tip(core, CH_CORE_NOBODY);
 }
@@ -425,8 +426,8 @@ void sync_i_am_signed(struct ch_core *core, const struct ch_core_event *event)
             continue;
         core->i_am[peer].asked = false;
         const uint32_t header = core->i_am[peer].header_length;
-        if (header && (!own_last_durable(core) ||
-                       memcmp(core->own_last.digest, core->i_am[peer].digest, CH_HASH_BYTES) != 0))
+        if (header &&
+            (!own_last_durable(core) || memcmp(core->own_last.digest, core->i_am[peer].digest, CH_HASH_BYTES) != 0))
             continue; /* a newer block came in between; it asks again */
         const size_t bytes = CH_HASH_BYTES + CH_BLOCK_SIGNATURE_BYTES + (size_t)header;
         uint8_t *room = out_room(core, bytes);

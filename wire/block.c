@@ -21,9 +21,9 @@ void ch_committee_init(struct ch_committee *c)
     c->fault_stake = (c->stake_total - 1) / 3;
     c->quorum_stake = c->stake_total - c->fault_stake;
     c->validity_stake = c->fault_stake + 1;
-    c->header_bytes_max = (uint32_t)(CH_BLOCK_FIXED_BYTES + (uint64_t)c->n * CH_REF_BYTES +
-                                     c->params.max_votes * CH_BLOCK_VOTE_BYTES +
-                                     c->params.max_cksigs * CH_BLOCK_CKSIG_BYTES + CH_BLOCK_SIGNATURE_BYTES);
+    c->header_bytes_max =
+        (uint32_t)(CH_BLOCK_FIXED_BYTES + (uint64_t)c->n * CH_REF_BYTES + c->params.max_votes * CH_BLOCK_VOTE_BYTES +
+                   c->params.max_cksigs * CH_BLOCK_CKSIG_BYTES + CH_BLOCK_SIGNATURE_BYTES);
     for (uint16_t a = 0; a < c->n; a++) {
         const struct ch_bytes parts[] = {{c->chain_id, CH_HASH_BYTES},
                                          {(const uint8_t *)&c->epoch, 4},
@@ -61,8 +61,8 @@ void ch_committee_digest(const struct ch_committee *c, uint8_t digest[CH_HASH_BY
         ch_hash_add(&h, &c->stake[i], 4);
     }
     const struct ch_genesis_params *p = &c->params;
-    const uint64_t values[] = {p->leaders_per_round, p->wait_ranks,  p->gc_depth,      p->max_payload,
-                               p->max_items,         p->max_votes,   p->max_cksigs,    p->ckpt_commits,
+    const uint64_t values[] = {p->leaders_per_round, p->wait_ranks,   p->gc_depth,   p->max_payload,
+                               p->max_items,         p->max_votes,    p->max_cksigs, p->ckpt_commits,
                                p->sched_commits,     p->payload_code, p->profile};
     ch_hash_add(&h, values, sizeof values);
     ch_hash_end(&h, digest);

@@ -77,13 +77,13 @@ struct ch_ref ch_committee_genesis_ref(const struct ch_committee *committee, uin
 
 #define CH_BLOCK_VERDICT_LIST(X)                                                                                       \
     X(OK)                                                                                                              \
-    X(BAD_LENGTH)     /* S1: shorter than its own counts say, or bytes left over */                                    \
-    X(BAD_FIELD)      /* S1: a value out of range, or a reserved one not zero */                                       \
-    X(WRONG_EPOCH)    /* S2 */                                                                                         \
-    X(BAD_ANCESTOR)   /* S4, S5: own first, the others ascending, each of a lower round */                             \
-    X(NO_QUORUM)      /* S6: parents below the quorum */                                                               \
-    X(BAD_GENESIS)    /* S7 */                                                                                         \
-    X(BAD_VOTE)       /* S8: votes or checkpoint signatures not ascending */
+    X(BAD_LENGTH)   /* S1: shorter than its own counts say, or bytes left over */                                      \
+    X(BAD_FIELD)    /* S1: a value out of range, or a reserved one not zero */                                         \
+    X(WRONG_EPOCH)  /* S2 */                                                                                           \
+    X(BAD_ANCESTOR) /* S4, S5: own first, the others ascending, each of a lower round */                               \
+    X(NO_QUORUM)    /* S6: parents below the quorum */                                                                 \
+    X(BAD_GENESIS)  /* S7 */                                                                                           \
+    X(BAD_VOTE)     /* S8: votes or checkpoint signatures not ascending */
 
 enum ch_block_verdict {
 #define X(name) CH_BLOCK_##name,

@@ -180,8 +180,8 @@ static uint32_t payload_of(uint64_t handle, uint8_t root[CH_HASH_BYTES])
 static struct ch_core_now now_of(const struct node *node)
 {
     const struct cluster *c = node->cluster;
-    return (struct ch_core_now){c->now_us,
-                                (uint64_t)((int64_t)(c->committee.start_ms + c->now_us / 1000) + node->clock_offset_ms)};
+    return (struct ch_core_now){
+        c->now_us, (uint64_t)((int64_t)(c->committee.start_ms + c->now_us / 1000) + node->clock_offset_ms)};
 }
 
 static void drain(struct node *node);
@@ -222,8 +222,9 @@ static void send_payload(struct node *node, uint16_t to, const struct ch_ref *re
         return;
     if (c->drop && c->drop(c, node->index, to, CH_MESSAGE_PAYLOAD, (const uint8_t *)ref, sizeof *ref))
         return;
-    struct event *e = event_new(c, c->now_us + c->delay_min_us + ch_prng_below(&c->prng, c->delay_max_us - c->delay_min_us + 1),
-                                PAYLOAD, to, NULL, 0);
+    struct event *e =
+        event_new(c, c->now_us + c->delay_min_us + ch_prng_below(&c->prng, c->delay_max_us - c->delay_min_us + 1),
+                  PAYLOAD, to, NULL, 0);
     e->from = node->index;
     e->ref = *ref;
     e->handle = handle;
@@ -237,8 +238,8 @@ static void append(struct node *node, const struct ch_core_action *a)
         assert_non_null(node->log);
     }
     struct record *r = &node->log[node->log_count++];
-    *r = (struct record){a->append.type, malloc(a->append.head.length), a->append.head.length, a->append.handle,
-                         a->append.lsn, {0}};
+    *r = (struct record){
+        a->append.type, malloc(a->append.head.length), a->append.head.length, a->append.handle, a->append.lsn, {0}};
     assert_non_null(r->bytes);
     memcpy(r->bytes, a->append.head.data, r->length);
     if (r->type == CH_RECORD_BLOCK || r->type == CH_RECORD_OWN_BLOCK) {
@@ -667,8 +668,8 @@ static void handle(struct cluster *c, struct event *e)
     case DELIVERY:
         if (!node->connected[e->from] || !verified(&c->committee, e->from, e->type, e->body, e->length))
             return;
-        e->event = (struct ch_core_event){
-            .type = CH_EVENT_MESSAGE, .peer = e->from, .message = {e->type, e->body, e->length}};
+        e->event =
+            (struct ch_core_event){.type = CH_EVENT_MESSAGE, .peer = e->from, .message = {e->type, e->body, e->length}};
         step(node, &e->event);
         break;
     case PAYLOAD:

@@ -44,7 +44,7 @@ struct node {
     uint64_t timer_us;
     unsigned late_timers;
     int64_t clock_offset_ms;
-    struct ch_ref *early;  /* payloads that came before they were expected */
+    struct ch_ref *early; /* payloads that came before they were expected */
     size_t early_count;
     struct ch_ref expected[4096];
     size_t expected_count;
@@ -101,7 +101,7 @@ void cluster_sign(const struct ch_committee *committee, uint16_t author, const c
 uint32_t cluster_block(const struct ch_committee *committee, const struct ch_block_draft *draft, uint8_t *out,
                        struct ch_ref *ref);
 /* Hands a node a message as if it came from a peer, now. */
-void cluster_inject(struct cluster *cluster, uint16_t to, uint16_t from, enum ch_message_type type,
-                    const uint8_t *body, size_t length);
+void cluster_inject(struct cluster *cluster, uint16_t to, uint16_t from, enum ch_message_type type, const uint8_t *body,
+                    size_t length);
 
 #endif

@@ -102,8 +102,7 @@ static void settle(struct dag *d)
             if (d->decisions[r][k] == CH_SKIP)
                 snprintf(d->sequence + at, sizeof d->sequence - at, "%sskip%u.%u", space, r, k);
             else
-                snprintf(d->sequence + at, sizeof d->sequence - at, "%s%s", space,
-                         name_of(d, d->decided[r][k].digest));
+                snprintf(d->sequence + at, sizeof d->sequence - at, "%s%s", space, name_of(d, d->decided[r][k].digest));
         }
     core->lsn_synced = core->lsn;
     deliveries_synced(core);
@@ -479,12 +478,12 @@ static void t19_the_papers_example_decides_as_in_the_paper(void **state)
         uint16_t author;
         const char *ancestors;
     } blocks[] = {
-        {"a1", 0, "A0 B0 C0"}, {"b1", 1, "B0 A0 C0"}, {"c1", 2, "C0 A0 B0"}, {"d1", 3, "D0 A0 B0"},
-        {"d2", 0, "a1 b1 c1"}, {"a2", 1, "a1 b1 d1"}, {"b2", 2, "a1 c1 d1"}, {"c2", 3, "a1 c1 d1"},
-        {"c3", 0, "d2 a2 b2"}, {"d3", 1, "d2 a2 c2"}, {"b3", 3, "d2 a2 b2 c2"},
-        {"d4", 0, "c3 d3 b3"}, {"a4", 1, "c3 d3 b3"}, {"b4", 2, "c3 d3 b3"}, {"c4", 3, "c3 d3 b3"},
-        {"c5", 0, "d4 b4 c4"}, {"d5", 1, "d4 a4 b4 c4"}, {"a5", 2, "d4 b4 c4"}, {"b5", 3, "d4 b4 c4"},
-        {"b6", 0, "c5 d5 a5 b5"}, {"c6", 1, "d5 a5 b5"}, {"d6", 2, "d5 a5 b5"},
+        {"a1", 0, "A0 B0 C0"},    {"b1", 1, "B0 A0 C0"}, {"c1", 2, "C0 A0 B0"},    {"d1", 3, "D0 A0 B0"},
+        {"d2", 0, "a1 b1 c1"},    {"a2", 1, "a1 b1 d1"}, {"b2", 2, "a1 c1 d1"},    {"c2", 3, "a1 c1 d1"},
+        {"c3", 0, "d2 a2 b2"},    {"d3", 1, "d2 a2 c2"}, {"b3", 3, "d2 a2 b2 c2"}, {"d4", 0, "c3 d3 b3"},
+        {"a4", 1, "c3 d3 b3"},    {"b4", 2, "c3 d3 b3"}, {"c4", 3, "c3 d3 b3"},    {"c5", 0, "d4 b4 c4"},
+        {"d5", 1, "d4 a4 b4 c4"}, {"a5", 2, "d4 b4 c4"}, {"b5", 3, "d4 b4 c4"},    {"b6", 0, "c5 d5 a5 b5"},
+        {"c6", 1, "d5 a5 b5"},    {"d6", 2, "d5 a5 b5"},
     };
     static const uint16_t leaders[7][4] = {{0},          {0, 1, 2, 3}, {1, 2, 3, 0}, {2, 3, 0, 1},
                                            {1, 2, 3, 0}, {2, 3, 0, 1}, {3, 0, 1, 2}};
@@ -553,7 +552,8 @@ static void commit_time_is_the_median_of_the_parents(void **state)
 /* 8, computed independently with Python's hashlib for stakes 1, 2, 3, 4. */
 static void leaders_are_drawn_by_stake(void **state)
 {
-    static const uint16_t expected[12][2] = {{3, 1}, {3, 2}, {1, 2}, {3, 2}, {2, 3}, {3, 2}, {2, 1}, {3, 1}, {2, 3}, {3, 1}, {2, 1}, {1, 3}};
+    static const uint16_t expected[12][2] = {{3, 1}, {3, 2}, {1, 2}, {3, 2}, {2, 3}, {3, 2},
+                                             {2, 1}, {3, 1}, {2, 3}, {3, 1}, {2, 1}, {1, 3}};
     struct dag d;
     uint32_t first[4] = {0};
     dag_open(&d, 2, 60);

@@ -162,7 +162,8 @@ static void second_variant_comes_through_an_honest_child(void **state)
         assert_ok(cluster_start(&c, i));
     cluster_run(&c, c.now_us + 20 * MS);
     for (int v = 0; v < 2; v++)
-        lengths[v] = forge(&c, &c.nodes[0], 3, 1, ch_committee_genesis_ref(&c.committee, 3), 5 + v, headers[v], &refs[v]);
+        lengths[v] =
+            forge(&c, &c.nodes[0], 3, 1, ch_committee_genesis_ref(&c.committee, 3), 5 + v, headers[v], &refs[v]);
     cluster_inject(&c, 0, 3, CH_MESSAGE_HEADER, headers[0], lengths[0]);
     cluster_inject(&c, 1, 3, CH_MESSAGE_HEADER, headers[0], lengths[0]);
     cluster_inject(&c, 2, 3, CH_MESSAGE_HEADER, headers[1], lengths[1]);
@@ -180,9 +181,9 @@ static void second_variant_comes_through_an_honest_child(void **state)
     cluster_close(&c);
 }
 
-/* T28, the round-jump attack: n = 10, f = 3. In round r only H(r) = r .. r + 4 (mod 7) of the honest sign; the other two
- * hear of r only together with r + 1. The Byzantine 7, 8, 9 sign two blocks a round: one supports the leader of r - 1
- * without certifying the one of r - 2, one does neither. Without rule J at most six certificates exist a round, and
+/* T28, the round-jump attack: n = 10, f = 3. In round r only H(r) = r .. r + 4 (mod 7) of the honest sign; the other
+ * two hear of r only together with r + 1. The Byzantine 7, 8, 9 sign two blocks a round: one supports the leader of r -
+ * 1 without certifying the one of r - 2, one does neither. Without rule J at most six certificates exist a round, and
  * nothing is ever committed. */
 struct jump {
     struct {
@@ -279,8 +280,8 @@ static void jump_byzantine(struct cluster *c, struct jump *j, uint32_t round)
         }
 }
 
-/* All that is known of rounds below `round`, to a node that is to sign it. One that was left out hears the newest first,
- * so that it learns of several rounds' quorums at once. */
+/* All that is known of rounds below `round`, to a node that is to sign it. One that was left out hears the newest
+ * first, so that it learns of several rounds' quorums at once. */
 static void jump_tell(struct cluster *c, struct jump *j, uint16_t node, uint32_t round)
 {
     const bool left_out = round > 1 && !in_h(round - 1, node);
@@ -445,8 +446,8 @@ static void dead_zone_is_left_through_the_tip(void **state)
 }
 
 /* B3 again: everything sent at first is lost. */
-static bool lost_at_first(struct cluster *c, uint16_t from, uint16_t to, enum ch_message_type type,
-                          const uint8_t *body, size_t length)
+static bool lost_at_first(struct cluster *c, uint16_t from, uint16_t to, enum ch_message_type type, const uint8_t *body,
+                          size_t length)
 {
     return c->now_us < 3 * SECOND;
 }
@@ -517,7 +518,8 @@ static void fresh_disk_without_rejoin_halts_on_its_own_past(void **state)
 {
     struct cluster c;
     cluster_open(&c, 4, test_seed());
-    c.nodes[3].config.min_round_delay_ms = c.nodes[3].config.idle_round_delay_ms = 2000; /* hears before it signs much */
+    c.nodes[3].config.min_round_delay_ms = c.nodes[3].config.idle_round_delay_ms =
+        2000; /* hears before it signs much */
     cluster_start_all(&c);
     cluster_run(&c, 20 * SECOND);
     cluster_crash(&c, 3);
@@ -541,8 +543,8 @@ static void equivocator_is_recorded_and_the_others_go_on(void **state)
     cluster_run(&c, 3 * SECOND);
     struct ch_core_status s = status_of_0(&c);
     for (int v = 0; v < 3; v++) {
-        uint32_t length =
-            forge(&c, &c.nodes[0], 3, s.quorum_round, ch_committee_genesis_ref(&c.committee, 3), 1 + v, header, &refs[v]);
+        uint32_t length = forge(&c, &c.nodes[0], 3, s.quorum_round, ch_committee_genesis_ref(&c.committee, 3), 1 + v,
+                                header, &refs[v]);
         cluster_inject(&c, 0, 3, CH_MESSAGE_HEADER, header, length);
     }
     assert_int_equal(ch_core_counters(c.nodes[0].core)->blocks_refused_variant, 1); /* E2 */

@@ -138,8 +138,8 @@ static void replay_from_the_middle_of_the_log_is_enough_or_says_so(void **state)
         assert_ok(ch_core_open(&node->config, &core));
         ch_err err = CH_OK;
         for (size_t k = from; !err && k < node->log_count; k++) {
-            err = ch_core_replay(core, node->log[k].type, node->log[k].bytes, node->log[k].length,
-                                 node->log[k].handle, node->applied);
+            err = ch_core_replay(core, node->log[k].type, node->log[k].bytes, node->log[k].length, node->log[k].handle,
+                                 node->applied);
             while (ch_core_next_out(core, &action))
                 assert_int_not_equal(action.type, CH_ACTION_DELIVER); /* all was applied */
         }

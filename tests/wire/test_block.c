@@ -212,7 +212,8 @@ static void quorums_follow_the_stake(void **state)
     const struct {
         uint16_t n;
         uint32_t f, q, v;
-    } rows[] = {{1, 0, 1, 1}, {2, 0, 2, 1}, {3, 0, 3, 1}, {4, 1, 3, 2}, {7, 2, 5, 3}, {10, 3, 7, 4}, {100, 33, 67, 34}, {255, 84, 171, 85}};
+    } rows[] = {{1, 0, 1, 1}, {2, 0, 2, 1},  {3, 0, 3, 1},      {4, 1, 3, 2},
+                {7, 2, 5, 3}, {10, 3, 7, 4}, {100, 33, 67, 34}, {255, 84, 171, 85}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         make_committee(rows[i].n);
         assert_int_equal(committee.fault_stake, rows[i].f);
@@ -223,7 +224,9 @@ static void quorums_follow_the_stake(void **state)
 
 static void references_order_by_round_author_digest(void **state)
 {
-    struct ch_ref refs[4] = {{.round = 1, .author = 3}, {.round = 2, .author = 0}, {.round = 2, .author = 1},
+    struct ch_ref refs[4] = {{.round = 1, .author = 3},
+                             {.round = 2, .author = 0},
+                             {.round = 2, .author = 1},
                              {.round = 2, .author = 1, .digest = {0, 1}}};
     for (unsigned i = 0; i < 4; i++)
         for (unsigned j = 0; j < 4; j++) {
@@ -234,8 +237,12 @@ static void references_order_by_round_author_digest(void **state)
 
 static size_t write_commit(uint8_t *out, const struct ch_ref *refs, uint32_t count, uint32_t gc_round)
 {
-    struct ch_commit commit = {
-        .index = 12, .leader = refs[count - 1], .rank = 1, .gc_round = gc_round, .timestamp_ms = 99, .block_count = count};
+    struct ch_commit commit = {.index = 12,
+                               .leader = refs[count - 1],
+                               .rank = 1,
+                               .gc_round = gc_round,
+                               .timestamp_ms = 99,
+                               .block_count = count};
     memset(commit.previous, 3, sizeof commit.previous);
     ch_commit_write(&commit, out);
     memcpy(out + CH_COMMIT_FIXED_BYTES, refs, count * sizeof *refs);
@@ -287,12 +294,24 @@ static void committee_digest_sees_each_part(void **state)
     for (int part = 0; part < 6; part++) {
         make_committee(4);
         switch (part) {
-        case 0: committee.epoch++; break;
-        case 1: committee.key[2][5]++; break;
-        case 2: committee.stake[3]++; break;
-        case 3: committee.params.leaders_per_round--; break;
-        case 4: committee.params.profile++; break;
-        case 5: committee.chain_id[0]++; break;
+        case 0:
+            committee.epoch++;
+            break;
+        case 1:
+            committee.key[2][5]++;
+            break;
+        case 2:
+            committee.stake[3]++;
+            break;
+        case 3:
+            committee.params.leaders_per_round--;
+            break;
+        case 4:
+            committee.params.profile++;
+            break;
+        case 5:
+            committee.chain_id[0]++;
+            break;
         }
         ch_committee_digest(&committee, other);
         assert_memory_not_equal(base, other, 32);
