@@ -1,5 +1,5 @@
-/* crypto/ed25519_lanes_impl.h - LANES signatures side by side: decode, and an exact verdict for each. Included by each
- * kernel. Straus' method: s B - k A with signed digits, 4 bits of k and 8 bits of s at a time, over one run of doublings.
+/* crypto/ed25519_lanes_impl.h - LANES signatures side by side, an exact verdict for each. Included by each kernel.
+ * Straus' method: s B - k A with signed digits, 4 bits of k and 8 bits of s at a time, over one run of doublings.
  */
 #ifndef CHAPPE_CRYPTO_ED25519_LANES_IMPL_H
 #define CHAPPE_CRYPTO_ED25519_LANES_IMPL_H
@@ -9,25 +9,6 @@
 #define KEY_MULTIPLES  ED25519_KEY_MULTIPLES
 #define KEY_WINDOWS    63 /* of 4 bits, k mod L with the bias of the digits; the topmost digit may reach 16 - 8 */
 #define BASE_WINDOWS   32 /* of 8 bits but the topmost, which has 4 */
-
-static void decode_rows(const uint8_t *const *encodings, size_t count, struct ed25519_row *rows, bool *decoded)
-{
-    for (size_t at = 0; at < count; at += LANES) {
-        const uint8_t *encoding[LANES];
-        struct ed25519_row spare[LANES];
-        uint64_t *row[LANES];
-        struct niels n;
-        for (size_t lane = 0; lane < LANES; lane++) {
-            bool used = at + lane < count;
-            encoding[lane] = used ? encodings[at + lane] : identity_encoding;
-            row[lane] = used ? rows[at + lane].w : spare[lane].w;
-        }
-        mask is_point = niels_decode(&n, encoding);
-        store_rows(&n.ypx, 3, row);
-        for (size_t lane = 0; lane < LANES && at + lane < count; lane++)
-            decoded[at + lane] = is_point >> lane & 1;
-    }
-}
 
 /* 1 A, 2 A .. 8 A of each lane as cached points, a row each: table[lane * KEY_MULTIPLES + multiple - 1]. */
 static void multiples_of_keys(const uint64_t *const key[LANES], struct ed25519_sum_row *table)
