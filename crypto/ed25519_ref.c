@@ -29,47 +29,55 @@ static const struct field curve_2d = {
 static const struct field sqrt_minus_one = {
     {0x61b274a0ea0b0, 0x0d5a5fc8f189d, 0x7ef5e9cbd0c60, 0x78595a6804c9e, 0x2b8324804fc1d}};
 
-/* Limbs of up to 2^115 to limbs below 2^52; 2^255 = 19. */
-static struct field reduce(u128 t[5])
+/* Carries limbs below 2^54 to limbs below 2^52; 2^255 = 19. */
+static struct field carry(struct field a)
 {
-    struct field r;
-    for (int round = 0; round < 2; round++) {
-        for (int i = 0; i < 4; i++) {
-            t[i + 1] += t[i] >> 51;
-            t[i] &= LIMB;
-        }
-        t[0] += 19 * (t[4] >> 51);
-        t[4] &= LIMB;
+    for (int i = 0; i < 4; i++) {
+        a.v[i + 1] += a.v[i] >> 51;
+        a.v[i] &= LIMB;
     }
-    for (int i = 0; i < 5; i++)
-        r.v[i] = (uint64_t)t[i];
-    return r;
+    a.v[0] += 19 * (a.v[4] >> 51);
+    a.v[4] &= LIMB;
+    return a;
 }
 
 static struct field add(struct field a, struct field b)
 {
-    u128 t[5];
     for (int i = 0; i < 5; i++)
-        t[i] = (u128)a.v[i] + b.v[i];
-    return reduce(t);
+        a.v[i] += b.v[i];
+    return carry(a);
 }
 
 /* a + 4p - b: no limb of b is above its limb of 4p. */
 static struct field subtract(struct field a, struct field b)
 {
-    u128 t[5];
     for (int i = 0; i < 5; i++)
-        t[i] = (u128)a.v[i] + 4 * (i == 0 ? LIMB - 18 : LIMB) - b.v[i];
-    return reduce(t);
+        a.v[i] += 4 * (i == 0 ? LIMB - 18 : LIMB) - b.v[i];
+    return carry(a);
+}
+
+static u128 wide(uint64_t a, uint64_t b)
+{
+    return (u128)a * b;
 }
 
 static struct field multiply(struct field a, struct field b)
 {
-    u128 t[5] = {0};
-    for (int i = 0; i < 5; i++)
-        for (int j = 0; j < 5; j++)
-            t[(i + j) % 5] += (u128)a.v[i] * b.v[j] * (i + j < 5 ? 1 : 19);
-    return reduce(t);
+    uint64_t c1 = 19 * b.v[1], c2 = 19 * b.v[2], c3 = 19 * b.v[3], c4 = 19 * b.v[4];
+    u128 t0 = wide(a.v[0], b.v[0]) + wide(a.v[1], c4) + wide(a.v[2], c3) + wide(a.v[3], c2) + wide(a.v[4], c1);
+    u128 t1 = wide(a.v[0], b.v[1]) + wide(a.v[1], b.v[0]) + wide(a.v[2], c4) + wide(a.v[3], c3) + wide(a.v[4], c2);
+    u128 t2 = wide(a.v[0], b.v[2]) + wide(a.v[1], b.v[1]) + wide(a.v[2], b.v[0]) + wide(a.v[3], c4) + wide(a.v[4], c3);
+    u128 t3 =
+        wide(a.v[0], b.v[3]) + wide(a.v[1], b.v[2]) + wide(a.v[2], b.v[1]) + wide(a.v[3], b.v[0]) + wide(a.v[4], c4);
+    u128 t4 = wide(a.v[0], b.v[4]) + wide(a.v[1], b.v[3]) + wide(a.v[2], b.v[2]) + wide(a.v[3], b.v[1]) +
+              wide(a.v[4], b.v[0]);
+    t1 += t0 >> 51;
+    t2 += t1 >> 51;
+    t3 += t2 >> 51;
+    t4 += t3 >> 51;
+    t0 = (t0 & LIMB) + 19 * (t4 >> 51);
+    t1 = (t1 & LIMB) + (t0 >> 51);
+    return (struct field){{t0 & LIMB, (uint64_t)t1, t2 & LIMB, t3 & LIMB, t4 & LIMB}};
 }
 
 static struct field square(struct field a)
@@ -95,11 +103,11 @@ static struct field canonical(struct field a)
     uint64_t above = 19; /* the carry out of a + 19 is 1 exactly when a >= p */
     for (int i = 0; i < 5; i++)
         above = (a.v[i] + above) >> 51;
-    uint64_t carry = 19 * above;
+    above *= 19;
     for (int i = 0; i < 5; i++) {
-        carry += a.v[i];
-        a.v[i] = carry & LIMB;
-        carry >>= 51;
+        above += a.v[i];
+        a.v[i] = above & LIMB;
+        above >>= 51;
     }
     return a;
 }

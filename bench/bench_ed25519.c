@@ -1,0 +1,381 @@
+/* bench/bench_ed25519.c - the cost of one Ed25519 verification, by every way to do it on this machine.
+ *
+ * Everything is measured in one run, in rounds: each round takes one sample of each row, and right before it one of
+ * libsodium on as many cores, which the sample is compared with, so that a change of clock or of other load meets both.
+ * 8192 signatures by distinct keys, 256-byte messages; what comes out is checked after each sample, outside the time.
+ */
+#include "base/error.h"
+#include "base/time.h"
+#include "crypto/ed25519.h"
+
+#include <getopt.h>
+#include <jansson.h>
+#include <openssl/evp.h>
+#include <pthread.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define POOL          CH_ED25519_BATCH_MAX
+#define MESSAGE_BYTES 256
+#define CORES_MAX     2
+#define KERNELS_MAX   16
+#define ROWS_MAX      512
+#define ROUNDS_MAX    11
+#define ROUNDS_QUICK  3
+#define SINGLE_SAMPLE 48  /* signatures of a sample that is verified one by one: 2 ms of libsodium */
+#define BATCH_SAMPLE  512 /* at least that many where batches are small */
+
+enum method { LIBSODIUM, OPENSSL, REFERENCE, KERNEL };
+
+struct row {
+    enum method method;
+    size_t kernel; /* in kernels, for KERNEL */
+    const char *name;
+    uint32_t batch, bad; /* signatures in a batch, bad ones among them */
+    bool cached;
+    uint32_t cores;
+    double ns[ROUNDS_MAX], ratio[ROUNDS_MAX]; /* by round */
+};
+
+static struct row rows[ROWS_MAX];
+static size_t row_count;
+
+static struct {
+    const char *name;
+    struct ch_ed25519 *verifier[2][CORES_MAX]; /* without a cache, with one; one for each core */
+} kernels[KERNELS_MAX];
+static size_t kernel_count;
+
+static uint8_t keys[POOL][32], signatures[POOL][64], bad_signatures[POOL][64], messages[POOL][MESSAGE_BYTES];
+static EVP_PKEY *openssl_keys[POOL];
+
+static const char help[] =
+    "usage: bench_ed25519 [--quick] [--json]\n"
+    "\n"
+    "Measures libsodium, OpenSSL (prepared keys, one context), the reference, and every kernel that this CPU can run.\n"
+    "\n"
+    "  --quick  3 rounds instead of 11, batches up to 1024\n"
+    "  --json   an array of {kernel, batch, keys, poisoned, cores, median_ns_per_signature, ratio_to_libsodium}\n"
+    "  --help   this text\n"
+    "\n"
+    "time:      of the thread on one core, that passes on two\n"
+    "keys:      new: every key is decoded; cached: every key was seen before\n"
+    "poisoned:  the share of bad signatures in every batch: 0, one in each batch, or 1: all, the floor\n"
+    "spread:    from the first to the third quartile of the rounds, in percent of the median\n"
+    "ratio:     to libsodium on as many cores, measured right before\n";
+
+static void fail(const char *what)
+{
+    fprintf(stderr, "bench_ed25519: %s\n", what);
+    exit(1);
+}
+
+static void make_pool(void)
+{
+    static const uint8_t one[32] = {1};
+    for (size_t i = 0; i < POOL; i++) {
+        uint8_t secret[64];
+        crypto_sign_keypair(keys[i], secret);
+        randombytes_buf(messages[i], MESSAGE_BYTES);
+        crypto_sign_detached(signatures[i], NULL, messages[i], MESSAGE_BYTES, secret);
+        memcpy(bad_signatures[i], signatures[i], 64);
+        crypto_core_ed25519_scalar_add(bad_signatures[i] + 32, signatures[i] + 32, one);
+        openssl_keys[i] = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, keys[i], 32);
+        if (!openssl_keys[i])
+            fail("OpenSSL has no Ed25519");
+    }
+}
+
+static void open_kernels(void)
+{
+    const char *name;
+    for (size_t i = 0; (name = ch_ed25519_kernel(i)) != NULL && kernel_count < KERNELS_MAX; i++) {
+        if (!ch_ed25519_kernel_usable(name) || strcmp(name, "reference") == 0)
+            continue;
+        kernels[kernel_count].name = name;
+        for (int cached = 0; cached < 2; cached++)
+            for (int core = 0; core < CORES_MAX; core++) {
+                /* twice the keys, so that sets of the cache don't overflow */
+                struct ch_ed25519_options options = {
+                    .kernel = name, .batch_max = POOL, .cached_keys_max = cached ? 2 * POOL : 0};
+                ch_err err = ch_ed25519_open(&options, &kernels[kernel_count].verifier[cached][core]);
+                if (err != CH_OK) {
+                    fprintf(stderr, "bench_ed25519: %s: %s\n", name, ch_err_text(err));
+                    exit(1);
+                }
+            }
+        kernel_count++;
+    }
+}
+
+static void add_row(struct row row)
+{
+    CH_ASSERT(row_count < ROWS_MAX);
+    rows[row_count++] = row;
+}
+
+static void list_rows(bool quick)
+{
+    static const uint32_t batches[] = {16, 64, 256, 1024, POOL};
+    size_t sizes = sizeof batches / sizeof *batches - quick;
+    for (uint32_t cores = 1; cores <= CORES_MAX; cores++) {
+        add_row((struct row){.method = LIBSODIUM, .name = "libsodium", .batch = 1, .cores = cores});
+        add_row((struct row){.method = OPENSSL, .name = "openssl", .batch = 1, .cores = cores});
+        add_row((struct row){.method = REFERENCE, .name = "reference", .batch = 1, .cores = cores});
+        for (size_t k = 0; k < kernel_count; k++)
+            for (size_t i = 0; i < sizes; i++) {
+                struct row row = {
+                    .method = KERNEL, .kernel = k, .name = kernels[k].name, .batch = batches[i], .cores = cores};
+                if (cores > 1 && row.batch != 1024)
+                    continue;
+                for (int cached = 0; cached < 2; cached++) {
+                    row.cached = cached;
+                    row.bad = 0;
+                    add_row(row);
+                    if (cores > 1)
+                        continue;
+                    row.bad = 1;
+                    add_row(row);
+                    row.bad = row.batch;
+                    add_row(row);
+                }
+            }
+    }
+}
+
+/* One core's part of a sample. */
+struct work {
+    const struct row *row;
+    uint32_t core;
+    size_t from; /* in the pool */
+    struct ch_ed25519_item items[POOL];
+    bool valid[POOL];
+    size_t count, wrong;
+    uint64_t start_ns, end_ns;
+    pthread_barrier_t *together;
+};
+
+static void verify_all(struct work *w)
+{
+    const struct row *row = w->row;
+    static _Thread_local EVP_MD_CTX *context;
+    switch (row->method) {
+    case LIBSODIUM:
+        for (size_t i = 0; i < w->count; i++)
+            w->valid[i] = crypto_sign_verify_detached(w->items[i].signature, w->items[i].message, MESSAGE_BYTES,
+                                                      w->items[i].key) == 0;
+        break;
+    case OPENSSL:
+        context = EVP_MD_CTX_new();
+        for (size_t i = 0; i < w->count; i++) {
+            EVP_PKEY *key = openssl_keys[(w->from + i) % POOL];
+            EVP_MD_CTX_reset(context);
+            w->valid[i] = EVP_DigestVerifyInit(context, NULL, NULL, NULL, key) == 1 &&
+                          EVP_DigestVerify(context, w->items[i].signature, 64, w->items[i].message, MESSAGE_BYTES) == 1;
+        }
+        EVP_MD_CTX_free(context);
+        break;
+    case REFERENCE:
+        for (size_t i = 0; i < w->count; i++)
+            w->valid[i] = ch_ed25519_verify_reference(&w->items[i]);
+        break;
+    case KERNEL:
+        for (size_t i = 0; i < w->count; i += row->batch)
+            ch_ed25519_verify(kernels[row->kernel].verifier[row->cached][w->core], w->items + i, row->batch,
+                              w->valid + i);
+        break;
+    }
+}
+
+static bool is_bad(const struct row *row, size_t i)
+{
+    size_t batch = i / row->batch, at = i % row->batch;
+    return row->bad == row->batch || (row->bad == 1 && at == (batch * 7919 + 11) % row->batch);
+}
+
+/* One core: the time of this thread alone, so that others on the machine don't count. More: the time that passes. */
+static uint64_t now_ns(uint32_t cores)
+{
+    struct timespec t;
+    if (cores > 1)
+        return ch_time_monotonic_ns();
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static void *run_work(void *argument)
+{
+    struct work *w = argument;
+    w->count = w->row->method == KERNEL ? (w->row->batch > BATCH_SAMPLE ? w->row->batch : BATCH_SAMPLE) : SINGLE_SAMPLE;
+    for (size_t i = 0; i < w->count; i++) {
+        size_t at = (w->from + i) % POOL;
+        w->items[i] = (struct ch_ed25519_item){.key = keys[at],
+                                               .signature = is_bad(w->row, i) ? bad_signatures[at] : signatures[at],
+                                               .message = messages[at],
+                                               .message_length = MESSAGE_BYTES};
+    }
+    if (w->together)
+        pthread_barrier_wait(w->together);
+    w->start_ns = now_ns(w->row->cores);
+    verify_all(w);
+    w->end_ns = now_ns(w->row->cores);
+    w->wrong = 0;
+    for (size_t i = 0; i < w->count; i++)
+        w->wrong += w->valid[i] == is_bad(w->row, i);
+    return NULL;
+}
+
+/* Nanoseconds for each signature, over all cores together. */
+static double sample(const struct row *row)
+{
+    static struct work work[CORES_MAX];
+    static size_t from;
+    pthread_t threads[CORES_MAX];
+    pthread_barrier_t together;
+    pthread_barrier_init(&together, NULL, row->cores);
+    for (uint32_t core = 0; core < row->cores; core++) {
+        struct work *w = &work[core];
+        w->row = row;
+        w->core = core;
+        w->from = from;
+        w->together = &together;
+        from = (from + 1024) % POOL; /* neither the same signatures in a row, nor another set for each row */
+        if (core > 0 && pthread_create(&threads[core], NULL, run_work, w) != 0)
+            fail("no thread");
+    }
+    run_work(&work[0]);
+    uint64_t start = work[0].start_ns, end = work[0].end_ns;
+    size_t count = work[0].count, wrong = work[0].wrong;
+    for (uint32_t core = 1; core < row->cores; core++) {
+        pthread_join(threads[core], NULL);
+        start = work[core].start_ns < start ? work[core].start_ns : start;
+        end = work[core].end_ns > end ? work[core].end_ns : end;
+        count += work[core].count;
+        wrong += work[core].wrong;
+    }
+    pthread_barrier_destroy(&together);
+    if (wrong) {
+        fprintf(stderr, "bench_ed25519: %s, batch %u: %zu of %zu verdicts are wrong\n", row->name, row->batch, wrong,
+                count);
+        exit(1);
+    }
+    return (double)(end - start) / (double)count;
+}
+
+/* Every verifier with a cache sees every key. */
+static void warm_up(void)
+{
+    for (size_t k = 0; k < kernel_count; k++)
+        for (int core = 0; core < CORES_MAX; core++) {
+            static struct ch_ed25519_item items[POOL];
+            static bool valid[POOL];
+            for (size_t i = 0; i < POOL; i++)
+                items[i] = (struct ch_ed25519_item){.key = keys[i],
+                                                    .signature = signatures[i],
+                                                    .message = messages[i],
+                                                    .message_length = MESSAGE_BYTES};
+            ch_ed25519_verify(kernels[k].verifier[1][core], items, POOL, valid);
+        }
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Sorts. */
+static double quantile(double *values, int count, double q)
+{
+    qsort(values, (size_t)count, sizeof *values, by_value);
+    return values[(int)(q * (count - 1) + 0.5)];
+}
+
+static void print_table(int rounds)
+{
+    printf("%-18s %6s %7s %9s %6s %13s %8s %8s\n", "kernel", "batch", "keys", "poisoned", "cores", "ns/signature",
+           "spread", "ratio");
+    for (size_t i = 0; i < row_count; i++) {
+        struct row *r = &rows[i];
+        double median = quantile(r->ns, rounds, 0.5);
+        double spread = 100 * (quantile(r->ns, rounds, 0.75) - quantile(r->ns, rounds, 0.25)) / median;
+        printf("%-18s %6u %7s %9.4g %6u %13.0f %7.1f%% %8.2f\n", r->name, r->batch, r->cached ? "cached" : "new",
+               (double)r->bad / r->batch, r->cores, median, spread, quantile(r->ratio, rounds, 0.5));
+    }
+}
+
+static void print_json(int rounds)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < row_count; i++) {
+        struct row *r = &rows[i];
+        json_array_append_new(array, json_pack("{s:s, s:i, s:s, s:f, s:i, s:f, s:f}", "kernel", r->name, "batch",
+                                               (int)r->batch, "keys", r->cached ? "cached" : "new", "poisoned",
+                                               (double)r->bad / r->batch, "cores", (int)r->cores,
+                                               "median_ns_per_signature", quantile(r->ns, rounds, 0.5),
+                                               "ratio_to_libsodium", quantile(r->ratio, rounds, 0.5)));
+    }
+    if (json_dumpf(array, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) != 0)
+        fail("cannot write");
+    putchar('\n');
+    json_decref(array);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"quick", no_argument, NULL, 'q'},
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    bool quick = false, json = false;
+    int option;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
+        switch (option) {
+        case 'q':
+            quick = true;
+            break;
+        case 'j':
+            json = true;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return 0;
+        default:
+            fputs(help, stderr);
+            return 2;
+        }
+    if (optind != argc) {
+        fputs(help, stderr);
+        return 2;
+    }
+    if (sodium_init() < 0)
+        fail("libsodium does not start");
+    make_pool();
+    open_kernels();
+    list_rows(quick);
+    warm_up();
+    int rounds = quick ? ROUNDS_QUICK : ROUNDS_MAX;
+    for (int round = 0; round < rounds; round++)
+        for (size_t i = 0; i < row_count; i++) {
+            const struct row libsodium = {.method = LIBSODIUM, .name = "libsodium", .batch = 1, .cores = rows[i].cores};
+            double base = sample(&libsodium);
+            rows[i].ns[round] = sample(&rows[i]);
+            rows[i].ratio[round] = base / rows[i].ns[round];
+        }
+    if (json)
+        print_json(rounds);
+    else
+        print_table(rounds);
+    for (size_t k = 0; k < kernel_count; k++)
+        for (int cached = 0; cached < 2; cached++)
+            for (int core = 0; core < CORES_MAX; core++)
+                ch_ed25519_close(kernels[k].verifier[cached][core]);
+    for (size_t i = 0; i < POOL; i++)
+        EVP_PKEY_free(openssl_keys[i]);
+    return fflush(stdout) == 0 ? 0 : 1;
+}
