@@ -186,7 +186,7 @@ INLINE void point_double(struct point *p, bool with_t)
 
 static inline void point_double_times(struct point *p, int times)
 {
-    for (int i = 1; i < times; i++)
+    _Pragma("GCC unroll 1") for (int i = 1; i < times; i++)
         point_double(p, false);
     point_double(p, true);
 }
