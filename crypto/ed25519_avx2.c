@@ -1,6 +1,7 @@
 /* The kernel for CPUs with AVX2: four lanes. */
 #include "crypto/ed25519_field_avx2.h"
 
+#include "crypto/ed25519_decode_impl.h"
 #include "crypto/ed25519_lanes_impl.h"
 #include "crypto/ed25519_sum_impl.h"
 

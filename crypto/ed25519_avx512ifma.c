@@ -1,18 +1,12 @@
-/* The kernel for CPUs with AVX-512 IFMA: sixteen lanes. */
+/* The kernel for CPUs with AVX-512 IFMA: two chains of eight lanes where one thing waits for the other (decoding, hashing),
+ * one chain where there is enough to do at once (ed25519_sum_avx512ifma.c). */
+#define CHAINS 2
 #include "crypto/ed25519_field_avx512ifma.h"
+
+#include "crypto/ed25519_decode_impl.h"
+#include "crypto/ed25519_kernel_avx512ifma.h"
 #include "crypto/ed25519_scalar_avx512ifma.h"
 #include "crypto/ed25519_sha512_avx512.h"
-
-#define OWN_SCALARS_AND_HORNER
-#include "crypto/ed25519_horner_avx512ifma.h"
-#include "crypto/ed25519_lanes_impl.h"
-
-static void combine(const struct ed25519_coefficient *z, const struct ed25519_scalar *k, const struct ed25519_scalar *s,
-                    size_t count, struct ed25519_scalar *zk, struct ed25519_scalar *zs);
-static void recode(const struct ed25519_scalar *scalars, size_t count, const struct ed25519_windows *windows,
-                   uint32_t first, uint32_t end, uint32_t top, uint16_t *digits, size_t stride);
-
-#include "crypto/ed25519_sum_impl.h"
 
 #define HASH_AHEAD 256 /* items ordered by length at a time */
 
@@ -104,42 +98,10 @@ static void combine(const struct ed25519_coefficient *z, const struct ed25519_sc
     }
 }
 
-/* See ed25519_sum_impl.h. */
-static void recode(const struct ed25519_scalar *scalars, size_t count, const struct ed25519_windows *windows,
-                   uint32_t first, uint32_t end, uint32_t top, uint16_t *digits, size_t stride)
-{
-    for (size_t i = 0; i < count; i += 8) {
-        struct ed25519_scalar last[8];
-        const struct ed25519_scalar *eight = scalars + i;
-        __m512i w[8];
-        if (count - i < 8) {
-            memset(last, 0, sizeof last);
-            memcpy(last, eight, (count - i) * sizeof *eight);
-            eight = last;
-        }
-        UNROLL for (int lane = 0; lane < 8; lane++)
-            w[lane] = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)eight[lane].w));
-        transpose(w);
-        w[4] = _mm512_setzero_si512();
-        __mmask8 used = count - i < 8 ? (__mmask8)((1u << (count - i)) - 1) : 0xff;
-        for (uint32_t window = first; window < end; window++) {
-            uint32_t word = windows->offset[window] / 64, shift = windows->offset[window] % 64;
-            uint64_t half = UINT64_C(1) << (windows->width[window] - 1);
-            __m512i low = _mm512_srlv_epi64(w[word], constant(shift));
-            __m512i high = _mm512_sllv_epi64(w[word + 1], constant(64 - shift)); /* 0 for a shift of 64 */
-            __m512i bits = _mm512_and_si512(_mm512_or_si512(low, high),
-                                            constant(window + 1 == top ? 4 * half - 1 : 2 * half - 1));
-            __m512i digit = _mm512_sub_epi64(bits, constant(half)), sign = _mm512_srai_epi64(digit, 63);
-            __m512i code = _mm512_sub_epi64(_mm512_slli_epi64(_mm512_abs_epi64(digit), 1), sign);
-            _mm_mask_storeu_epi16(digits + (window - first) * stride + i, used, _mm512_cvtepi64_epi16(code));
-        }
-    }
-}
-
 const struct ed25519_kernel_code ch_ed25519_avx512ifma = {
     .decode = decode_rows,
     .hash = hash_items,
     .combine = combine,
-    .sum = sum_terms,
-    .check = check_lanes,
+    .sum = ch_ed25519_sum_avx512ifma,
+    .check = ch_ed25519_check_avx512ifma,
 };

@@ -48,6 +48,7 @@ struct ch_ed25519 {
     bool *decoded, *verdicts;
     struct ed25519_scalar *term_digits;
     uint16_t *term_row;
+    uint16_t *row_term; /* of a key's row; 0: none yet (the base point has it) */
     struct ed25519_scratch scratch;
     struct segment *segments; /* twice SEGMENTS_MAX */
 };
@@ -117,11 +118,12 @@ ch_err ch_ed25519_open(const struct ch_ed25519_options *options, struct ch_ed255
     v->key_hash = aligned_array(n, sizeof *v->key_hash);
     v->decoded = aligned_array(2 * n, sizeof *v->decoded);
     v->verdicts = aligned_array(n, sizeof *v->verdicts);
-    v->term_digits = aligned_array(2 * n + 1 + 16, sizeof *v->term_digits);
+    v->term_digits = aligned_array(2 * n + 1, sizeof *v->term_digits);
     v->term_row = aligned_array(2 * n + 1, sizeof *v->term_row);
+    v->row_term = aligned_array(ED25519_ROWS_FIXED + n, sizeof *v->row_term);
     v->segments = aligned_array(2 * SEGMENTS_MAX, sizeof *v->segments);
     bool complete = v->table && v->rows && v->index && v->key_row && v->r_row && v->s && v->k && v->z && v->zk &&
-                    v->zs && v->encodings && v->key_hash && v->decoded && v->verdicts && v->term_digits && v->term_row &&
+                    v->zs && v->encodings && v->key_hash && v->decoded && v->verdicts && v->term_digits && v->term_row && v->row_term &&
                     v->segments &&                    open_scratch(&v->scratch, v->batch_max);
     err = complete ? ch_ed25519_keys_open(options->cached_keys_max, &v->keys) : CH_ERR_NO_MEMORY;
     if (err != CH_OK) {
@@ -141,7 +143,7 @@ void ch_ed25519_close(struct ch_ed25519 *v)
     void *const owned[] = {v->table,          v->rows,          v->index,         v->key_row,        v->r_row,
                            v->s,              v->k,             v->z,             v->zk,             v->zs,
                            v->encodings,     v->key_hash,      v->decoded,        v->verdicts,
-                           v->term_digits, v->term_row,          v->scratch.digits, v->scratch.entries, v->scratch.start, v->scratch.size,
+                           v->term_digits, v->term_row, v->row_term,          v->scratch.digits, v->scratch.entries, v->scratch.start, v->scratch.size,
                            v->scratch.order,  v->scratch.sums,  v->scratch.table, v->segments};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         free(owned[i]);
@@ -274,10 +276,17 @@ static void sum_items(struct ch_ed25519 *v, uint32_t first, uint32_t end, struct
     struct ed25519_terms terms = {.digits = v->term_digits, .row = v->term_row, .long_count = 1};
     ch_ed25519_windows_choose(end - first, &windows);
 
+    /* Equal keys have one row, and one term: the first of them starts it with the bias. */
+    memset(v->row_term, 0, (ED25519_ROWS_FIXED + (size_t)v->batch_max) * sizeof *v->row_term);
     for (uint32_t i = first; i < end; i++) {
         base_top += scalar_add_words(&base, &v->zs[i]);
-        v->term_digits[terms.long_count] = scalar_add(v->zk[i], &windows.bias);
-        v->term_row[terms.long_count++] = (uint16_t)v->key_row[i];
+        uint16_t *term = &v->row_term[v->key_row[i]];
+        if (*term == 0) {
+            *term = (uint16_t)terms.long_count++;
+            v->term_digits[*term] = windows.bias;
+            v->term_row[*term] = (uint16_t)v->key_row[i];
+        }
+        v->term_digits[*term] = scalar_add(v->term_digits[*term], &v->zk[i]);
     }
     uint64_t base_words[8] = {base.w[0], base.w[1], base.w[2], base.w[3], base_top};
     base = scalar_reduce(base_words);

@@ -10,6 +10,7 @@
 #define CHAPPE_CRYPTO_ED25519_FIELD_AVX2_H
 
 #include <immintrin.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -61,8 +62,8 @@ INLINE mask mask_of(__m256i lanes)
 
 INLINE void fe_set(fe *r, const uint64_t limbs51[5])
 {
-    UNROLL for (int i = 0; i < 5; i++)
-    {
+    UNROLL
+    for (int i = 0; i < 5; i++) {
         r->v[2 * i] = each((int64_t)limbs51[i] & LIMB_MASK(0));
         r->v[2 * i + 1] = each((int64_t)(limbs51[i] >> 26));
     }
@@ -72,40 +73,65 @@ INLINE void fe_set(fe *r, const uint64_t limbs51[5])
  * products up in another order, and keep sums on the stack. */
 INLINE void keep(__m256i c[10])
 {
-    UNROLL for (int i = 0; i < 10; i++) __asm__("" : "+x"(c[i]));
+    UNROLL
+    for (int i = 0; i < 10; i++)
+        __asm__("" : "+x"(c[i]));
 }
 
-INLINE void multiply_wide(wide *r, const fe *x, const fe *y)
+/* `lift`: plus 2^34 p, which has even limbs of 2^60, odd ones of 2^59. */
+INLINE void multiply(wide *r, const fe *x, const fe *y, bool lift)
 {
     __m256i y19[10], c[10];
-    UNROLL for (int j = 1; j < 10; j++) y19[j] = _mm256_mul_epu32(y->v[j], each(19));
-    UNROLL for (int j = 0; j < 10; j++) c[j] = _mm256_mul_epu32(x->v[0], y->v[j]);
-    UNROLL for (int i = 1; i < 10; i++)
-    {
+    UNROLL
+    for (int j = 1; j < 10; j++)
+        y19[j] = _mm256_mul_epu32(y->v[j], each(19));
+    UNROLL
+    for (int j = 0; j < 10; j++) {
+        c[j] = _mm256_mul_epu32(x->v[0], y->v[j]);
+        if (lift)
+            c[j] = _mm256_add_epi64(c[j], multiple_of_p(j, 34));
+    }
+    UNROLL
+    for (int i = 1; i < 10; i++) {
         __m256i once = x->v[i], twice = i % 2 ? _mm256_add_epi64(once, once) : once;
         keep(c);
-        UNROLL for (int j = 0; j < 10; j++)
-        {
+        UNROLL
+        for (int j = 0; j < 10; j++) {
             __m256i product = _mm256_mul_epu32(j % 2 ? twice : once, i + j < 10 ? y->v[j] : y19[j]);
             c[(i + j) % 10] = _mm256_add_epi64(c[(i + j) % 10], product);
         }
     }
-    UNROLL for (int j = 0; j < 10; j++) r->v[j] = c[j];
+    UNROLL
+    for (int j = 0; j < 10; j++)
+        r->v[j] = c[j];
+}
+
+INLINE void multiply_wide(wide *r, const fe *x, const fe *y)
+{
+    multiply(r, x, y, false);
+}
+
+INLINE void multiply_wide_lifted(wide *r, const fe *x, const fe *y)
+{
+    multiply(r, x, y, true);
 }
 
 /* The same with products of two different limbs taken once, doubled. */
 INLINE void square_wide(wide *r, const fe *x)
 {
     __m256i x19[10], c[10];
-    UNROLL for (int j = 5; j < 10; j++) x19[j] =
-        _mm256_mul_epu32(x->v[j], each(j % 2 ? 38 : 19)); /* odd limbs meet odd limbs or a doubled even one */
-    UNROLL for (int k = 0; k < 10; k++) c[k] = _mm256_setzero_si256();
-    UNROLL for (int i = 0; i < 10; i++)
-    {
+    UNROLL
+    for (int j = 5; j < 10; j++)
+        x19[j] = _mm256_mul_epu32(x->v[j], each(j % 2 ? 38 : 19)); /* odd limbs meet odd limbs or a doubled even one */
+    UNROLL
+    for (int k = 0; k < 10; k++)
+        c[k] = _mm256_setzero_si256();
+    UNROLL
+    for (int i = 0; i < 10; i++) {
         __m256i once = x->v[i], twice = _mm256_add_epi64(once, once);
         keep(c);
-        UNROLL for (int j = i; j < 10; j++)
-        {
+        UNROLL
+        for (int j = i; j < 10; j++) {
             /* 2 for two different limbs, 2 for two odd ones, 19 past the tenth: x19 of an odd limb has a 2 in it */
             int factor = (i == j ? 1 : 2) * (i % 2 && j % 2 ? 2 : 1);
             __m256i other = x->v[j];
@@ -122,24 +148,39 @@ INLINE void square_wide(wide *r, const fe *x)
                     _mm256_add_epi64(c[(i + j) % 10], _mm256_mul_epu32(factor == 2 ? twice : once, other));
         }
     }
-    UNROLL for (int k = 0; k < 10; k++) r->v[k] = c[k];
+    UNROLL
+    for (int k = 0; k < 10; k++)
+        r->v[k] = c[k];
 }
 
 INLINE void wide_from(wide *r, const fe *a)
 {
-    UNROLL for (int i = 0; i < 10; i++) r->v[i] = a->v[i];
+    UNROLL
+    for (int i = 0; i < 10; i++)
+        r->v[i] = a->v[i];
 }
 
 INLINE void wide_add(wide *r, const wide *a, const wide *b)
 {
-    UNROLL for (int i = 0; i < 10; i++) r->v[i] = _mm256_add_epi64(a->v[i], b->v[i]);
+    UNROLL
+    for (int i = 0; i < 10; i++)
+        r->v[i] = _mm256_add_epi64(a->v[i], b->v[i]);
+}
+
+/* r = a - b, where a is lifted, b one product. */
+INLINE void wide_subtract_from_lifted(wide *r, const wide *a, const wide *b)
+{
+    UNROLL
+    for (int i = 0; i < 10; i++)
+        r->v[i] = _mm256_sub_epi64(a->v[i], b->v[i]);
 }
 
 /* r = a - b, where b is the sum of at most four products: 2^36 p has even limbs of 2^62, odd ones of 2^61. */
 INLINE void wide_subtract(wide *r, const wide *a, const wide *b)
 {
-    UNROLL for (int i = 0; i < 10; i++) r->v[i] =
-        _mm256_add_epi64(a->v[i], _mm256_sub_epi64(multiple_of_p(i, 36), b->v[i]));
+    UNROLL
+    for (int i = 0; i < 10; i++)
+        r->v[i] = _mm256_add_epi64(a->v[i], _mm256_sub_epi64(multiple_of_p(i, 36), b->v[i]));
 }
 
 /* r = -r in the lanes of `negative`, for at most two products. */
@@ -157,8 +198,9 @@ INLINE void wide_subtract_from_lifted(wide *r, const wide *a, const wide *b)
 INLINE void wide_negate_where(wide *r, mask negative)
 {
     const __m256i where = lanes_of(negative);
-    UNROLL for (int i = 0; i < 10; i++) r->v[i] =
-        _mm256_blendv_epi8(r->v[i], _mm256_sub_epi64(multiple_of_p(i, 35), r->v[i]), where);
+    UNROLL
+    for (int i = 0; i < 10; i++)
+        r->v[i] = _mm256_blendv_epi8(r->v[i], _mm256_sub_epi64(multiple_of_p(i, 35), r->v[i]), where);
 }
 
 /* Limb i keeps its bits, the next one gets the rest. */
@@ -176,21 +218,27 @@ INLINE void carry_limb(__m256i v[10], int i)
 INLINE void carry(fe *r, const wide *a)
 {
     __m256i v[10];
-    UNROLL for (int i = 0; i < 10; i++) v[i] = a->v[i];
-    UNROLL for (int i = 0; i < 5; i++)
-    {
+    UNROLL
+    for (int i = 0; i < 10; i++)
+        v[i] = a->v[i];
+    UNROLL
+    for (int i = 0; i < 5; i++) {
         carry_limb(v, i);
         carry_limb(v, i + 5);
     }
     carry_limb(v, 0);
     carry_limb(v, 5);
-    UNROLL for (int i = 0; i < 10; i++) r->v[i] = v[i];
+    UNROLL
+    for (int i = 0; i < 10; i++)
+        r->v[i] = v[i];
 }
 
 INLINE void fe_select(fe *r, mask where, const fe *a, const fe *b)
 {
     const __m256i lanes = lanes_of(where);
-    UNROLL for (int i = 0; i < 10; i++) r->v[i] = _mm256_blendv_epi8(b->v[i], a->v[i], lanes);
+    UNROLL
+    for (int i = 0; i < 10; i++)
+        r->v[i] = _mm256_blendv_epi8(b->v[i], a->v[i], lanes);
 }
 
 /* The one representation below p. */
@@ -242,8 +290,8 @@ static inline void fe_from_bytes(fe *r, mask *top, const uint8_t *const bytes[LA
         w[lane] = _mm256_loadu_si256((const __m256i *)bytes[lane]);
     transpose(w);
     w[4] = _mm256_setzero_si256();
-    UNROLL for (int i = 0; i < 10; i++)
-    {
+    UNROLL
+    for (int i = 0; i < 10; i++) {
         int word = at[i] / 64, shift = at[i] % 64;
         __m256i low = _mm256_srli_epi64(w[word], shift);
         __m256i high = _mm256_slli_epi64(w[word + 1], 64 - shift); /* 0 for a shift of 64 */
@@ -256,16 +304,17 @@ static inline void fe_from_bytes(fe *r, mask *top, const uint8_t *const bytes[LA
  */
 INLINE void load_rows(fe *r, int elements, const uint64_t *const row[LANES])
 {
-    UNROLL for (int block = 0; block < 5; block++)
-    {
+    UNROLL
+    for (int block = 0; block < 5; block++) {
         __m256i w[4];
         if (4 * block >= 5 * elements)
             break;
-        UNROLL for (int lane = 0; lane < 4; lane++) w[lane] =
-            _mm256_load_si256((const __m256i *)(row[lane] + 4 * block));
+        UNROLL
+        for (int lane = 0; lane < 4; lane++)
+            w[lane] = _mm256_load_si256((const __m256i *)(row[lane] + 4 * block));
         transpose(w);
-        UNROLL for (int i = 0; i < 4; i++)
-        {
+        UNROLL
+        for (int i = 0; i < 4; i++) {
             int at = 4 * block + i;
             if (at < 5 * elements) {
                 r[at / 5].v[at % 5 * 2] = _mm256_and_si256(w[i], each(0xffffffff));
@@ -277,20 +326,22 @@ INLINE void load_rows(fe *r, int elements, const uint64_t *const row[LANES])
 
 INLINE void store_rows(const fe *a, int elements, uint64_t *const row[LANES])
 {
-    UNROLL for (int block = 0; block < 5; block++)
-    {
+    UNROLL
+    for (int block = 0; block < 5; block++) {
         __m256i w[4];
         if (4 * block >= 5 * elements)
             break;
-        UNROLL for (int i = 0; i < 4; i++)
-        {
+        UNROLL
+        for (int i = 0; i < 4; i++) {
             int at = 4 * block + i;
             w[i] = at < 5 * elements
                        ? _mm256_or_si256(a[at / 5].v[at % 5 * 2], _mm256_slli_epi64(a[at / 5].v[at % 5 * 2 + 1], 32))
                        : _mm256_setzero_si256();
         }
         transpose(w);
-        UNROLL for (int lane = 0; lane < 4; lane++) _mm256_store_si256((__m256i *)(row[lane] + 4 * block), w[lane]);
+        UNROLL
+        for (int lane = 0; lane < 4; lane++)
+            _mm256_store_si256((__m256i *)(row[lane] + 4 * block), w[lane]);
     }
 }
 

@@ -1,6 +1,6 @@
-/* crypto/ed25519_field_avx512ifma.h - sixteen numbers modulo p = 2^255 - 19 side by side, in five limbs of radix 2^51: two
- * vectors of eight lanes, two chains without a dependency between them, since a multiplication has a latency of 50 cycles
- * and a throughput of 30 (Zen 5). The contract: ed25519_field_portable.h.
+/* crypto/ed25519_field_avx512ifma.h - numbers modulo p = 2^255 - 19 in five limbs of radix 2^51, eight in a vector. CHAINS, 1
+ * or 2, says how many vectors go side by side: a multiplication has a latency of 50 cycles and a throughput of 30 (Zen 5),
+ * so a row of squarings wants two. The contract: ed25519_field_portable.h.
  *
  * vpmadd52luq and vpmadd52huq add the low and the high 52 bits of a product of 52-bit numbers. A high half is worth
  * 2^52 = 2 * 2^51, so it counts twice in the next limb: high halves first, doubled, then the low ones on top.
@@ -14,21 +14,21 @@
 #include <stdint.h>
 #include <string.h>
 
-#define LANES 16
+#define LANES (8 * CHAINS)
 
 #define LIMB_MASK ((UINT64_C(1) << 51) - 1)
 #define UNROLL    _Pragma("GCC unroll 10")
 #define INLINE    static inline __attribute__((always_inline))
 
 typedef struct {
-    __m512i v[2][5]; /* lanes 0..7, lanes 8..15 */
+    __m512i v[CHAINS][5]; /* lanes 0..7, lanes 8..15 */
 } fe;
 typedef struct {
-    __m512i v[2][5];
+    __m512i v[CHAINS][5];
 } wide;
 typedef uint16_t mask;
 
-#define MASK_ALL 0xffffu
+#define MASK_ALL ((1u << LANES) - 1)
 
 INLINE __m512i limb_mask(void)
 {
@@ -44,7 +44,8 @@ INLINE __m512i multiple_of_p(int i, int shift)
 INLINE void fe_set(fe *r, const uint64_t limbs[5])
 {
     UNROLL for (int i = 0; i < 5; i++)
-        r->v[0][i] = r->v[1][i] = _mm512_set1_epi64((int64_t)limbs[i]);
+        UNROLL for (int h = 0; h < CHAINS; h++)
+            r->v[h][i] = _mm512_set1_epi64((int64_t)limbs[i]);
 }
 
 /* 19, behind the compiler's back: gcc would make shifts and additions of the one multiplication. */
@@ -66,7 +67,7 @@ INLINE void fold(__m512i r[5], const __m512i c[10], unsigned half)
 /* The two halves one after the other: both fit the registers then, and the CPU interleaves them. `lift`: plus 256 p. */
 INLINE void multiply(wide *r, const fe *x, const fe *y, bool lift)
 {
-    UNROLL for (int h = 0; h < 2; h++) {
+    UNROLL for (int h = 0; h < CHAINS; h++) {
         __m512i c[10];
         UNROLL for (int i = 0; i < 10; i++)
             c[i] = lift && i < 5 ? multiple_of_p(i, i == 0 ? 0 : -1) : _mm512_setzero_si512();
@@ -96,7 +97,7 @@ INLINE void multiply_wide_lifted(wide *r, const fe *x, const fe *y)
  * the halves. */
 INLINE void square_wide(wide *r, const fe *x)
 {
-    UNROLL for (int h = 0; h < 2; h++) {
+    UNROLL for (int h = 0; h < CHAINS; h++) {
         const __m512i *v = x->v[h];
         __m512i c[10];
         UNROLL for (int i = 0; i < 10; i++)
@@ -122,14 +123,14 @@ INLINE void square_wide(wide *r, const fe *x)
 
 INLINE void wide_from(wide *r, const fe *a)
 {
-    UNROLL for (int h = 0; h < 2; h++)
+    UNROLL for (int h = 0; h < CHAINS; h++)
         UNROLL for (int i = 0; i < 5; i++)
             r->v[h][i] = a->v[h][i];
 }
 
 INLINE void wide_add(wide *r, const wide *a, const wide *b)
 {
-    UNROLL for (int h = 0; h < 2; h++)
+    UNROLL for (int h = 0; h < CHAINS; h++)
         UNROLL for (int i = 0; i < 5; i++)
             r->v[h][i] = _mm512_add_epi64(a->v[h][i], b->v[h][i]);
 }
@@ -137,7 +138,7 @@ INLINE void wide_add(wide *r, const wide *a, const wide *b)
 /* r = a - b, where a is lifted, b one product. */
 INLINE void wide_subtract_from_lifted(wide *r, const wide *a, const wide *b)
 {
-    UNROLL for (int h = 0; h < 2; h++)
+    UNROLL for (int h = 0; h < CHAINS; h++)
         UNROLL for (int i = 0; i < 5; i++)
             r->v[h][i] = _mm512_sub_epi64(a->v[h][i], b->v[h][i]);
 }
@@ -145,7 +146,7 @@ INLINE void wide_subtract_from_lifted(wide *r, const wide *a, const wide *b)
 /* r = a - b, where b is the sum of at most four products. */
 INLINE void wide_subtract(wide *r, const wide *a, const wide *b)
 {
-    UNROLL for (int h = 0; h < 2; h++)
+    UNROLL for (int h = 0; h < CHAINS; h++)
         UNROLL for (int i = 0; i < 5; i++)
             r->v[h][i] = _mm512_add_epi64(a->v[h][i], _mm512_sub_epi64(multiple_of_p(i, 2), b->v[h][i]));
 }
@@ -153,7 +154,7 @@ INLINE void wide_subtract(wide *r, const wide *a, const wide *b)
 /* r = -a in the lanes of `negative`, for at most two products. */
 INLINE void wide_negate_where(wide *r, mask negative)
 {
-    UNROLL for (int h = 0; h < 2; h++)
+    UNROLL for (int h = 0; h < CHAINS; h++)
         UNROLL for (int i = 0; i < 5; i++)
             r->v[h][i] =
                 _mm512_mask_sub_epi64(r->v[h][i], (__mmask8)(negative >> 8 * h), multiple_of_p(i, 1), r->v[h][i]);
@@ -163,7 +164,7 @@ INLINE void wide_negate_where(wide *r, mask negative)
 INLINE void carry(fe *r, const wide *a)
 {
     const __m512i nineteen = _mm512_set1_epi64(19);
-    UNROLL for (int h = 0; h < 2; h++) {
+    UNROLL for (int h = 0; h < CHAINS; h++) {
         __m512i c[5], low[5];
         UNROLL for (int i = 0; i < 5; i++) {
             c[i] = _mm512_srli_epi64(a->v[h][i], 51);
@@ -177,7 +178,7 @@ INLINE void carry(fe *r, const wide *a)
 
 INLINE void fe_select(fe *r, mask where, const fe *a, const fe *b)
 {
-    UNROLL for (int h = 0; h < 2; h++)
+    UNROLL for (int h = 0; h < CHAINS; h++)
         UNROLL for (int i = 0; i < 5; i++)
             r->v[h][i] = _mm512_mask_blend_epi64((__mmask8)(where >> 8 * h), b->v[h][i], a->v[h][i]);
 }
@@ -186,7 +187,7 @@ INLINE void fe_select(fe *r, mask where, const fe *a, const fe *b)
 INLINE void fe_freeze(fe *a)
 {
     const __m512i nineteen = _mm512_set1_epi64(19);
-    for (int h = 0; h < 2; h++) {
+    for (int h = 0; h < CHAINS; h++) {
         __m512i *v = a->v[h];
         /* Twice, so that no limb is past 2^51; then p is taken away if adding 19 carries out of 2^255. */
         for (int round = 0; round < 2; round++) {
@@ -213,7 +214,7 @@ INLINE void fe_freeze(fe *a)
 INLINE mask fe_is_zero(const fe *a)
 {
     uint32_t zero = 0;
-    UNROLL for (int h = 0; h < 2; h++) {
+    UNROLL for (int h = 0; h < CHAINS; h++) {
         __m512i any = a->v[h][0];
         UNROLL for (int i = 1; i < 5; i++)
             any = _mm512_or_si512(any, a->v[h][i]);
@@ -224,8 +225,10 @@ INLINE mask fe_is_zero(const fe *a)
 
 INLINE mask fe_is_odd(const fe *a)
 {
-    const __m512i one = _mm512_set1_epi64(1);
-    return (mask)(_mm512_test_epi64_mask(a->v[0][0], one) | _mm512_test_epi64_mask(a->v[1][0], one) << 8);
+    uint32_t odd = 0;
+    UNROLL for (int h = 0; h < CHAINS; h++)
+        odd |= (uint32_t)_mm512_test_epi64_mask(a->v[h][0], _mm512_set1_epi64(1)) << 8 * h;
+    return (mask)odd;
 }
 
 /* Rows to columns: 24 shuffles. */
@@ -260,7 +263,7 @@ INLINE __m512i joined(__m512i low, unsigned shift, __m512i high)
 INLINE void fe_from_bytes(fe *r, mask *top, const uint8_t *const bytes[LANES])
 {
     uint32_t tops = 0;
-    for (int h = 0; h < 2; h++) {
+    for (int h = 0; h < CHAINS; h++) {
         __m512i w[8];
         UNROLL for (int lane = 0; lane < 8; lane++)
             w[lane] = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)bytes[8 * h + lane]));
@@ -275,24 +278,39 @@ INLINE void fe_from_bytes(fe *r, mask *top, const uint8_t *const bytes[LANES])
     *top = (mask)tops;
 }
 
+/* Four words of eight rows as columns. Two rows share a vector from the start, so that two steps of shuffles are enough. */
+INLINE void load_columns(__m512i column[4], const uint64_t *const row[8], int word)
+{
+    static const int low[4] = {0, 1, 4, 5}; /* the partner is two further on */
+    __m512i v[4], a, b;
+    UNROLL for (int i = 0; i < 4; i++)
+        v[i] = _mm512_inserti64x4(
+            _mm512_castsi256_si512(_mm256_load_si256((const __m256i *)(row[low[i]] + word))),
+            _mm256_load_si256((const __m256i *)(row[low[i] + 2] + word)), 1);
+    a = _mm512_unpacklo_epi64(v[0], v[1]), b = _mm512_unpacklo_epi64(v[2], v[3]);
+    column[0] = _mm512_shuffle_i64x2(a, b, 0x88);
+    column[2] = _mm512_shuffle_i64x2(a, b, 0xdd);
+    a = _mm512_unpackhi_epi64(v[0], v[1]), b = _mm512_unpackhi_epi64(v[2], v[3]);
+    column[1] = _mm512_shuffle_i64x2(a, b, 0x88);
+    column[3] = _mm512_shuffle_i64x2(a, b, 0xdd);
+}
+
 /* `elements` numbers of each lane, five words each, from or to that lane's row of eight or sixteen or twenty-four words. */
 INLINE void load_rows(fe *r, int elements, const uint64_t *const row[LANES])
 {
-    UNROLL for (int h = 0; h < 2; h++)
-        UNROLL for (int block = 0; 8 * block < 5 * elements; block++) {
-            __m512i w[8];
-            UNROLL for (int lane = 0; lane < 8; lane++)
-                w[lane] = _mm512_load_si512(row[8 * h + lane] + 8 * block);
-            transpose(w);
-            UNROLL for (int i = 0; i < 8; i++)
-                if (8 * block + i < 5 * elements)
-                    r[(8 * block + i) / 5].v[h][(8 * block + i) % 5] = w[i];
+    UNROLL for (int h = 0; h < CHAINS; h++)
+        UNROLL for (int word = 0; word < 5 * elements; word += 4) {
+            __m512i column[4];
+            load_columns(column, row + 8 * h, word);
+            UNROLL for (int i = 0; i < 4; i++)
+                if (word + i < 5 * elements)
+                    r[(word + i) / 5].v[h][(word + i) % 5] = column[i];
         }
 }
 
 INLINE void store_rows(const fe *a, int elements, uint64_t *const row[LANES])
 {
-    UNROLL for (int h = 0; h < 2; h++)
+    UNROLL for (int h = 0; h < CHAINS; h++)
         UNROLL for (int block = 0; 8 * block < 5 * elements; block++) {
             __m512i w[8];
             UNROLL for (int i = 0; i < 8; i++)

@@ -21,6 +21,8 @@ typedef struct {
 typedef struct {
     uint64_t v[5];
 } wide;
+#define INLINE static inline
+
 typedef uint32_t mask;
 
 #define MASK_ALL 1u

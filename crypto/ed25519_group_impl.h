@@ -20,12 +20,6 @@ static const uint64_t limbs_half_over_d[5] = {0x793b66e4fc18u, 0x184279542e25eu,
                                               0x60483f690a6aeu};
 static const uint64_t limbs_sqrt_minus_one[5] = {0x61b274a0ea0b0u, 0xd5a5fc8f189du, 0x7ef5e9cbd0c60u, 0x78595a6804c9eu,
                                                  0x2b8324804fc1du};
-/* y of the base point; its x is even. */
-static const uint8_t base_encoding[32] = {0x58, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66,
-                                          0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66,
-                                          0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66};
-static const uint8_t identity_encoding[32] = {1};
-
 /* The order of the members is that of ed25519_sum_row and ed25519_row. */
 struct point {
     fe ymx, ypx, z, t; /* Y-X, Y+X, Z, T = XY/Z */
@@ -38,14 +32,14 @@ struct cached {
     fe ymx, ypx, z, t2d;
 };
 
-static inline void fe_multiply(fe *r, const fe *a, const fe *b)
+INLINE void fe_multiply(fe *r, const fe *a, const fe *b)
 {
     wide w;
     multiply_wide(&w, a, b);
     carry(r, &w);
 }
 
-static inline void fe_square(fe *r, const fe *a)
+INLINE void fe_square(fe *r, const fe *a)
 {
     wide w;
     square_wide(&w, a);
@@ -66,7 +60,7 @@ static inline void niels_load(struct niels *n, const uint64_t *const row[LANES])
 }
 
 /* (E : F : G : H) to the point (EF : GH : FG), and its T = EH if it is asked for. */
-static inline void point_from_efgh(struct point *p, const fe *e, const fe *f, const fe *g, const fe *h, bool with_t)
+INLINE void point_from_efgh(struct point *p, const fe *e, const fe *f, const fe *g, const fe *h, bool with_t)
 {
     wide x, y, w;
     multiply_wide(&x, e, f);
@@ -84,7 +78,7 @@ static inline void point_from_efgh(struct point *p, const fe *e, const fe *f, co
 }
 
 /* a = (Y1-X1)(Y2-X2), b = (Y1+X1)(Y2+X2) lifted, c = 2d T1 T2, d = 2 Z1 Z2. */
-static inline void point_from_abcd(struct point *p, const wide *a, const wide *b, const wide *c, const wide *d)
+INLINE void point_from_abcd(struct point *p, const wide *a, const wide *b, const wide *c, const wide *d)
 {
     wide w;
     fe e, f, g, h;
@@ -100,7 +94,7 @@ static inline void point_from_abcd(struct point *p, const wide *a, const wide *b
 }
 
 /* p += n, or p -= n in the lanes of `negative`: 7 multiplications. */
-static inline void point_add_niels(struct point *p, const struct niels *n, mask negative)
+INLINE void point_add_niels(struct point *p, const struct niels *n, mask negative)
 {
     wide a, b, c, d;
     fe factor;
@@ -130,7 +124,7 @@ static inline void point_from_niels(struct point *p, const struct niels *n, mask
 }
 
 /* 8 multiplications. */
-static inline void point_add_cached(struct point *p, const struct cached *q, mask negative)
+INLINE void point_add_cached(struct point *p, const struct cached *q, mask negative)
 {
     wide a, b, c, d;
     fe factor;
@@ -146,7 +140,7 @@ static inline void point_add_cached(struct point *p, const struct cached *q, mas
 }
 
 /* p += q, where one of them keeps 2dT for T: 8 multiplications. */
-static inline void point_add(struct point *p, const struct point *q)
+INLINE void point_add(struct point *p, const struct point *q)
 {
     wide a, b, c, d;
     multiply_wide(&a, &p->ymx, &q->ymx);
@@ -169,7 +163,7 @@ static inline void cached_from_point(struct cached *q, const struct point *p)
 
 /* p = 2p: A + B = ((Y+X)^2 + (Y-X)^2) / 2, 2XY = ((Y+X)^2 - (Y-X)^2) / 2 and B - A = (Y+X)(Y-X), all taken twice.
  * A doubling doesn't need T, only an addition after it does. */
-static inline void point_double(struct point *p, bool with_t)
+INLINE void point_double(struct point *p, bool with_t)
 {
     wide plus, minus, both, zz, w;
     fe e, f, g, h;
@@ -192,7 +186,7 @@ static inline void point_double(struct point *p, bool with_t)
 
 static inline void point_double_times(struct point *p, int times)
 {
-    for (int i = 1; i < times; i++)
+    _Pragma("GCC unroll 1") for (int i = 1; i < times; i++)
         point_double(p, false);
     point_double(p, true);
 }
@@ -212,92 +206,6 @@ static inline mask point_is_identity(const struct point *p)
     carry(&y_z, &w);
     fe_freeze(&y_z);
     return fe_is_zero(&x2) & fe_is_zero(&y_z);
-}
-
-static inline void square_times(fe *r, const fe *a, int times)
-{
-    *r = *a;
-    for (int i = 0; i < times; i++)
-        fe_square(r, r);
-}
-
-/* a^((p-5)/8) = a^(2^252 - 3): 252 squarings, 11 multiplications. */
-static inline void power_p58(fe *r, const fe *a)
-{
-    fe t0, t1, t2;
-    fe_square(&t0, a);                                              /* 2 */
-    square_times(&t1, &t0, 2), fe_multiply(&t1, a, &t1);            /* 9 */
-    fe_multiply(&t0, &t0, &t1);                                     /* 11 */
-    fe_square(&t0, &t0), fe_multiply(&t0, &t1, &t0);                /* 31 = 2^5 - 1 */
-    square_times(&t1, &t0, 5), fe_multiply(&t0, &t1, &t0);          /* 2^10 - 1 */
-    square_times(&t1, &t0, 10), fe_multiply(&t1, &t1, &t0);         /* 2^20 - 1 */
-    square_times(&t2, &t1, 20), fe_multiply(&t1, &t2, &t1);         /* 2^40 - 1 */
-    square_times(&t1, &t1, 10), fe_multiply(&t0, &t1, &t0);         /* 2^50 - 1 */
-    square_times(&t1, &t0, 50), fe_multiply(&t1, &t1, &t0);         /* 2^100 - 1 */
-    square_times(&t2, &t1, 100), fe_multiply(&t1, &t2, &t1);        /* 2^200 - 1 */
-    square_times(&t1, &t1, 50), fe_multiply(&t0, &t1, &t0);         /* 2^250 - 1 */
-    square_times(&t0, &t0, 2), fe_multiply(r, a, &t0);              /* 2^252 - 3 */
-}
-
-/* Decodes as ZIP-215 does: any y of 255 bits, "-0" too. The lanes that stand for a point; the others hold anything.
- * x = sqrt(u/v) = u v^3 (u v^7)^((p-5)/8), times sqrt(-1) where v x^2 = -u (RFC 8032, 5.1.3). */
-static inline mask niels_decode(struct niels *n, const uint8_t *const encodings[LANES])
-{
-    fe y, x, u, v, v3, root, product, constant;
-    wide one, w, t;
-    mask sign;
-    fe_from_bytes(&y, &sign, encodings);
-    fe_set(&constant, limbs_one);
-    wide_from(&one, &constant);
-    square_wide(&w, &y);
-    wide_subtract(&t, &w, &one);
-    carry(&u, &t);
-    carry(&v, &w);
-    fe_set(&constant, limbs_d);
-    multiply_wide(&w, &v, &constant);
-    wide_add(&w, &w, &one);
-    carry(&v, &w);
-
-    fe_square(&v3, &v);
-    fe_multiply(&v3, &v3, &v);
-    fe_square(&root, &v3);
-    fe_multiply(&root, &root, &v);
-    fe_multiply(&root, &root, &u);
-    power_p58(&root, &root);
-    fe_multiply(&root, &root, &v3);
-    fe_multiply(&root, &root, &u);
-
-    fe difference, sum;
-    wide vxx, uu;
-    fe_square(&product, &root);
-    multiply_wide(&vxx, &product, &v);
-    wide_from(&uu, &u);
-    wide_subtract(&w, &vxx, &uu);
-    carry(&difference, &w);
-    fe_freeze(&difference);
-    wide_add(&w, &vxx, &uu);
-    carry(&sum, &w);
-    fe_freeze(&sum);
-    mask is_root = fe_is_zero(&difference), is_other = fe_is_zero(&sum);
-    fe_set(&constant, limbs_sqrt_minus_one);
-    fe_multiply(&x, &root, &constant);
-    fe_select(&x, is_root, &root, &x);
-
-    fe_freeze(&x);
-    wide wx, wy;
-    wide_from(&wx, &x);
-    wide_negate_where(&wx, (fe_is_odd(&x) ^ sign) & MASK_ALL);
-    carry(&x, &wx);
-    wide_from(&wx, &x);
-    wide_from(&wy, &y);
-    wide_add(&w, &wy, &wx);
-    carry(&n->ypx, &w);
-    wide_subtract(&w, &wy, &wx);
-    carry(&n->ymx, &w);
-    fe_multiply(&product, &x, &y);
-    fe_set(&constant, limbs_2d);
-    fe_multiply(&n->t2d, &product, &constant);
-    return is_root | is_other;
 }
 
 #endif

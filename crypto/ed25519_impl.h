@@ -37,8 +37,8 @@ struct ed25519_point {
 #define ED25519_WINDOWS_MAX     64
 #define ED25519_WINDOW_BITS_MAX 12
 
-/* Multiples of a key that the lanes use: 1 A .. 8 A. */
-#define ED25519_KEY_MULTIPLES 8
+/* Multiples of a key that the lanes use: 0 A .. 8 A. */
+#define ED25519_KEY_MULTIPLES 9
 #define ED25519_LANES_MAX     16
 
 struct ed25519_windows {

@@ -6,7 +6,7 @@
 #include <sodium.h>
 
 static const struct ed25519_kernel kernels[] = {
-    {.name = "batch-avx512ifma", .cpu = CH_CPU_AVX512IFMA, .code = &ch_ed25519_avx512ifma, .batch_min = 16},
+    {.name = "batch-avx512ifma", .cpu = CH_CPU_AVX512IFMA, .code = &ch_ed25519_avx512ifma, .batch_min = 24},
     {.name = "lanes-avx512ifma", .cpu = CH_CPU_AVX512IFMA, .code = &ch_ed25519_avx512ifma, .batch_min = 0},
     {.name = "batch-avx2", .cpu = CH_CPU_AVX2, .code = &ch_ed25519_avx2, .batch_min = 16},
     {.name = "lanes-avx2", .cpu = CH_CPU_AVX2, .code = &ch_ed25519_avx2, .batch_min = 0},

@@ -1,5 +1,5 @@
-/* crypto/ed25519_lanes_impl.h - LANES signatures side by side: decode, and an exact verdict for each. Included by each
- * kernel. Straus' method: s B - k A with signed digits, 4 bits of k and 8 bits of s at a time, over one run of doublings.
+/* crypto/ed25519_lanes_impl.h - LANES signatures side by side, an exact verdict for each. Included by each kernel.
+ * Straus' method: s B - k A with signed digits, 4 bits of k and 8 bits of s at a time, over one run of doublings.
  */
 #ifndef CHAPPE_CRYPTO_ED25519_LANES_IMPL_H
 #define CHAPPE_CRYPTO_ED25519_LANES_IMPL_H
@@ -10,26 +10,7 @@
 #define KEY_WINDOWS    63 /* of 4 bits, k mod L with the bias of the digits; the topmost digit may reach 16 - 8 */
 #define BASE_WINDOWS   32 /* of 8 bits but the topmost, which has 4 */
 
-static void decode_rows(const uint8_t *const *encodings, size_t count, struct ed25519_row *rows, bool *decoded)
-{
-    for (size_t at = 0; at < count; at += LANES) {
-        const uint8_t *encoding[LANES];
-        struct ed25519_row spare[LANES];
-        uint64_t *row[LANES];
-        struct niels n;
-        for (size_t lane = 0; lane < LANES; lane++) {
-            bool used = at + lane < count;
-            encoding[lane] = used ? encodings[at + lane] : identity_encoding;
-            row[lane] = used ? rows[at + lane].w : spare[lane].w;
-        }
-        mask is_point = niels_decode(&n, encoding);
-        store_rows(&n.ypx, 3, row);
-        for (size_t lane = 0; lane < LANES && at + lane < count; lane++)
-            decoded[at + lane] = is_point >> lane & 1;
-    }
-}
-
-/* 1 A, 2 A .. 8 A of each lane as cached points, a row each: table[lane * KEY_MULTIPLES + multiple - 1]. */
+/* 0 A, 1 A .. 8 A of each lane as cached points, a row each: table[lane * KEY_MULTIPLES + multiple]. */
 static void multiples_of_keys(const uint64_t *const key[LANES], struct ed25519_sum_row *table)
 {
     struct niels n;
@@ -37,13 +18,15 @@ static void multiples_of_keys(const uint64_t *const key[LANES], struct ed25519_s
     struct cached c;
     niels_load(&n, key);
     point_from_niels(&p, &n, 0);
+    for (int lane = 0; lane < LANES; lane++)
+        table[lane * KEY_MULTIPLES] = (struct ed25519_sum_row){{[0] = 1, [5] = 1, [10] = 1}};
     for (uint32_t multiple = 1;; multiple++) {
         uint64_t *row[LANES];
         for (int lane = 0; lane < LANES; lane++)
-            row[lane] = table[lane * KEY_MULTIPLES + multiple - 1].w;
+            row[lane] = table[lane * KEY_MULTIPLES + multiple].w;
         cached_from_point(&c, &p);
         store_rows(&c.ymx, 4, row);
-        if (multiple == KEY_MULTIPLES)
+        if (multiple == KEY_MULTIPLES - 1)
             return;
         point_add_niels(&p, &n, 0);
     }
@@ -72,7 +55,6 @@ static void check_lanes(const struct ed25519_row *rows, const uint32_t *r_row, c
 {
     /* 8 * (1 + 16 + .. + 16^62) mod L, and 128 * (1 + .. + 256^30) + 8 * 256^31 mod L */
     static const struct ed25519_scalar key_bias = {{0x8888888888888888u, 0x8888888888888888u, 0x8888888888888888u, 0x888888888888888u}}, base_bias = {{0x8080808080808080u, 0x8080808080808080u, 0x8080808080808080u, 0x880808080808080u}};
-    static const struct ed25519_sum_row cached_identity = {{[0] = 1, [5] = 1, [10] = 1}};
     for (size_t at = 0; at < count; at += LANES) {
         struct ed25519_scalar key_digits[LANES], base_digits[LANES];
         const uint64_t *row[LANES];
@@ -95,7 +77,7 @@ static void check_lanes(const struct ed25519_row *rows, const uint32_t *r_row, c
             for (int lane = 0; lane < LANES; lane++) {
                 bool minus;
                 uint32_t digit = digit_at(&key_digits[lane], 4 * (uint32_t)window, 4, window == KEY_WINDOWS - 1, &minus);
-                row[lane] = digit ? scratch->table[lane * KEY_MULTIPLES + (int)digit - 1].w : cached_identity.w;
+                row[lane] = scratch->table[(uint32_t)lane * KEY_MULTIPLES + digit].w;
                 negative |= (mask)!minus << lane; /* minus k A */
             }
             load_rows(&c.ymx, 4, row);

@@ -1,7 +1,12 @@
 /* One point at a time: the end of a sum, and what is made once. */
 #include "crypto/ed25519_field_portable.h"
 
-#include "crypto/ed25519_group_impl.h"
+#include "crypto/ed25519_decode_impl.h"
+
+/* y of the base point; its x is even. */
+static const uint8_t base_encoding[32] = {0x58, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66,
+                                          0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66,
+                                          0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66};
 
 static void point_get(struct point *p, const struct ed25519_point *from)
 {
@@ -31,7 +36,7 @@ static uint32_t windows_for(uint32_t terms)
 {
     static const struct {
         uint32_t terms_min, windows;
-    } table[] = {{6000, 23}, {3000, 25}, {1500, 28}, {600, 32}, {300, 36}, {128, 42}, {32, 48}, {0, 63}};
+    } table[] = {{6000, 23}, {3000, 25}, {1500, 28}, {150, 32}, {100, 42}, {0, 48}};
     int i = 0;
     while (terms < table[i].terms_min)
         i++;

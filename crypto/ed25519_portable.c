@@ -1,6 +1,7 @@
 /* The kernel for every CPU: one lane, plain C. */
 #include "crypto/ed25519_field_portable.h"
 
+#include "crypto/ed25519_decode_impl.h"
 #include "crypto/ed25519_lanes_impl.h"
 #include "crypto/ed25519_sum_impl.h"
 

@@ -12,7 +12,7 @@
 
 #define GROUP ED25519_WINDOW_GROUP
 
-#ifndef OWN_SCALARS_AND_HORNER
+#ifndef OWN_PARTS
 
 static void horner(const struct ed25519_point *sums, const struct ed25519_windows *windows,
                    struct ed25519_point *total)
@@ -84,6 +84,8 @@ static void order_buckets(const uint32_t *size, uint32_t magnitude_max, uint32_t
     }
 }
 
+#ifndef OWN_PARTS
+
 /* The rows and signs of entry `step` in each of LANES buckets; the identity where a bucket has no more. */
 static inline mask rows_of_step(const struct ed25519_row *rows, const uint16_t *entries, const uint32_t *start,
                                 const uint32_t *size, uint32_t step, const uint64_t *row[LANES])
@@ -96,6 +98,8 @@ static inline mask rows_of_step(const struct ed25519_row *rows, const uint16_t *
     }
     return negative;
 }
+
+#endif
 
 static void fill_buckets(const struct ed25519_row *rows, const struct ed25519_scratch *scratch, uint32_t bucket_count)
 {
@@ -112,15 +116,18 @@ static void fill_buckets(const struct ed25519_row *rows, const struct ed25519_sc
         uint32_t steps = 1;
         for (int lane = 0; lane < LANES; lane++)
             steps = size[lane] > steps ? size[lane] : steps;
-        struct niels n;
+        struct niels n[2];
         struct point sum;
-        mask negative = rows_of_step(rows, scratch->entries, start, size, 0, row);
-        niels_load(&n, row);
-        point_from_niels(&sum, &n, negative);
-        for (uint32_t step = 1; step < steps; step++) {
-            negative = rows_of_step(rows, scratch->entries, start, size, step, row);
-            niels_load(&n, row);
-            point_add_niels(&sum, &n, negative);
+        mask negative = rows_of_step(rows, scratch->entries, start, size, 0, row), next;
+        niels_load(&n[0], row);
+        point_from_niels(&sum, &n[0], negative);
+        negative = rows_of_step(rows, scratch->entries, start, size, 1, row);
+        niels_load(&n[1], row);
+        for (uint32_t step = 1; step < steps; step++, negative = next) {
+            /* The next addend is under way while this one is added. */
+            next = rows_of_step(rows, scratch->entries, start, size, step + 1, row);
+            niels_load(&n[(step + 1) % 2], row);
+            point_add_niels(&sum, &n[step % 2], negative);
         }
         store_rows(&sum.ymx, 4, sum_row);
     }
