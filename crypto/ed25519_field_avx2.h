@@ -184,17 +184,6 @@ INLINE void wide_subtract(wide *r, const wide *a, const wide *b)
 }
 
 /* r = -r in the lanes of `negative`, for at most two products. */
-/* Here every subtraction brings its own multiple of p, so a lifted product is just a product. */
-INLINE void multiply_wide_lifted(wide *r, const fe *x, const fe *y)
-{
-    multiply_wide(r, x, y);
-}
-
-INLINE void wide_subtract_from_lifted(wide *r, const wide *a, const wide *b)
-{
-    wide_subtract(r, a, b);
-}
-
 INLINE void wide_negate_where(wide *r, mask negative)
 {
     const __m256i where = lanes_of(negative);
