@@ -602,6 +602,25 @@ void ch_net_wake(void *self)
     ch_port_wake(((struct ch_net *)self)->port);
 }
 
+void ch_net_enter(void *self)
+{
+    const struct ch_net *net = self;
+    if (net->dpdk_started && ch_dpdk_thread_enter() != CH_OK)
+        ch_log(CH_LOG_NOTICE, "net: no buffer cache for this thread; it goes on slower");
+}
+
+void ch_net_leave(void *self)
+{
+    struct ch_net *net = self;
+    ch_quic_hang_up_all(net->quic, CH_QUIC_CODE_STOPPING);
+    net->now_ns = ch_time_monotonic_ns();
+    ch_quic_tick(net->quic, net->now_ns);
+    for (uint32_t i = 0; i < net->peers_max && transmit(net); i++)
+        ;
+    if (net->dpdk_started)
+        ch_dpdk_thread_leave();
+}
+
 struct ch_port *ch_net_port(struct ch_net *net)
 {
     return net->port;
@@ -700,12 +719,6 @@ void ch_net_close(struct ch_net *net)
 {
     if (!net)
         return;
-    if (net->quic) {
-        ch_quic_hang_up_all(net->quic, CH_QUIC_CODE_STOPPING);
-        net->now_ns = ch_time_monotonic_ns();
-        while (transmit(net))
-            ;
-    }
     if (net->has_spare)
         ch_port_release(net->port, &net->spare.handle, 1);
     for (unsigned which = 0; which < 2; which++)

@@ -16,13 +16,16 @@
 
 /* `why` gets one line for the operator on failure. */
 CH_MUST_CHECK ch_err ch_net_open(struct ch_node *node, struct ch_net **out, char why[CH_PORT_WHY_BYTES]);
-/* Tells the peers and sends what is queued; the thread has ended before. */
+/* After its thread has ended. */
 void ch_net_close(struct ch_net *net);
 
 bool ch_net_poll(void *net, uint64_t now_ns);
 uint64_t ch_net_deadline_ns(void *net, uint64_t now_ns);
 void ch_net_wait(void *net, uint64_t timeout_ns);
 void ch_net_wake(void *net);
+/* At the start and the end of its thread; leaving tells the peers and sends what is queued. */
+void ch_net_enter(void *net);
+void ch_net_leave(void *net);
 
 struct ch_port *ch_net_port(struct ch_net *net);
 

@@ -123,15 +123,33 @@ static ch_err lay_out_threads(struct ch_node *n)
 {
     int fds[2];
     ch_order_fds(n->order, fds);
-    ch_err err = add_thread(n, (struct ch_stage){"net", n->net, ch_net_poll, ch_net_deadline_ns, {-1, -1}, ch_net_wait, ch_net_wake});
-    if (err == CH_OK)
-        err = add_thread(n, (struct ch_stage){"order", n->order, ch_order_poll, ch_order_deadline_ns, {fds[0], fds[1]}, NULL, NULL});
-    if (err == CH_OK)
-        err = add_thread(n, (struct ch_stage){"apply", n->apply, ch_apply_poll, NULL, {-1, -1}, NULL, NULL});
-    if (err == CH_OK)
-        err = add_thread(n, (struct ch_stage){"serve", n->serve, ch_serve_poll, ch_serve_deadline_ns, {ch_serve_fd(n->serve), -1}, NULL, NULL});
+    const struct ch_stage stages[] = {
+        {.name = "net",
+         .self = n->net,
+         .poll = ch_net_poll,
+         .deadline_ns = ch_net_deadline_ns,
+         .fds = {-1, -1},
+         .wait = ch_net_wait,
+         .wake = ch_net_wake,
+         .enter = ch_net_enter,
+         .leave = ch_net_leave},
+        {.name = "order",
+         .self = n->order,
+         .poll = ch_order_poll,
+         .deadline_ns = ch_order_deadline_ns,
+         .fds = {fds[0], fds[1]}},
+        {.name = "apply", .self = n->apply, .poll = ch_apply_poll, .fds = {-1, -1}},
+        {.name = "serve",
+         .self = n->serve,
+         .poll = ch_serve_poll,
+         .deadline_ns = ch_serve_deadline_ns,
+         .fds = {ch_serve_fd(n->serve), -1}},
+    };
+    ch_err err = CH_OK;
+    for (size_t i = 0; i < sizeof stages / sizeof *stages && err == CH_OK; i++)
+        err = add_thread(n, stages[i]);
     for (uint32_t i = 0; i < n->verify_count && err == CH_OK; i++) {
-        err = add_thread(n, (struct ch_stage){"verify", n->verify[i], ch_verify_poll, NULL, {-1, -1}, NULL, NULL});
+        err = add_thread(n, (struct ch_stage){.name = "verify", .self = n->verify[i], .poll = ch_verify_poll, .fds = {-1, -1}});
         if (i)
             ch_verify_set_next(n->verify[i - 1], &n->threads[n->thread_count - 1].bell);
     }
@@ -193,7 +211,8 @@ static ch_err open_stages(struct ch_node *n, char why[CH_NODE_WHY_BYTES])
     return ch_net_open(n, &n->net, why);
 }
 
-ch_err ch_node_open(const char *folder, const char *passphrase_file, struct ch_node **out, char why[CH_NODE_WHY_BYTES])
+ch_err ch_node_open(const char *folder, const char *passphrase_file, bool clock_ok, struct ch_node **out,
+                    char why[CH_NODE_WHY_BYTES])
 {
     char path[PATH_BYTES_MAX];
     uint32_t mask;
@@ -203,6 +222,7 @@ ch_err ch_node_open(const char *folder, const char *passphrase_file, struct ch_n
         return explain(why, CH_ERR_NO_MEMORY, "the node");
     memset(n, 0, sizeof *n);
     n->started_ms = ch_time_unix_ms();
+    n->clock_ok = clock_ok;
     snprintf(n->folder, sizeof n->folder, "%s", folder);
     no_consumers(n);
     ch_config_defaults(&n->config);

@@ -66,13 +66,14 @@ struct ch_node {
     atomic_bool stop;               /* ends the threads */
     atomic_int failed;              /* a ch_err that ended a stage: the process must end, loudly */
     uint64_t started_ms;
+    bool clock_ok; /* the operator vouches for this machine's clock */
 };
 
 #define CH_NODE_WHY_BYTES 512
 
-/* Opens all of a validator in `folder` (made by ch_node_init): reads configuration and keys, replays the log. `why` gets
- * one line for the operator on failure. */
-CH_MUST_CHECK ch_err ch_node_open(const char *folder, const char *passphrase_file, struct ch_node **out,
+/* Opens all of a validator in `folder` (made by ch_node_init): reads configuration and keys, replays the log. `clock_ok`:
+ * the operator vouches for the clock. `why` gets one line for the operator on failure. */
+CH_MUST_CHECK ch_err ch_node_open(const char *folder, const char *passphrase_file, bool clock_ok, struct ch_node **out,
                                   char why[CH_NODE_WHY_BYTES]);
 CH_MUST_CHECK ch_err ch_node_start(struct ch_node *node);
 /* What the main thread does every now and then while the stages run: looks after the disk's room. */

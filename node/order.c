@@ -1,5 +1,6 @@
 #include "node/order.h"
 
+#include "base/log.h"
 #include "base/time.h"
 #include "node/handles.h"
 
@@ -294,7 +295,13 @@ static bool act(struct ch_order *o, const struct ch_core_action *action)
             ch_handles_get(&o->handles, action->payload.handle)->requeue = true;
         return true;
     case CH_ACTION_HALT:
+        ch_log(CH_LOG_ERROR, "consensus halts: %s: %s", ch_halt_name(action->halt), ch_halt_text(action->halt));
         fail(o, CH_ERR_CORRUPT);
+        return true;
+    case CH_ACTION_REPORT:
+        if (action->report == CH_REPORT_CLOCK)
+            ch_log(CH_LOG_ERROR, "the clock jumped, or is more than a day from the last commit: nothing is signed until "
+                                 "the validator is started again with --clock-ok");
         return true;
     case CH_ACTION_SEND:
     case CH_ACTION_SEND_PAYLOAD:
@@ -304,7 +311,6 @@ static bool act(struct ch_order *o, const struct ch_core_action *action)
     case CH_ACTION_SERVE_COMMITS:
         return true; /* a committee of one has nobody to talk to */
     case CH_ACTION_DROP_BELOW:
-    case CH_ACTION_REPORT:
         return true;
     }
     return true;
@@ -560,6 +566,7 @@ ch_err ch_order_open(struct ch_node *node, const struct ch_order_replay *replay,
     if (node->config.stages_min_round_ms)
         config.min_round_delay_ms = (uint32_t)node->config.stages_min_round_ms;
     config.idle_round_delay_ms = (uint32_t)node->config.stages_idle_round_ms;
+    config.clock_ok = node->clock_ok;
     ch_random(&config.seed, sizeof config.seed);
     uint64_t rounds = 2 * node->genesis.params.gc_depth + config.rounds_uncommitted_max + HANDLES_SLACK;
     ch_err err = ch_handles_open(&o->handles, (uint32_t)(rounds * node->committee.n));

@@ -82,6 +82,9 @@ static void *run(void *self)
         CPU_SET(thread->core, &set);
         (void)pthread_setaffinity_np(pthread_self(), sizeof set, &set);
     }
+    for (uint32_t i = 0; i < thread->stage_count; i++)
+        if (thread->stages[i].enter)
+            thread->stages[i].enter(thread->stages[i].self);
     uint32_t idle = 0;
     while (!atomic_load_explicit(thread->stop, memory_order_relaxed)) {
         if (poll_stages(thread, ch_time_monotonic_ns())) {
@@ -92,6 +95,9 @@ static void *run(void *self)
         }
         atomic_fetch_add_explicit(&thread->polls, 1, memory_order_relaxed);
     }
+    for (uint32_t i = 0; i < thread->stage_count; i++)
+        if (thread->stages[i].leave)
+            thread->stages[i].leave(thread->stages[i].self);
     return NULL;
 }
 

@@ -24,6 +24,9 @@ struct ch_stage {
      * a thread of its own. NULL: it sleeps on fd. */
     void (*wait)(void *self, uint64_t timeout_ns);
     void (*wake)(void *self);
+    /* In the thread, before the first poll and after the last; NULL: nothing. */
+    void (*enter)(void *self);
+    void (*leave)(void *self);
 };
 
 struct ch_thread {

@@ -122,10 +122,14 @@ static void check(struct ch_verify *v, struct ch_batch **batches, uint32_t batch
                 add_items(v, entry, &items);
         }
     ch_hash_many(v->hasher, v->hash_inputs, hashes, v->hashes);
+#ifdef CH_ACCEPT_ALL /* a build that measures the rest of the pipeline; its program says so */
+    memset(v->valid, true, items);
+#else
     if (items && each)
         ch_ed25519_verify_each(v->verifier, v->items, items, v->valid);
     else if (items)
         ch_ed25519_verify(v->verifier, v->items, items, v->valid);
+#endif
     uint64_t bad = 0;
     for (size_t i = 0; i < items; i++) {
         struct ch_batch_tx *entry = v->item_tx[i];

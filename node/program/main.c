@@ -56,11 +56,12 @@ static const char init_help[] =
     "  --plain-keys             keys without a passphrase: for tests, and disks that are guarded otherwise\n";
 
 static const char run_help[] =
-    "usage: chappe run --folder DIR [--passphrase-file FILE]\n"
+    "usage: chappe run --folder DIR [--passphrase-file FILE] [--clock-ok]\n"
     "\n"
     "Runs the validator in the foreground; settings are in DIR/chappe.yaml. Under systemd it says when it is ready and\n"
     "feeds the watchdog. It ends with 0 when asked to stop, with 6 when disk, log or consensus failed: look at the last\n"
-    "line it wrote.\n";
+    "line it wrote. --clock-ok vouches for this machine's clock: after more than a day without a commit, or a jump of the\n"
+    "clock, nothing is signed without it.\n";
 
 static const char status_help[] = "usage: chappe status --folder DIR [--json]\n\nAsks the validator that runs in DIR.\n";
 static const char stop_help[] = "usage: chappe stop --folder DIR\n\nStops the validator that runs in DIR and waits for its end.\n";
@@ -171,13 +172,14 @@ static int command_init(int argc, char **argv)
     return EXIT_DONE;
 }
 
-/* --folder, and --json or --passphrase-file where the command has them. */
+/* --folder, and --json, --passphrase-file or --clock-ok where the command has them. */
 static bool parse_folder(int argc, char **argv, const char *help, const char **folder, bool *json,
-                         const char **passphrase_file, int *code)
+                         const char **passphrase_file, bool *clock_ok, int *code)
 {
     static const struct option options[] = {
         {"folder", required_argument, NULL, 'f'}, {"json", no_argument, NULL, 'j'},
-        {"passphrase-file", required_argument, NULL, 'p'}, {"help", no_argument, NULL, 'h'}, {0},
+        {"passphrase-file", required_argument, NULL, 'p'}, {"clock-ok", no_argument, NULL, 'c'},
+        {"help", no_argument, NULL, 'h'}, {0},
     };
     *code = EXIT_USAGE;
     for (int c; (c = getopt_long(argc, argv, "f:h", options, NULL)) != -1;) {
@@ -187,6 +189,8 @@ static bool parse_folder(int argc, char **argv, const char *help, const char **f
             *json = true;
         else if (c == 'p' && passphrase_file)
             *passphrase_file = optarg;
+        else if (c == 'c' && clock_ok)
+            *clock_ok = true;
         else {
             fputs(help, c == 'h' ? stdout : stderr);
             *code = c == 'h' ? EXIT_DONE : EXIT_USAGE;
@@ -206,8 +210,9 @@ static int command_run(int argc, char **argv)
     char why[CH_NODE_WHY_BYTES] = "";
     struct ch_node *node = NULL;
     struct ch_control *control = NULL;
+    bool clock_ok = false;
     int code;
-    if (!parse_folder(argc, argv, run_help, &folder, NULL, &passphrase_file, &code))
+    if (!parse_folder(argc, argv, run_help, &folder, NULL, &passphrase_file, &clock_ok, &code))
         return code;
     sigset_t signals;
     sigemptyset(&signals);
@@ -217,7 +222,7 @@ static int command_run(int argc, char **argv)
     sigprocmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
     int signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-    ch_err err = ch_node_open(folder, passphrase_file, &node, why);
+    ch_err err = ch_node_open(folder, passphrase_file, clock_ok, &node, why);
     if (err == CH_OK)
         err = ch_control_open(node, &control, why);
     if (err == CH_OK)
@@ -230,6 +235,9 @@ static int command_run(int argc, char **argv)
     ch_log(CH_LOG_NOTICE, "validator of %s runs: %s %s:%llu, folder %s", node->genesis.name,
            node->config.network_profile, node->config.network_address,
            (unsigned long long)node->config.network_port, folder);
+#ifdef CH_ACCEPT_ALL
+    ch_log(CH_LOG_WARNING, "THIS BUILD TAKES EVERY SIGNATURE FOR GOOD: it measures, it must serve nobody");
+#endif
     bool stop = false, told_ready = false;
     while (!stop && !atomic_load(&node->failed)) {
         struct pollfd fds[2] = {{.fd = signal_fd, .events = POLLIN}, {.fd = ch_control_fd(control), .events = POLLIN}};
@@ -262,7 +270,7 @@ static int command_status(int argc, char **argv)
     bool as_json = false;
     char *text = NULL;
     int code;
-    if (!parse_folder(argc, argv, status_help, &folder, &as_json, NULL, &code))
+    if (!parse_folder(argc, argv, status_help, &folder, &as_json, NULL, NULL, &code))
         return code;
     if (ch_control_ask(folder, "status", &text) != CH_OK)
         return fail(EXIT_UNREACHABLE, "no validator runs in that folder");
@@ -310,7 +318,7 @@ static int command_stop(int argc, char **argv)
     const char *folder = NULL;
     char *text = NULL;
     int code;
-    if (!parse_folder(argc, argv, stop_help, &folder, NULL, NULL, &code))
+    if (!parse_folder(argc, argv, stop_help, &folder, NULL, NULL, NULL, &code))
         return code;
     if (ch_control_ask(folder, "stop", &text) != CH_OK)
         return fail(EXIT_UNREACHABLE, "no validator runs in that folder");
