@@ -14,8 +14,8 @@
 
 /* TEXT(section, name, default, what), NUMBER(section, name, default, smallest, largest, what), SWITCH(section, name, default, what) */
 #define CH_CONFIG_NETWORK(TEXT, NUMBER, SWITCH)                                                                        \
-    TEXT(network, profile, "socket", "socket (kernel's stack), af_packet (DPDK on an interface without an address), ring") \
-    TEXT(network, interface, "", "the interface of af_packet")                                                         \
+    TEXT(network, profile, "socket", "socket (kernel's stack), af_packet (DPDK on an interface without an address), pcap (replays a capture)") \
+    TEXT(network, interface, "", "the interface of af_packet, the file of pcap")                                                         \
     TEXT(network, address, "127.0.0.1", "our IPv4 address")                                                            \
     NUMBER(network, prefix, 24, 0, 32, "bits of our network; others go to the gateway")                                \
     TEXT(network, gateway, "", "IPv4 address of the gateway; empty: none")                                             \

@@ -542,6 +542,14 @@ static bool receive(struct ch_net *net)
     return count;
 }
 
+/* A capture can wait for room, and for the node to be ready; a network can't. */
+static bool can_wait(const struct ch_net *net)
+{
+    return net->port->profile == CH_PORT_PCAP &&
+           (!atomic_load_explicit(&net->node->ready, memory_order_relaxed) ||
+            ch_ring_count(&net->node->flow.free_batches) < CH_BATCH_POOL_COUNT / 2);
+}
+
 static bool transmit(struct ch_net *net)
 {
     uint32_t sent = 0;
@@ -569,7 +577,7 @@ bool ch_net_poll(void *self, uint64_t now_ns)
 {
     struct ch_net *net = self;
     net->now_ns = now_ns;
-    bool worked = receive(net);
+    bool worked = can_wait(net) ? false : receive(net);
     for (unsigned which = 0; which < 2; which++)
         if (net->hose[which] && now_ns - net->hose_since_ns[which] >= HOSE_LINGER_NS)
             hose_pass(net, which);
