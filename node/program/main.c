@@ -244,12 +244,14 @@ static int command_run(int argc, char **argv)
         sd_notify(0, "WATCHDOG=1");
     }
     err = (ch_err)atomic_load(&node->failed);
+    bool disk_low = atomic_load(&node->disk_low);
     sd_notify(0, "STOPPING=1");
     ch_control_close(control);
     ch_node_close(node);
     close(signal_fd);
     if (err != CH_OK) {
-        ch_log(CH_LOG_ERROR, "the validator ends: %s", ch_err_text(err));
+        /* LMDB tells of a write that the disk had only half the room for as of an I/O error. */
+        ch_log(CH_LOG_ERROR, "the validator ends: %s%s", ch_err_text(err), disk_low ? "; its disk is full" : "");
         return EXIT_FAILED;
     }
     ch_log(CH_LOG_NOTICE, "stopped");

@@ -110,7 +110,7 @@ def really_full(the_lab, folder, disk, process, sender):
         if ended is not None:
             ends += 1
             log = (the_lab.folder / f"{folder.name}.log").read_text()
-            lab.expect("the validator ends: no space left" in log, "the node ended without a word")
+            lab.expect("; its disk is full" in log, "the node ended without a word")
             process = the_lab.start(folder)
     before = len(sender.done)
     the_lab.wait_until(lambda: len(sender.done) > before, 60, "messages are taken", process)
