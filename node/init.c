@@ -48,6 +48,40 @@ static ch_err write_genesis(struct ch_node_init *init, uint8_t chain_id[CH_HASH_
     return err == CH_OK ? CH_OK : say(why, err, init->folder, "chain.genesis");
 }
 
+/* The validator that a genesis with a committee names: made before it was written, in this folder. Where there is none
+ * yet, it is made now and its key told, to be put into the genesis. */
+static ch_err committee_key(const struct ch_node_init *init, const struct ch_passphrase *passphrase,
+                            const uint8_t master[32], struct ch_sign_key *key, char why[CH_NODE_WHY_BYTES])
+{
+    char path[PATH_BYTES_MAX], hex[65];
+    uint8_t seed[CH_SIGN_SEED_BYTES];
+    static const uint8_t nothing[32];
+    size_t length = 0;
+    snprintf(path, sizeof path, "%s/validator.key", init->folder);
+    ch_err err = ch_keyfile_read(path, CH_KEYFILE_VALIDATOR, passphrase, seed, sizeof seed, &length);
+    bool made = err == CH_ERR_NOT_FOUND;
+    if (made) {
+        err = write_key(init, "validator.key", CH_KEYFILE_VALIDATOR, key->public_key, key->seed, passphrase, why);
+        if (err == CH_OK)
+            err = write_key(init, "master.key", CH_KEYFILE_MASTER, nothing, master, passphrase, why);
+        if (err != CH_OK)
+            return err;
+    } else if (err != CH_OK || length != sizeof seed) {
+        return say(why, err == CH_OK ? CH_ERR_INVALID : err, init->folder, "validator.key");
+    } else {
+        ch_sign_key_from_seed(seed, key);
+        ch_wipe(seed, sizeof seed);
+    }
+    for (uint16_t i = 0; i < init->genesis.validator_count; i++)
+        if (memcmp(init->genesis.validators[i].key, key->public_key, 32) == 0)
+            return CH_OK;
+    for (int i = 0; i < 32; i++)
+        snprintf(hex + 2 * i, 3, "%02x", key->public_key[i]);
+    snprintf(why, CH_NODE_WHY_BYTES, "%s is %s: the genesis names no validator with this key; name it there and run init again",
+             made ? "the new validator.key" : "validator.key", hex);
+    return CH_ERR_INVALID;
+}
+
 ch_err ch_node_init(struct ch_node_init *init, uint8_t chain_id[CH_HASH_BYTES], char why[CH_NODE_WHY_BYTES])
 {
     struct ch_sign_key validator, registrar;
@@ -66,19 +100,25 @@ ch_err ch_node_init(struct ch_node_init *init, uint8_t chain_id[CH_HASH_BYTES], 
     ch_sign_key_new(&registrar);
     ch_random(master, sizeof master);
     struct ch_genesis *genesis = &init->genesis;
-    genesis->validator_count = 1;
-    memcpy(genesis->validators[0].key, validator.public_key, 32);
-    genesis->validators[0].stake = 1;
-    snprintf(genesis->validators[0].address, sizeof genesis->validators[0].address, "%s", init->address);
+    bool committee_given = genesis->validator_count > 0;
+    if (committee_given) {
+        err = committee_key(init, &passphrase, master, &validator, why);
+    } else {
+        genesis->validator_count = 1;
+        memcpy(genesis->validators[0].key, validator.public_key, 32);
+        genesis->validators[0].stake = 1;
+        snprintf(genesis->validators[0].address, sizeof genesis->validators[0].address, "%s", init->address);
+    }
     if (!genesis->start_ms)
         genesis->start_ms = ch_time_unix_ms();
     bool own_registrar = genesis->registrar_count == 0;
     if (own_registrar)
         memcpy(genesis->registrars[genesis->registrar_count++], registrar.public_key, 32);
-    err = write_genesis(init, chain_id, why);
     if (err == CH_OK)
+        err = write_genesis(init, chain_id, why);
+    if (err == CH_OK && !committee_given)
         err = write_key(init, "validator.key", CH_KEYFILE_VALIDATOR, validator.public_key, validator.seed, &passphrase, why);
-    if (err == CH_OK)
+    if (err == CH_OK && !committee_given)
         err = write_key(init, "master.key", CH_KEYFILE_MASTER, nothing, master, &passphrase, why);
     if (err == CH_OK && own_registrar)
         err = write_key(init, "registrar.key", CH_KEYFILE_REGISTRAR, registrar.public_key, registrar.seed, &passphrase, why);
@@ -93,6 +133,7 @@ ch_err ch_node_init(struct ch_node_init *init, uint8_t chain_id[CH_HASH_BYTES], 
         if (err != CH_OK)
             say(why, err, init->folder, "wal");
     }
+    memcpy(init->validator_key, validator.public_key, 32);
     ch_wipe(&validator, sizeof validator);
     ch_wipe(&registrar, sizeof registrar);
     ch_wipe(&passphrase, sizeof passphrase);

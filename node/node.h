@@ -81,7 +81,8 @@ void ch_node_look_after(struct ch_node *node);
 /* Stops the threads, says goodbye to the peers, closes all. */
 void ch_node_close(struct ch_node *node);
 
-/* What `chappe init` makes. */
+/* What `chappe init` makes. A genesis that names its committee must name the key of the validator in the folder: where
+ * that isn't there yet it is made, and the init refused with its key in `why`. */
 struct ch_node_init {
     const char *folder;
     const char *passphrase_file; /* NULL with plain_keys, or where it is asked for */
@@ -89,6 +90,7 @@ struct ch_node_init {
     struct ch_genesis genesis; /* without validators: this one alone becomes it */
     const char *address;       /* of the validator in the genesis, "ip:port" */
     struct ch_config config;
+    uint8_t validator_key[32]; /* out: ours */
 };
 CH_MUST_CHECK ch_err ch_node_init(struct ch_node_init *init, uint8_t chain_id[CH_HASH_BYTES],
                                   char why[CH_NODE_WHY_BYTES]);

@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "client/cli.h"
 #include "node/control.h"
+#include "node/genesis_file.h"
 
 #include <getopt.h>
 #include <jansson.h>
@@ -40,12 +41,16 @@ static const char init_help[] =
     "chain.genesis (give it to everybody), chappe.yaml (settings, explained) and the empty log. Without --registrar a\n"
     "registrar's key is made too: registrar.key.\n"
     "\n"
-    "  --name NAME              of the chain (default: chappe)\n"
+    "  --name NAME              of the chain (genesis; default: chappe)\n"
     "  --address IP             our address (default: 127.0.0.1)\n"
     "  --port N                 UDP port of the peer protocol (default: 4740)\n"
     "  --profile NAME           socket, or af_packet with --interface\n"
     "  --interface IF           the interface of af_packet\n"
-    "  --registrar HEX          a registrar's public key; may be given more than once\n"
+    "  --genesis FILE           the chain as text (name, start_ms, require_relation, registrars, validators, limits,\n"
+    "                           params; only the name is needed), instead of the options marked with (genesis). Where it\n"
+    "                           names validators, one must be ours: the first init makes validator.key and tells its\n"
+    "                           key, the second one, with that key in the file, makes the rest\n"
+    "  --registrar HEX          a registrar's public key (genesis); may be given more than once\n"
     "  --hose-port N            UDP port of the fire hose (default: off), with --hose-allow NETWORKS\n"
     "  --http-port N            metrics and health on 127.0.0.1 (default: off)\n"
     "  --window-back SECONDS    how old a transaction may be (genesis; default 120)\n"
@@ -105,13 +110,13 @@ static bool hex_key(const char *text, uint8_t key[32])
 
 static int command_init(int argc, char **argv)
 {
-    enum { NAME = 256, ADDRESS, PORT, PROFILE, INTERFACE, REGISTRAR, HOSE_PORT, HOSE_ALLOW, HTTP_PORT, WINDOW_BACK,
+    enum { NAME = 256, GENESIS, ADDRESS, PORT, PROFILE, INTERFACE, REGISTRAR, HOSE_PORT, HOSE_ALLOW, HTTP_PORT, WINDOW_BACK,
            WINDOW_IDS, NO_RELATION, SMALL, PASSPHRASE, PLAIN };
     static const struct option options[] = {
         {"folder", required_argument, NULL, 'f'}, {"name", required_argument, NULL, NAME},
         {"address", required_argument, NULL, ADDRESS}, {"port", required_argument, NULL, PORT},
         {"profile", required_argument, NULL, PROFILE}, {"interface", required_argument, NULL, INTERFACE},
-        {"registrar", required_argument, NULL, REGISTRAR}, {"hose-port", required_argument, NULL, HOSE_PORT},
+        {"registrar", required_argument, NULL, REGISTRAR}, {"genesis", required_argument, NULL, GENESIS}, {"hose-port", required_argument, NULL, HOSE_PORT},
         {"hose-allow", required_argument, NULL, HOSE_ALLOW}, {"http-port", required_argument, NULL, HTTP_PORT},
         {"window-back", required_argument, NULL, WINDOW_BACK}, {"window-ids", required_argument, NULL, WINDOW_IDS},
         {"no-relation", no_argument, NULL, NO_RELATION}, {"small", no_argument, NULL, SMALL},
@@ -120,14 +125,18 @@ static int command_init(int argc, char **argv)
     };
     static struct ch_node_init init;
     char where[CH_GENESIS_ADDRESS_BYTES_MAX + 1], why[CH_NODE_WHY_BYTES];
+    const char *genesis_file = NULL;
     uint64_t window_seconds = 120;
+    bool chain_options = false;
     bool good = true;
     ch_genesis_defaults(&init.genesis, 1);
     ch_config_defaults(&init.config);
     snprintf(init.genesis.name, sizeof init.genesis.name, "chappe");
     for (int c; (c = getopt_long(argc, argv, "f:h", options, NULL)) != -1;) {
         struct ch_genesis *g = &init.genesis;
+        chain_options |= c == NAME || c == REGISTRAR || c == WINDOW_BACK || c == WINDOW_IDS || c == NO_RELATION;
         switch (c) {
+        case GENESIS: genesis_file = optarg; break;
         case 'f': init.folder = optarg; break;
         case NAME: snprintf(g->name, sizeof g->name, "%s", optarg); break;
         case ADDRESS: snprintf(init.config.network_address, CH_CONFIG_TEXT_BYTES_MAX, "%s", optarg); break;
@@ -155,7 +164,11 @@ static int command_init(int argc, char **argv)
     }
     if (!init.folder || optind != argc)
         return fail(EXIT_USAGE, "init needs --folder DIR; see chappe init --help");
+    if (genesis_file && chain_options)
+        return fail(EXIT_USAGE, "init: --genesis says what the chain is, other options about it don't go with it");
     init.genesis.limits.window_back_ms = window_seconds * 1000;
+    if (genesis_file && ch_genesis_file_load(genesis_file, &init.genesis, why, sizeof why) != CH_OK)
+        return fail(EXIT_USAGE, why);
     snprintf(where, sizeof where, "%.40s:%llu", init.config.network_address, (unsigned long long)init.config.network_port);
     init.address = where;
     uint8_t chain_id[CH_HASH_BYTES];
@@ -167,7 +180,7 @@ static int command_init(int argc, char **argv)
         printf("%02x", chain_id[i]);
     printf("\nvalidator ");
     for (int i = 0; i < 32; i++)
-        printf("%02x", init.genesis.validators[0].key[i]);
+        printf("%02x", init.validator_key[i]);
     printf(" at %s\n", where);
     return EXIT_DONE;
 }
@@ -252,12 +265,14 @@ static int command_run(int argc, char **argv)
         sd_notify(0, "WATCHDOG=1");
     }
     err = (ch_err)atomic_load(&node->failed);
+    bool disk_low = atomic_load(&node->disk_low);
     sd_notify(0, "STOPPING=1");
     ch_control_close(control);
     ch_node_close(node);
     close(signal_fd);
     if (err != CH_OK) {
-        ch_log(CH_LOG_ERROR, "the validator ends: %s", ch_err_text(err));
+        /* LMDB tells of a write that the disk had only half the room for as of an I/O error. */
+        ch_log(CH_LOG_ERROR, "the validator ends: %s%s", ch_err_text(err), disk_low ? "; its disk is full" : "");
         return EXIT_FAILED;
     }
     ch_log(CH_LOG_NOTICE, "stopped");

@@ -5,11 +5,10 @@ A canary in every plaintext is looked for in each captured packet and in each fi
 import argparse
 import json
 import os
-import pathlib
-import shutil
 import subprocess
 
 import lab
+from people import Person, new_registrar, register
 
 parser = argparse.ArgumentParser()
 parser.add_argument("chappe")
@@ -17,37 +16,6 @@ parser.add_argument("--network", choices=["socket", "af_packet"], default="socke
 args = parser.parse_args()
 CANARY = "canary-5f2d9c-in-the-clear"
 FILE_BYTES = 5_000_000
-
-
-class Person:
-    def __init__(self, the_lab, name, genesis, node):
-        self.lab, self.name, self.home = the_lab, name, the_lab.folder / name
-        self.run("account", "new", "--plain", "--genesis", str(genesis), "--node", node)
-
-    def words(self, *words):
-        command = [self.lab.chappe, *words, "--home", str(self.home)]
-        return self.lab.in_host(self.lab.peer_host if self.lab.networked else None, command)
-
-    def run(self, *words, refused=None):
-        done = subprocess.run(self.words(*words), capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
-        told = f"{self.name}: chappe {' '.join(words)}: {done.returncode} {done.stdout} {done.stderr}"
-        if refused:
-            lab.expect(done.returncode == 1 and refused in done.stderr, f"{refused} expected of {told}")
-        else:
-            lab.expect(done.returncode == 0, told)
-        return done.stdout
-
-    def inbox(self):
-        return [json.loads(line) for line in self.run("inbox", "--json", "--from", "1").splitlines()]
-
-
-def register(the_lab, person, registrar, handle, refused=None):
-    request, approval = the_lab.folder / f"{handle}.request", the_lab.folder / f"{handle}.{person.name}.approval"
-    person.run("register", handle, "--request", str(request))
-    registrar.run("registrar", "approve", "--yes", "--request", str(request), "--out", str(approval), refused=refused)
-    if not refused:
-        person.run("register", "--approval", str(approval))
-    return approval
 
 
 def forged_approval(path, to):
@@ -87,9 +55,7 @@ def run():
             the_lab.wait_until(capture.exists, 20, "tcpdump listens")
         node = f"{lab.NODE_IP if networked else '127.0.0.1'}:{port}"
         genesis = folder / "chain.genesis"
-        registrar = Person(the_lab, "registrar", genesis, node)
-        shutil.copy(folder / "registrar.key", registrar.home / "registrar.key")
-        (registrar.home / "registrar.key").chmod(0o600)
+        registrar = new_registrar(the_lab, folder, node)
         alice, bob, mallory = (Person(the_lab, name, genesis, node) for name in ("alice", "bob", "mallory"))
 
         register(the_lab, alice, registrar, "alice")
