@@ -283,13 +283,15 @@ static void take_header(struct ch_core *core, uint16_t peer, const struct ch_blo
     uint32_t here = variants(core, &b, &other);
     if (other != NONE)
         expose(core, &b, other);
-    const bool exempt = wanted && !(core->wants[want].child_author < core->n &&
-                                    authors_has(&core->exposed, core->wants[want].child_author));
+    const uint16_t child_author = wanted ? core->wants[want].child_author : CH_CORE_NOBODY;
+    const bool exposed = child_author < core->n && authors_has(&core->exposed, child_author);
+    const bool exempt = wanted && !exposed;
     if (here >= VARIANTS_MAX && !exempt) { /* E2 */
         core->counters.blocks_refused_variant++;
         return;
     }
-    uint16_t charged = wanted && core->wants[want].child_author < core->n ? core->wants[want].child_author : b.author;
+    /* An honest block has its own claim to what it builds on, whoever asked for it first. */
+    const uint16_t charged = child_author < core->n && (!exposed || authors_has(&core->exposed, b.author)) ? child_author : b.author;
     if (core->wants_charged[charged] + missing_ancestors(core, &b) > WANTS_PER_AUTHOR * core->n) {
         core->counters.blocks_refused_quota++;
         return;

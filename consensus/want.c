@@ -14,18 +14,35 @@ uint32_t want_find(const struct ch_core *core, const struct ch_ref *ref)
     return id;
 }
 
+/* An honest child's need counts more than an exposed author's (E2), and so does what that needs in turn: down the
+ * suspended blocks, whose rounds fall with each step. */
+static void want_take_over(struct ch_core *core, uint32_t id, uint16_t child_author)
+{
+    struct want *w = &core->wants[id];
+    struct ch_block b;
+    if (child_author >= core->n || w->child_author >= core->n || !authors_has(&core->exposed, w->child_author) ||
+        authors_has(&core->exposed, child_author))
+        return;
+    core->wants_charged[w->child_author]--;
+    core->wants_charged[child_author]++;
+    w->child_author = child_author;
+    uint32_t block = block_find(core, &w->ref);
+    if (block == NONE || core->blocks[block].state != SUSPENDED)
+        return;
+    block_view(core, block, &b);
+    for (unsigned i = 0; i < b.ancestor_count; i++) {
+        struct ch_ref ref = ch_block_ancestor(&b, i);
+        uint32_t below = want_find(core, &ref);
+        if (below != NONE)
+            want_take_over(core, below, child_author);
+    }
+}
+
 uint32_t want_get(struct ch_core *core, const struct ch_ref *ref, uint16_t sender, uint16_t child_author)
 {
     uint32_t id = want_find(core, ref);
     if (id != NONE) {
-        /* An honest child's need counts more than an exposed author's (E2). */
-        struct want *w = &core->wants[id];
-        if (child_author < core->n && w->child_author < core->n && authors_has(&core->exposed, w->child_author) &&
-            !authors_has(&core->exposed, child_author)) {
-            core->wants_charged[w->child_author]--;
-            core->wants_charged[child_author]++;
-            w->child_author = child_author;
-        }
+        want_take_over(core, id, child_author);
         return id;
     }
     if (core->want_free == NONE && core->wants_used == core->want_count)

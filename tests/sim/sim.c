@@ -1,0 +1,146 @@
+/* sim - whole clusters under faults, seed by seed (CONSENSUS.md 19, 20, 22).
+ *
+ *   sim --seeds N [--first S] [--mode safety|liveness] [--events E]   N seeds; without a mode they take turns
+ *   sim --seed X [--mode ...]                                          one seed, with the state at its end
+ *   sim --forever [--first S]                                          until one fails
+ *
+ * Every seed runs twice and must end in the same state. Exit: 0 all good; 1 a seed failed, or what should happen
+ * sometimes never did; 2 usage.
+ */
+#include <getopt.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "tests/sim/sim.h"
+
+#define SOMETIMES_SEEDS 100 /* fewer need not show everything */
+
+static volatile uint64_t seed_now;
+static volatile bool liveness_now;
+
+/* An assert of the machine: say which seed. */
+static void aborted(int number)
+{
+    char text[96];
+    int length = snprintf(text, sizeof text, "seed %llu --mode %s: aborted (signal %d)\n", (unsigned long long)seed_now,
+                          liveness_now ? "liveness" : "safety", number);
+    if (write(STDERR_FILENO, text, (size_t)length) < 0)
+        _exit(3);
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+static bool one(uint64_t seed, bool liveness, bool trace, uint64_t events, struct ch_core_counters *counters,
+                struct sim_result *result)
+{
+    struct sim_result again;
+    seed_now = seed;
+    liveness_now = liveness;
+    sim_run(seed, liveness, trace, events, counters, result);
+    sim_run(seed, liveness, false, events, NULL, &again);
+    if (memcmp(result->digest, again.digest, sizeof again.digest) != 0) {
+        fprintf(stderr, "seed %llu --mode %s: I12: two runs end in different states\n", (unsigned long long)seed,
+                liveness ? "liveness" : "safety");
+        return false;
+    }
+    return !result->failed;
+}
+
+/* Never in a run of this length, or only with what isn't simulated. */
+static bool may_be_zero(const char *name)
+{
+    static const char *const names[] = {"blocks_refused_quota", "blocks_refused_full", "blocks_evicted",
+                                        "sends_dropped", "messages_malformed"};
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
+static bool sometimes(const struct ch_core_counters *c, uint64_t seeds)
+{
+    bool good = true;
+#define X(name)                                                                                                        \
+    printf("%-34s %llu\n", #name, (unsigned long long)c->name);                                                        \
+    if (seeds >= SOMETIMES_SEEDS && !c->name && !may_be_zero(#name)) {                                                 \
+        fprintf(stderr, "%s: never\n", #name);                                                                         \
+        good = false;                                                                                                  \
+    }
+    CH_CORE_COUNTER_LIST(X)
+#undef X
+    return good;
+}
+
+static uint64_t number(const char *text)
+{
+    char *end;
+    uint64_t value = strtoull(text, &end, 0);
+    if (!*text || *end) {
+        fprintf(stderr, "sim: %s is not a number\n", text);
+        exit(2);
+    }
+    return value;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"seeds", required_argument, NULL, 'n'}, {"first", required_argument, NULL, 'f'},
+        {"seed", required_argument, NULL, 's'},  {"mode", required_argument, NULL, 'm'},
+        {"events", required_argument, NULL, 'e'}, {"forever", no_argument, NULL, 'a'},
+        {0}};
+    uint64_t seeds = 1, first = 1, events = 8000, failures = 0, done = 0;
+    bool single = false, forever = false;
+    int mode = -1, option;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
+        switch (option) {
+        case 'n':
+            seeds = number(optarg);
+            break;
+        case 's':
+            single = true;
+            first = number(optarg);
+            break;
+        case 'f':
+            first = number(optarg);
+            break;
+        case 'e':
+            events = number(optarg);
+            break;
+        case 'a':
+            forever = true;
+            break;
+        case 'm':
+            mode = strcmp(optarg, "liveness") == 0 ? 1 : strcmp(optarg, "safety") == 0 ? 0 : 2;
+            if (mode < 2)
+                break;
+            /* fall through */
+        default:
+            fprintf(stderr, "usage: sim [--seeds N] [--first S] [--seed X] [--mode safety|liveness] [--events E] [--forever]\n");
+            return 2;
+        }
+    signal(SIGABRT, aborted);
+    signal(SIGSEGV, aborted);
+    struct ch_core_counters counters = {0};
+    struct sim_result total = {0};
+    for (uint64_t i = 0; forever ? !failures : i < seeds; i++) {
+        struct sim_result result;
+        const uint64_t seed = first + i;
+        failures += !one(seed, mode < 0 ? seed & 1 : mode == 1, single, events, &counters, &result);
+        total.events += result.events;
+        total.commits += result.commits;
+        total.rounds += result.rounds;
+        total.virtual_us += result.virtual_us;
+        done++;
+        if (forever && done % 1000 == 0) {
+            printf("%llu seeds\n", (unsigned long long)done);
+            fflush(stdout);
+        }
+    }
+    printf("%llu seeds from %llu, each twice: %llu failed; %llu events, %llu rounds, %llu commits, %.0f s of virtual time\n",
+           (unsigned long long)done, (unsigned long long)first, (unsigned long long)failures,
+           (unsigned long long)total.events, (unsigned long long)total.rounds, (unsigned long long)total.commits,
+           (double)total.virtual_us / SIM_SECOND);
+    const bool all = single || sometimes(&counters, done);
+    return failures || !all;
+}
