@@ -33,6 +33,7 @@ struct ch_net {
     struct ch_node *node;
     struct ch_port *port;
     struct ch_quic *quic;
+    struct ch_state_reader *state; /* who has an account, for a node that isn't open */
     struct ch_hose_gate gate;
     bool dpdk_started;
     uint64_t now_ns;
@@ -68,10 +69,26 @@ static void send_status(struct ch_net *net, uint64_t conn, uint64_t request, enu
 
 /* --- QUIC: frames in ------------------------------------------------------------------------------------------- */
 
+/* A node that isn't open lets accounts in, and registrars, without whom there would be none. */
+static bool let_in(const struct ch_net *net, const uint8_t key[CH_KEY_BYTES])
+{
+    uint64_t serial;
+    if (net->node->config.network_open || ch_state_read_serial(net->state, key, &serial) == CH_OK)
+        return true;
+    for (unsigned i = 0; i < net->node->genesis.registrar_count; i++)
+        if (memcmp(net->node->genesis.registrars[i], key, CH_KEY_BYTES) == 0)
+            return true;
+    return false;
+}
+
 static void on_connected(void *context, uint64_t conn, const struct ch_quic_peer *peer)
 {
     struct ch_net *net = context;
     struct peer *slot = NULL;
+    if (!let_in(net, peer->key)) {
+        ch_quic_hang_up(net->quic, conn, CH_QUIC_CODE_NOT_ALLOWED, NULL);
+        return;
+    }
     for (uint32_t i = 0; i < net->peers_max && !slot; i++)
         if (!net->peers[i].conn)
             slot = &net->peers[i];
@@ -693,6 +710,8 @@ ch_err ch_net_open(struct ch_node *node, struct ch_net **out, char why[CH_PORT_W
     net->proof = malloc(net->proof_bytes_max);
     net->sign_prefix_length = ch_sign_prefix(CH_DOMAIN_RECEIPT, node->chain_id, net->sign_prefix);
     ch_err err = net->peers && net->receipts && net->leaves && net->proof ? CH_OK : CH_ERR_NO_MEMORY;
+    if (err == CH_OK)
+        err = ch_state_reader_open(node->state, &net->state);
     ch_random(&salt, sizeof salt);
     if (err == CH_OK && ch_hose_gate_init(&net->gate, c->network_hose_allow, c->stages_tx_rate_per_peer, salt) != CH_OK) {
         snprintf(why, CH_PORT_WHY_BYTES, "network.hose_allow: \"%.128s\" is no list of networks", c->network_hose_allow);
@@ -733,6 +752,7 @@ void ch_net_close(struct ch_net *net)
         if (net->hose[which])
             ch_port_release(net->port, net->hose[which]->buffers, net->hose[which]->buffer_count);
     ch_quic_close(net->quic);
+    ch_state_reader_close(net->state);
     ch_port_close(net->port);
     if (net->dpdk_started)
         ch_dpdk_stop();
