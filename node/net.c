@@ -334,17 +334,11 @@ static bool hose_datagram(struct ch_net *net, const struct ch_packet *packet)
         ch_count(&m->net_hose_transactions_shed_total, count);
         return false;
     }
-    uint32_t at = CH_HOSE_HEADER_BYTES, taken = 0;
-    for (; taken < count; taken++) {
-        struct ch_batch_tx *entry = &batch->txs[batch->count];
-        if (ch_tx_parse(packet->payload + at, packet->length - at, &entry->tx) != CH_STATUS_OK)
-            break;
-        entry->hose_slot = slot;
-        at += entry->tx.length;
-        batch->count++;
-    }
-    ch_count(&m->net_hose_transactions_malformed_total, count - taken);
-    if (!taken)
+    struct ch_hose_walk walk = ch_hose_walk(packet->payload, packet->length, count);
+    while (ch_hose_next(&walk, &batch->txs[batch->count].tx))
+        batch->txs[batch->count++].hose_slot = slot;
+    ch_count(&m->net_hose_transactions_malformed_total, walk.left);
+    if (walk.left == count)
         return false;
     batch->buffers[batch->buffer_count++] = packet->handle;
     return true;
