@@ -25,7 +25,7 @@ struct peer {
     bool greeted, suspect;
     uint32_t batches;     /* of its on their way */
     uint64_t bad;         /* signatures */
-    uint64_t tokens, refilled_ns;
+    struct ch_bucket bucket;
     bool waits; /* it was refused a frame for want of batches or requests */
 };
 
@@ -140,15 +140,12 @@ static void send_receipt(struct ch_net *net, uint64_t conn, uint64_t request, co
 
 static bool bucket_take(struct ch_net *net, struct peer *peer, uint64_t count)
 {
-    uint64_t rate = net->node->config.stages_tx_rate_per_peer, elapsed_ns = net->now_ns - peer->refilled_ns;
-    uint64_t more = elapsed_ns >= 1000000000u ? rate : rate * elapsed_ns / 1000000000u;
-    if (more) {
-        peer->tokens = peer->tokens + more > rate ? rate : peer->tokens + more;
-        peer->refilled_ns = net->now_ns;
-    }
-    if (peer->tokens < count && peer->tokens < rate)
+    uint64_t rate = net->node->config.stages_tx_rate_per_peer;
+    struct ch_bucket *bucket = &peer->bucket;
+    ch_bucket_refill(bucket, rate, net->now_ns);
+    if (bucket->tokens < count && bucket->tokens < rate)
         return false;
-    peer->tokens -= peer->tokens < count ? peer->tokens : count; /* a frame above the rate empties the bucket */
+    bucket->tokens -= bucket->tokens < count ? bucket->tokens : count; /* a frame above the rate empties the bucket */
     return true;
 }
 
