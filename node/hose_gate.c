@@ -43,17 +43,9 @@ uint16_t ch_hose_gate_slot(const struct ch_hose_gate *gate, const struct ch_addr
 bool ch_hose_gate_take(struct ch_hose_gate *gate, uint16_t slot, uint64_t count, uint64_t now_ns)
 {
     struct ch_hose_source *source = &gate->sources[slot];
-    uint64_t elapsed_ns = now_ns - source->refilled_ns;
-    if (elapsed_ns >= 1000000000u) { /* the bucket holds a second's worth */
-        source->tokens = gate->rate;
-        source->refilled_ns = now_ns;
-    } else if (elapsed_ns >= 1000000u) {
-        uint64_t more = (uint64_t)((unsigned __int128)gate->rate * elapsed_ns / 1000000000u);
-        source->tokens = source->tokens + more > gate->rate ? gate->rate : source->tokens + more;
-        source->refilled_ns = now_ns;
-    }
-    if (source->tokens < count)
+    ch_bucket_refill(&source->bucket, gate->rate, now_ns);
+    if (source->bucket.tokens < count)
         return false;
-    source->tokens -= count;
+    source->bucket.tokens -= count;
     return true;
 }

@@ -7,13 +7,13 @@
 #define CHAPPE_NODE_HOSE_GATE_H
 
 #include "dataplane/address.h"
+#include "node/bucket.h"
 
 #define CH_HOSE_SOURCES      4096
 #define CH_HOSE_NETWORKS_MAX 32
 
 struct ch_hose_source {
-    uint64_t refilled_ns;
-    uint64_t tokens;
+    struct ch_bucket bucket;
     bool suspect;
 };
 

@@ -25,7 +25,7 @@ struct peer {
     bool greeted, suspect;
     uint32_t batches;     /* of its on their way */
     uint64_t bad;         /* signatures */
-    uint64_t tokens, refilled_ns;
+    struct ch_bucket bucket;
     bool waits; /* it was refused a frame for want of batches or requests */
 };
 
@@ -157,15 +157,12 @@ static void send_receipt(struct ch_net *net, uint64_t conn, uint64_t request, co
 
 static bool bucket_take(struct ch_net *net, struct peer *peer, uint64_t count)
 {
-    uint64_t rate = net->node->config.stages_tx_rate_per_peer, elapsed_ns = net->now_ns - peer->refilled_ns;
-    uint64_t more = elapsed_ns >= 1000000000u ? rate : rate * elapsed_ns / 1000000000u;
-    if (more) {
-        peer->tokens = peer->tokens + more > rate ? rate : peer->tokens + more;
-        peer->refilled_ns = net->now_ns;
-    }
-    if (peer->tokens < count && peer->tokens < rate)
+    uint64_t rate = net->node->config.stages_tx_rate_per_peer;
+    struct ch_bucket *bucket = &peer->bucket;
+    ch_bucket_refill(bucket, rate, net->now_ns);
+    if (bucket->tokens < count && bucket->tokens < rate)
         return false;
-    peer->tokens -= peer->tokens < count ? peer->tokens : count; /* a frame above the rate empties the bucket */
+    bucket->tokens -= bucket->tokens < count ? bucket->tokens : count; /* a frame above the rate empties the bucket */
     return true;
 }
 
@@ -351,17 +348,11 @@ static bool hose_datagram(struct ch_net *net, const struct ch_packet *packet)
         ch_count(&m->net_hose_transactions_shed_total, count);
         return false;
     }
-    uint32_t at = CH_HOSE_HEADER_BYTES, taken = 0;
-    for (; taken < count; taken++) {
-        struct ch_batch_tx *entry = &batch->txs[batch->count];
-        if (ch_tx_parse(packet->payload + at, packet->length - at, &entry->tx) != CH_STATUS_OK)
-            break;
-        entry->hose_slot = slot;
-        at += entry->tx.length;
-        batch->count++;
-    }
-    ch_count(&m->net_hose_transactions_malformed_total, count - taken);
-    if (!taken)
+    struct ch_hose_walk walk = ch_hose_walk(packet->payload, packet->length, count);
+    while (ch_hose_next(&walk, &batch->txs[batch->count].tx))
+        batch->txs[batch->count++].hose_slot = slot;
+    ch_count(&m->net_hose_transactions_malformed_total, walk.left);
+    if (walk.left == count)
         return false;
     batch->buffers[batch->buffer_count++] = packet->handle;
     return true;

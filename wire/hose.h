@@ -30,6 +30,28 @@ static inline bool ch_hose_check(const uint8_t *datagram, size_t length, uint16_
     return true;
 }
 
+/* A walk over the transactions of a datagram that ch_hose_check passed. */
+struct ch_hose_walk {
+    const uint8_t *datagram;
+    size_t length, at;
+    uint16_t left; /* promised and not met yet */
+};
+
+static inline struct ch_hose_walk ch_hose_walk(const uint8_t *datagram, size_t length, uint16_t count)
+{
+    return (struct ch_hose_walk){datagram, length, CH_HOSE_HEADER_BYTES, count};
+}
+
+/* The next transaction; false at the end, or at a malformed one: `left` says how many are lost with it. */
+static inline bool ch_hose_next(struct ch_hose_walk *walk, struct ch_tx *tx)
+{
+    if (!walk->left || ch_tx_parse(walk->datagram + walk->at, walk->length - walk->at, tx) != CH_STATUS_OK)
+        return false;
+    walk->at += tx->length;
+    walk->left--;
+    return true;
+}
+
 static inline void ch_hose_header_write(uint8_t *datagram, uint16_t count, uint16_t length)
 {
     ch_store16(datagram, CH_HOSE_MAGIC);
