@@ -20,6 +20,38 @@ static bool clean_now(struct ch_core *core, uint32_t id)
     return true;
 }
 
+/* Who needs what a block misses: its author, or, of an exposed author's block, the honest one who builds on it (E2). */
+static uint16_t claimant(const struct ch_core *core, uint32_t id)
+{
+    const struct block *b = &core->blocks[id];
+    return authors_has(&core->exposed, b->ref.author) ? b->charged : b->ref.author;
+}
+
+static bool dirty(const struct block *b)
+{
+    return !b->clean && !b->committed && (b->state == ACCEPTED || b->state == HELD);
+}
+
+/* An honest claim goes down through all that is unclean below. */
+static void pass_claims(struct ch_core *core)
+{
+    for (uint32_t r = core->max_round; r > clean_floor(core); r--)
+        for (uint16_t a = 0; a < core->n; a++)
+            for (uint32_t id = dag_first(core, r, a); id != NONE; id = core->blocks[id].variant_next) {
+                const uint16_t who = claimant(core, id);
+                struct ch_block b;
+                if (!dirty(&core->blocks[id]) || authors_has(&core->exposed, who))
+                    continue;
+                block_view(core, id, &b);
+                for (unsigned i = 0; i < b.ancestor_count; i++) {
+                    struct ch_ref ref = ch_block_ancestor(&b, i);
+                    uint32_t x = block_find(core, &ref);
+                    if (x != NONE && dirty(&core->blocks[x]) && authors_has(&core->exposed, claimant(core, x)))
+                        core->blocks[x].charged = who;
+                }
+            }
+}
+
 /* What it misses of the band is fetched although it can't be accepted any more. */
 static void want_band(struct ch_core *core, uint32_t id)
 {
@@ -29,7 +61,7 @@ static void want_band(struct ch_core *core, uint32_t id)
         struct ch_ref ref = ch_block_ancestor(&b, i);
         if (ref.round <= clean_floor(core) || ref.round > core->gc_round || block_find(core, &ref) != NONE)
             continue;
-        uint32_t want = want_get(core, &ref, core->blocks[id].sender, b.author);
+        uint32_t want = want_get(core, &ref, core->blocks[id].sender, claimant(core, id));
         if (want != NONE)
             core->wants[want].band = true;
     }
@@ -42,6 +74,7 @@ void clean_compute(struct ch_core *core, uint32_t id)
     if (b->clean)
         return;
     core->dirty_count++;
+    core->clean_stale = true;
     want_band(core, id);
 }
 
@@ -50,6 +83,8 @@ void clean_again(struct ch_core *core)
     if (!core->clean_stale)
         return;
     core->clean_stale = false;
+    if (core->dirty_count)
+        pass_claims(core);
     for (uint32_t r = clean_floor(core) + 1; core->dirty_count && r <= core->max_round; r++)
         for (uint16_t a = 0; a < core->n; a++)
             for (uint32_t id = dag_first(core, r, a); id != NONE; id = core->blocks[id].variant_next) {

@@ -71,7 +71,7 @@ struct block {
     uint32_t suspended_next, suspended_previous; /* suspended: of this author, by arrival */
     uint32_t waiting;                            /* suspended: ancestors not accepted yet */
     uint16_t sender;
-    uint16_t charged; /* the author whose quota it uses while suspended */
+    uint16_t charged; /* the author whose quota it uses while suspended; whose need it is while it is unclean */
     uint8_t state;
     uint8_t payload_attempts;
     bool committed, clean, payload_here, payload_expected;

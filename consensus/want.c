@@ -16,33 +16,38 @@ uint32_t want_find(const struct ch_core *core, const struct ch_ref *ref)
 
 /* An honest child's need counts more than an exposed author's (E2), and so does what that needs in turn: down the
  * suspended blocks, whose rounds fall with each step. */
-static void want_take_over(struct ch_core *core, uint32_t id, uint16_t child_author)
+static void take_over(struct ch_core *core, const struct ch_ref *ref, uint16_t child_author)
 {
-    struct want *w = &core->wants[id];
     struct ch_block b;
-    if (child_author >= core->n || w->child_author >= core->n || !authors_has(&core->exposed, w->child_author) ||
-        authors_has(&core->exposed, child_author))
-        return;
-    core->wants_charged[w->child_author]--;
-    core->wants_charged[child_author]++;
-    w->child_author = child_author;
-    uint32_t block = block_find(core, &w->ref);
+    const uint32_t block = block_find(core, ref);
     if (block == NONE || core->blocks[block].state != SUSPENDED)
         return;
     block_view(core, block, &b);
     for (unsigned i = 0; i < b.ancestor_count; i++) {
-        struct ch_ref ref = ch_block_ancestor(&b, i);
-        uint32_t below = want_find(core, &ref);
-        if (below != NONE)
-            want_take_over(core, below, child_author);
+        const struct ch_ref below = ch_block_ancestor(&b, i);
+        const uint32_t id = want_find(core, &below);
+        struct want *w = id == NONE ? NULL : &core->wants[id];
+        if (!w || w->child_author >= core->n || !authors_has(&core->exposed, w->child_author))
+            continue;
+        core->wants_charged[w->child_author]--;
+        core->wants_charged[child_author]++;
+        w->child_author = child_author;
+        take_over(core, &below, child_author);
     }
 }
 
 uint32_t want_get(struct ch_core *core, const struct ch_ref *ref, uint16_t sender, uint16_t child_author)
 {
     uint32_t id = want_find(core, ref);
+    const bool honest = child_author < core->n && !authors_has(&core->exposed, child_author);
     if (id != NONE) {
-        want_take_over(core, id, child_author);
+        struct want *w = &core->wants[id];
+        if (!honest || w->child_author >= core->n || !authors_has(&core->exposed, w->child_author))
+            return id;
+        core->wants_charged[w->child_author]--;
+        core->wants_charged[child_author]++;
+        w->child_author = child_author;
+        take_over(core, ref, child_author);
         return id;
     }
     if (core->want_free == NONE && core->wants_used == core->want_count)
@@ -72,6 +77,8 @@ uint32_t want_get(struct ch_core *core, const struct ch_ref *ref, uint16_t sende
         core->wants_charged[child_author]++;
     if (core->fetch_at_us > core->now.mono_us)
         core->fetch_at_us = core->now.mono_us;
+    if (honest)
+        take_over(core, ref, child_author);
     return id;
 }
 

@@ -259,7 +259,6 @@ static void heal(struct sim *sim)
     for (uint16_t i = 0; i < sim->n; i++) {
         struct sim_node *node = &sim->nodes[i];
         node->sync_us = 1000;
-        node->paused_until_us = 0;
         for (uint16_t j = 0; j < sim->n; j++)
             connect(sim, i, j, true);
     }
