@@ -13,6 +13,10 @@
 #define WINDOW_SLACK_MS 30000u
 #define MARKS           (1u << 18) /* commits remembered for it; full, a replay begins earlier than it must */
 #define STATUS_NS       100000000u
+/* After an outage the first commits carry times from before it, and what is sent now would be too early. New work is taken
+ * when their time has caught up, or after so many of them: our own clock may be the one that is wrong. */
+#define READY_LAG_MS    5000u
+#define READY_COMMITS   8u
 #define HANDLES_SLACK   1024 /* names beside those of the rounds that a machine keeps */
 
 /* Where a replay could begin: the first commit delivered again, what it reaches down to. */
@@ -34,6 +38,7 @@ struct ch_order {
     uint32_t event_head, event_count;
     uint64_t synced, timer_us;
     bool told_pending, told_pressure;
+    uint32_t delivered_since_start;
 
     struct ch_handles handles;
     struct ch_payload *filling;
@@ -241,7 +246,8 @@ static bool deliver(struct ch_order *o, const struct ch_core_action *action)
     }
     o->deliver_next = 0;
     atomic_store_explicit(&node->commit_ms, action->deliver.timestamp_ms, memory_order_relaxed);
-    if (!o->replay)
+    if (!o->replay && (o->delivered_since_start++ >= READY_COMMITS ||
+                       action->deliver.timestamp_ms + READY_LAG_MS >= o->now.unix_ms))
         atomic_store_explicit(&node->ready, true, memory_order_relaxed);
     ch_count(&node->metrics.order_commits_delivered_total, 1);
     ch_gauge(&node->metrics.order_commit_index, action->deliver.index);
