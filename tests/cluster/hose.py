@@ -25,13 +25,16 @@ def replay(the_lab, capture, rate):
 
 
 def settle(the_lab, folder, process):
-    """The status once its counters have stopped moving."""
-    before = None
+    """The status once its counters have stopped moving: where something is under way yet, only after they stood for long."""
+    before, stood = None, 0
     for _ in range(600):
         lab.expect(process.poll() is None, "the node ended")
         now = the_lab.status(folder)
-        interesting = {k: v for k, v in now["counters"].items() if "hose" in k or "transactions" in k}
-        if interesting == before:
+        counters = now["counters"]
+        interesting = {k: v for k, v in counters.items() if "hose" in k or "transactions" in k}
+        stood = stood + 1 if interesting == before else 0
+        judged = counters["apply_transactions_applied_total"] + counters["apply_transactions_refused_total"]
+        if stood >= (1 if judged == counters["order_transactions_pooled_total"] else 30):
             return now
         before = interesting
         time.sleep(0.7)
