@@ -290,9 +290,8 @@ static void take_header(struct ch_core *core, uint16_t peer, const struct ch_blo
         core->counters.blocks_refused_variant++;
         return;
     }
-    /* L2, E2: an author that isn't exposed has its own claim, whoever's child named its block first. */
-    const bool own_claim = here < VARIANTS_MAX && !authors_has(&core->exposed, b.author);
-    const uint16_t charged = child_author < core->n && !own_claim ? child_author : b.author;
+    /* An honest block has its own claim to what it builds on, whoever asked for it first. */
+    const uint16_t charged = child_author < core->n && (!exposed || authors_has(&core->exposed, b.author)) ? child_author : b.author;
     if (core->wants_charged[charged] + missing_ancestors(core, &b) > WANTS_PER_AUTHOR * core->n) {
         core->counters.blocks_refused_quota++;
         return;
