@@ -62,6 +62,7 @@ static ch_err replay_block(struct ch_core *core, const uint8_t *body, size_t len
     x->payload_length = b.payload_length;
     x->payload_items = b.payload_items;
     x->timestamp_ms = b.timestamp_ms;
+    x->lsn = 1; /* leaves only once the tail and the guard are durable again */
     x->charged = b.author;
     x->payload_here = true;
     x->clean = true; /* looked at again in ch_core_start */

@@ -128,7 +128,8 @@ static void fault_of(struct sim *sim, enum sim_fault fault)
                     sim_node_crash(sim, &sim->nodes[k]);
         break;
     case FAULT_PAUSE:
-        node->paused_until_us = sim->now_us + sim_below(sim, 8 * SIM_SECOND);
+        if (node->paused_until_us <= sim->now_us)
+            node->paused_until_us = sim->now_us + sim_below(sim, 8 * SIM_SECOND);
         break;
     case FAULT_SLOW_DISK:
         node->sync_us = 500 + sim_below(sim, sim_chance(sim, 300) ? 800 * SIM_MS : 5 * SIM_MS);
