@@ -222,7 +222,7 @@ void sim_byzantine_message(struct sim *sim, struct sim_node *node, const struct 
     struct ch_writer w = ch_writer(out, sizeof out);
     uint16_t found = 0;
     ch_write16(&w, 0);
-    for (unsigned i = 0; i < ch_load16(body->bytes + 4); i++) {
+    for (unsigned i = 0; i < ch_load16(body->bytes + 4) && 6 + (i + 1u) * CH_REF_BYTES <= body->length; i++) {
         struct ch_ref ref = ch_ref_read(body->bytes + 6 + (size_t)i * CH_REF_BYTES);
         const struct sim_block *block = answer(sim, node, &ref);
         if (!block)

@@ -47,7 +47,8 @@ static void send_once(struct sim *sim, uint16_t to, struct sim_body *body, uint6
     body->holders++;
     if (!sim->healed && sim->faults & FAULT_CORRUPT && body->length && sim_chance(sim, 10)) {
         e->body = sim_body(body->from, body->type, body->bytes, body->length - sim_below(sim, 2));
-        e->body->bytes[sim_below(sim, body->length)] ^= (uint8_t)(1u << sim_below(sim, 8));
+        if (e->body->length)
+            e->body->bytes[sim_below(sim, e->body->length)] ^= (uint8_t)(1u << sim_below(sim, 8));
         sim_body_drop(body);
     }
     sim_queue_push(&sim->queue, sim->now_us + delay(sim) + extra_us, e);
