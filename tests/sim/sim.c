@@ -114,7 +114,7 @@ int main(int argc, char **argv)
             mode = strcmp(optarg, "liveness") == 0 ? 1 : strcmp(optarg, "safety") == 0 ? 0 : 2;
             if (mode < 2)
                 break;
-            /* fall through */
+            __attribute__((fallthrough));
         default:
             fprintf(stderr, "usage: sim [--seeds N] [--first S] [--seed X] [--mode safety|liveness] [--events E] [--forever]\n");
             return 2;
