@@ -48,30 +48,43 @@ static ch_err write_genesis(struct ch_node_init *init, uint8_t chain_id[CH_HASH_
     return err == CH_OK ? CH_OK : say(why, err, init->folder, "chain.genesis");
 }
 
-/* The validator that a genesis with a committee names: made before it was written, in this folder. Where there is none
- * yet, it is made now and its key told, to be put into the genesis. */
-static ch_err committee_key(const struct ch_node_init *init, const struct ch_passphrase *passphrase,
-                            const uint8_t master[32], struct ch_sign_key *key, char why[CH_NODE_WHY_BYTES])
+/* The validator's key of this folder, made with its master key where there is none yet. */
+static ch_err folder_key(const struct ch_node_init *init, const struct ch_passphrase *passphrase,
+                         struct ch_sign_key *key, bool *made, char why[CH_NODE_WHY_BYTES])
 {
-    char path[PATH_BYTES_MAX], hex[65];
-    uint8_t seed[CH_SIGN_SEED_BYTES];
+    char path[PATH_BYTES_MAX];
+    uint8_t seed[CH_SIGN_SEED_BYTES], master[32];
     static const uint8_t nothing[32];
     size_t length = 0;
     snprintf(path, sizeof path, "%s/validator.key", init->folder);
     ch_err err = ch_keyfile_read(path, CH_KEYFILE_VALIDATOR, passphrase, seed, sizeof seed, &length);
-    bool made = err == CH_ERR_NOT_FOUND;
-    if (made) {
+    *made = err == CH_ERR_NOT_FOUND;
+    if (*made) {
+        ch_sign_key_new(key);
+        ch_random(master, sizeof master);
         err = write_key(init, "validator.key", CH_KEYFILE_VALIDATOR, key->public_key, key->seed, passphrase, why);
         if (err == CH_OK)
             err = write_key(init, "master.key", CH_KEYFILE_MASTER, nothing, master, passphrase, why);
-        if (err != CH_OK)
-            return err;
-    } else if (err != CH_OK || length != sizeof seed) {
-        return say(why, err == CH_OK ? CH_ERR_INVALID : err, init->folder, "validator.key");
-    } else {
-        ch_sign_key_from_seed(seed, key);
-        ch_wipe(seed, sizeof seed);
+        ch_wipe(master, sizeof master);
+        return err;
     }
+    if (err != CH_OK || length != sizeof seed)
+        return say(why, err == CH_OK ? CH_ERR_INVALID : err, init->folder, "validator.key");
+    ch_sign_key_from_seed(seed, key);
+    ch_wipe(seed, sizeof seed);
+    return CH_OK;
+}
+
+/* The validator that a genesis with a committee names: made before it was written, in this folder. Where there is none
+ * yet, it is made now and its key told, to be put into the genesis. */
+static ch_err committee_key(const struct ch_node_init *init, const struct ch_passphrase *passphrase,
+                            struct ch_sign_key *key, char why[CH_NODE_WHY_BYTES])
+{
+    char hex[65];
+    bool made = false;
+    ch_err err = folder_key(init, passphrase, key, &made, why);
+    if (err != CH_OK)
+        return err;
     for (uint16_t i = 0; i < init->genesis.validator_count; i++)
         if (memcmp(init->genesis.validators[i].key, key->public_key, 32) == 0)
             return CH_OK;
@@ -82,27 +95,47 @@ static ch_err committee_key(const struct ch_node_init *init, const struct ch_pas
     return CH_ERR_INVALID;
 }
 
+/* The folder, and what wraps its keys. */
+static ch_err prepare(const struct ch_node_init *init, struct ch_passphrase *passphrase, char why[CH_NODE_WHY_BYTES])
+{
+    if (mkdir(init->folder, 0700) != 0 && errno != EEXIST)
+        return say(why, CH_ERR_IO, init->folder, "");
+    ch_err err = ch_sign_init();
+    if (err == CH_OK && !init->plain_keys)
+        err = ch_passphrase_get(init->passphrase_file, "chappe-passphrase", "Passphrase for the validator's keys: ",
+                                true, passphrase);
+    return err == CH_OK ? CH_OK : say(why, err, init->folder, "passphrase");
+}
+
+ch_err ch_node_init_key(struct ch_node_init *init, char why[CH_NODE_WHY_BYTES])
+{
+    struct ch_sign_key key;
+    struct ch_passphrase passphrase = {.length = 0};
+    bool made;
+    ch_err err = prepare(init, &passphrase, why);
+    if (err == CH_OK && (err = folder_key(init, &passphrase, &key, &made, why)) == CH_OK)
+        memcpy(init->validator_key, key.public_key, 32);
+    ch_wipe(&key, sizeof key);
+    ch_wipe(&passphrase, sizeof passphrase);
+    return err;
+}
+
 ch_err ch_node_init(struct ch_node_init *init, uint8_t chain_id[CH_HASH_BYTES], char why[CH_NODE_WHY_BYTES])
 {
     struct ch_sign_key validator, registrar;
     struct ch_passphrase passphrase = {.length = 0};
     uint8_t master[32], nothing[32] = {0};
     char path[PATH_BYTES_MAX];
-    if (mkdir(init->folder, 0700) != 0 && errno != EEXIST)
-        return say(why, CH_ERR_IO, init->folder, "");
-    ch_err err = ch_sign_init();
-    if (err == CH_OK && !init->plain_keys)
-        err = ch_passphrase_get(init->passphrase_file, "chappe-passphrase", "Passphrase for the validator's keys: ",
-                                true, &passphrase);
+    ch_err err = prepare(init, &passphrase, why);
     if (err != CH_OK)
-        return say(why, err, init->folder, "passphrase");
+        return err;
     ch_sign_key_new(&validator);
     ch_sign_key_new(&registrar);
     ch_random(master, sizeof master);
     struct ch_genesis *genesis = &init->genesis;
     bool committee_given = genesis->validator_count > 0;
     if (committee_given) {
-        err = committee_key(init, &passphrase, master, &validator, why);
+        err = committee_key(init, &passphrase, &validator, why);
     } else {
         genesis->validator_count = 1;
         memcpy(genesis->validators[0].key, validator.public_key, 32);

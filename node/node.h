@@ -94,5 +94,7 @@ struct ch_node_init {
 };
 CH_MUST_CHECK ch_err ch_node_init(struct ch_node_init *init, uint8_t chain_id[CH_HASH_BYTES],
                                   char why[CH_NODE_WHY_BYTES]);
+/* Only the folder's keys, made where there are none yet: what a genesis needs of each validator before it is written. */
+CH_MUST_CHECK ch_err ch_node_init_key(struct ch_node_init *init, char why[CH_NODE_WHY_BYTES]);
 
 #endif

@@ -3,6 +3,7 @@
 #include "client/cli.h"
 #include "node/control.h"
 #include "node/genesis_file.h"
+#include "node/program/devnet.h"
 
 #include <getopt.h>
 #include <jansson.h>
@@ -26,6 +27,7 @@ static const char help_text[] =
     "  chappe run --folder DIR       run the validator (stop it with Ctrl-C, SIGTERM or `chappe stop`)\n"
     "  chappe status --folder DIR    what it is doing; --json for all counters\n"
     "  chappe stop --folder DIR      stop it and wait until it has ended\n"
+    "  chappe devnet start           a chain of four validators on this machine, to try and to test\n"
     "\n"
     "People and registrars:\n"
     "  chappe help                   the commands of accounts, relations and messages\n"
@@ -355,7 +357,8 @@ int main(int argc, char **argv)
         const char *name;
         int (*run)(int argc, char **argv);
     } commands[] = {
-        {"init", command_init}, {"run", command_run}, {"status", command_status}, {"stop", command_stop}};
+        {"init", command_init}, {"run", command_run}, {"status", command_status}, {"stop", command_stop},
+        {"devnet", ch_command_devnet}};
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         fputs(help_text, argc < 2 ? stderr : stdout);
         return argc < 2 ? EXIT_USAGE : EXIT_DONE;
