@@ -61,7 +61,7 @@ class Lab:
                 process.kill()
                 process.wait()
         if kind is not None:
-            for log in sorted(self.folder.glob("*.log")):
+            for log in sorted(self.folder.rglob("*.log")):
                 print(f"--- {log.name}\n{log.read_text(errors='replace')[-4000:]}")
         for namespace in self.namespaces:
             subprocess.run(["ip", "netns", "del", namespace], check=False)
@@ -100,6 +100,10 @@ class Lab:
     def in_host(self, host, words):
         return ["ip", "netns", "exec", host, *words] if self.networked else list(words)
 
+    def among_people(self, words):
+        """The words of a command that runs where the validators can be reached."""
+        return self.in_host(self.peer_host, words) if self.networked else list(words)
+
     def init(self, name, *options):
         folder = self.folder / name
         network = ["--profile", "af_packet", "--interface", "node0", "--address", NODE_IP] if self.networked else []
@@ -135,6 +139,95 @@ class Lab:
             if time.monotonic() > end:
                 raise Failed(f"not within {seconds} s: {what}")
             time.sleep(0.05)
+
+
+class Devnet(Lab):
+    """`chappe devnet` in a folder of its own; when it closes, nothing of it may be left."""
+
+    def __init__(self, chappe, validators, *options):
+        super().__init__(chappe, networked=False)
+        self.net, self.validators, self.options = self.folder / "net", validators, options
+        self.port = 20000 + os.getpid() % 20000
+        self.before = self.host_network()
+
+    def __enter__(self):
+        self.devnet("start", "--n", str(self.validators), "--port", str(self.port), *self.options)
+        return self
+
+    def __exit__(self, kind, value, trace):
+        stopped = subprocess.run(self.devnet_words("stop"), capture_output=True, text=True)
+        left = self.left_processes()
+        after = self.host_network()
+        super().__exit__(kind, value, trace)
+        if kind is None:
+            expect(stopped.returncode == 0, f"devnet stop: {stopped.stderr}")
+            expect(not left, f"processes are left: {left}")
+            expect(after == self.before, f"the machine's network was {self.before} and is {after}")
+
+    @staticmethod
+    def host_network():
+        names = pathlib.Path("/run/netns")
+        return sorted(os.listdir("/sys/class/net")), sorted(os.listdir(names)) if names.exists() else []
+
+    def left_processes(self):
+        left = []
+        for process in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                if str(self.net) in (process / "cmdline").read_text() and int(process.name) != os.getpid():
+                    left.append(process.name)
+            except OSError:
+                pass  # it ended meanwhile
+        return left
+
+    def devnet_words(self, command, *words):
+        return [self.chappe, "devnet", command, "--folder", str(self.net), *words]
+
+    def devnet(self, command, *words, refused=None):
+        done = subprocess.run(self.devnet_words(command, *words), capture_output=True, text=True, timeout=150)
+        told = f"devnet {command} {' '.join(words)}: {done.returncode} {done.stdout} {done.stderr}"
+        if refused is None:
+            expect(done.returncode == 0, told)
+        else:
+            expect(done.returncode != 0 and refused in done.stderr, f"\"{refused}\" expected of {told}")
+        return done.stdout
+
+    def among_people(self, words):
+        return [*self.devnet_words("exec"), "--", *words]
+
+    def folder_of(self, i):
+        return self.net / str(i)
+
+    def every(self):
+        return json.loads(self.devnet("status", "--json"))["validators"]
+
+    def status_of(self, i):
+        return self.every()[i - 1]["status"] or {}
+
+    def address_of(self, i):
+        return self.every()[i - 1]["address"]
+
+    def commits(self):
+        return [(validator["status"] or {}).get("commit_index", -1) for validator in self.every()]
+
+    def expect_progress(self, watched, seconds=30):
+        """Each of the watched validators commits something that is new to all of them."""
+        newest = max(self.commits()[i - 1] for i in watched)
+        self.wait_until(lambda: min(self.commits()[i - 1] for i in watched) > newest, seconds,
+                        f"progress at {watched} beyond {newest}")
+
+    def expect_standstill(self, watched, seconds=4):
+        """None of the watched validators commits anything, once what was on its way has arrived."""
+        time.sleep(2)
+        before = [self.commits()[i - 1] for i in watched]
+        time.sleep(seconds)
+        after = [self.commits()[i - 1] for i in watched]
+        expect(before == after, f"commits at {watched} went from {before} to {after}")
+
+    def expect_equal(self, seconds=30):
+        """All have the same log, of which each tells the root."""
+        def roots():
+            return {(validator["status"] or {}).get("log_root") for validator in self.every()}
+        self.wait_until(lambda: len(roots()) == 1 and None not in roots(), seconds, "all have the same log root")
 
 
 def main(run):

@@ -13,8 +13,7 @@ class Person:
         self.run("account", "new", "--plain", "--genesis", str(genesis), "--node", node)
 
     def words(self, *words):
-        command = [self.lab.chappe, *words, "--home", str(self.home)]
-        return self.lab.in_host(self.lab.peer_host if self.lab.networked else None, command)
+        return self.lab.among_people([self.lab.chappe, *words, "--home", str(self.home)])
 
     def attempt(self, *words):
         return subprocess.run(self.words(*words), capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
