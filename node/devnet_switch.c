@@ -141,6 +141,10 @@ static void become_root(void)
 /* Hosts and cables: the namespaces are made first, then the cables from the switch's own into them. */
 static void lay_cables(struct ethernet_switch *s)
 {
+    char paths[1024];
+    const char *given = getenv("PATH");
+    snprintf(paths, sizeof paths, "%s:/usr/sbin:/sbin", given ? given : "/usr/bin"); /* ethtool is only there */
+    setenv("PATH", paths, 1);
     become_root();
     for (uint32_t i = 0; i <= s->hosts; i++) { /* the last one is the switch's own */
         new_network();
