@@ -219,14 +219,31 @@ static json_t *ask(const struct ch_devnet *d, uint32_t i, const char *request)
     return answer;
 }
 
+/* The last line that the validator wrote, without journald's priority: why it ended. */
+static const char *last_words(const struct ch_devnet *d, uint32_t i, char line[256])
+{
+    char path[PATH_BYTES_MAX], read[256];
+    FILE *log = fopen(path_of_one(d, i, ".log", path), "re");
+    snprintf(line, 256, "no word of why");
+    while (log && fgets(read, sizeof read, log)) {
+        const char *text = read[0] == '<' && strchr(read, '>') ? strchr(read, '>') + 1 : read;
+        text += strncmp(text, "chappe: ", 8) == 0 ? 8 : 0;
+        if (*text > ' ')
+            snprintf(line, 256, "%.*s", (int)strcspn(text, "\n"), text);
+    }
+    if (log)
+        fclose(log);
+    return line;
+}
+
 /* Until the validator answers, or (`ready`) takes work; or it ended, or `end_ms` of the monotonic clock has come. */
 static ch_err wait_for(const struct ch_devnet *d, uint32_t i, bool ready, uint64_t end_ms, char why[CH_NODE_WHY_BYTES])
 {
-    char path[PATH_BYTES_MAX];
+    char path[PATH_BYTES_MAX], line[256];
     for (;;) {
         struct ch_process process;
         if (!ch_process_find(path_of_one(d, i, ".pid", path), &process))
-            return say(why, CH_ERR_CLOSED, "validator %u ended; see %s/%u.log", i, d->folder, i);
+            return say(why, CH_ERR_CLOSED, "validator %u ended: %s (%s/%u.log)", i, last_words(d, i, line), d->folder, i);
         json_t *answer = ask(d, i, "status");
         bool there = answer && json_integer_value(json_object_get(answer, "pid")) == process.pid &&
                      (!ready || json_is_true(json_object_get(answer, "ready")));

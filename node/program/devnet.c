@@ -29,7 +29,7 @@ static const char help_text[] =
     "  restart I                start validator I again; stop it first where it runs\n"
     "    --rejoin               its log was lost: chappe run --rejoin\n"
     "    --clock-ok             vouch for the clock: chappe run --clock-ok\n"
-    "  exec -- COMMAND ...      run a command where the validators can be reached: with --netns in the people's namespace\n"
+    "  exec [--] COMMAND ...    run a command where the validators can be reached: with --netns in the people's namespace\n"
     "\n"
     "Breaking the network, with --netns:\n"
     "  partition GROUP/GROUP    such as 1,2/3,4: nothing passes between the groups; who is in none keeps all links\n"
@@ -112,12 +112,14 @@ static void print_links(json_t *links)
     json_array_foreach(links, index, link) {
         printf("  link %lld to %lld:", json_integer_value(json_object_get(link, "from")),
                json_integer_value(json_object_get(link, "to")));
-        if (json_is_true(json_object_get(link, "cut")))
-            printf(" cut");
-        if (json_integer_value(json_object_get(link, "loss_percent")))
-            printf(" loses %lld %%", json_integer_value(json_object_get(link, "loss_percent")));
-        if (json_integer_value(json_object_get(link, "delay_ms")))
-            printf(" delays %lld ms", json_integer_value(json_object_get(link, "delay_ms")));
+        bool cut = json_is_true(json_object_get(link, "cut"));
+        json_int_t loss = json_integer_value(json_object_get(link, "loss_percent"));
+        json_int_t delay = json_integer_value(json_object_get(link, "delay_ms"));
+        printf("%s%s", cut ? " cut" : "", cut && (loss || delay) ? "," : "");
+        if (loss)
+            printf(" loses %lld %%%s", loss, delay ? "," : "");
+        if (delay)
+            printf(" delays %lld ms", delay);
         putchar('\n');
     }
 }
@@ -349,7 +351,7 @@ int ch_command_devnet(int argc, char **argv)
         {"loss", command_loss, 3, 3, "two validators and a percentage", true},
         {"delay", command_delay, 3, 3, "two validators and milliseconds", true},
         {"heal", command_heal, 0, 0, "no arguments", true},
-        {"exec", command_exec, 1, 1 << 20, "a command after --", false},
+        {"exec", command_exec, 1, 1 << 20, "a command", false},
     };
     static const struct option options[] = {
         {"folder", required_argument, NULL, 'f'}, {"json", no_argument, NULL, 'j'}, {"n", required_argument, NULL, OPTION_N},
@@ -364,7 +366,10 @@ int ch_command_devnet(int argc, char **argv)
         fputs(help_text, stderr);
         return CH_CLI_USAGE;
     }
-    for (int c; (c = getopt_long(argc, argv, "f:h", options, NULL)) != -1;) {
+    const char *name = argv[1][0] == '-' ? "" : argv[1];
+    bool exec = strcmp(name, "exec") == 0; /* its command's options are not ours */
+    optind = *name ? 2 : 1;
+    for (int c; (c = getopt_long(argc, argv, exec ? "+f:h" : "f:h", options, NULL)) != -1;) {
         switch (c) {
         case 'f': r.folder = optarg; break;
         case 'j': r.json = true; break;
@@ -386,14 +391,13 @@ int ch_command_devnet(int argc, char **argv)
         default: return CH_CLI_USAGE; /* getopt has named it */
         }
     }
-    const char *name = optind < argc ? argv[optind++] : "";
     r.words = argv + optind;
     r.count = argc - optind;
     size_t k = 0, known = sizeof commands / sizeof *commands;
     while (k < known && strcmp(commands[k].name, name) != 0)
         k++;
     if (k == known)
-        return refuse(CH_CLI_USAGE, "\"%s\" is no command; see chappe devnet --help", name);
+        return refuse(CH_CLI_USAGE, "\"%s\" is no command; see chappe devnet --help", argv[1]);
     if (r.count < commands[k].least || r.count > commands[k].most)
         return refuse(CH_CLI_USAGE, "%s takes %s", name, commands[k].takes);
     if (r.starts && commands[k].run)
