@@ -31,7 +31,8 @@
     X(LOG_DAMAGED, 17, "the log lost what was promised")                                                               \
     X(REFUSED, 18, "refused by the peer")                                                                              \
     X(PROTOCOL, 19, "the peer broke the protocol")                                                                     \
-    X(BUSY, 20, "in use by another process")
+    X(BUSY, 20, "in use by another process")                                                                           \
+    X(PRUNED, 21, "it was here and is no longer kept")
 
 typedef enum {
 #define X(name, number, text) CH_ERR_##name = number,

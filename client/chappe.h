@@ -75,10 +75,11 @@ CH_MUST_CHECK ch_err ch_client_get_relations(struct ch_client *client, const uin
 typedef bool (*ch_record_taker)(void *context, const struct ch_record *record);
 
 /* Up to `limit` records of an inbox from sequence `from` (1..) on, in order; *last is the inbox's newest sequence.
- * Records whose sender's signature does not hold end it with CH_ERR_PROTOCOL. */
+ * Records whose sender's signature does not hold end it with CH_ERR_PROTOCOL. CH_ERR_REFUSED with CH_STATUS_PRUNED: the
+ * node no longer keeps `from`, and *last is the first sequence from there that it may have. */
 CH_MUST_CHECK ch_err ch_client_get_inbox(struct ch_client *client, const uint8_t account[CH_KEY_BYTES], uint64_t from,
                                          uint16_t limit, ch_record_taker taker, void *context, uint64_t *last);
-/* The same, going on with what is final from now on. `after`, where given, is called when the taker has had new ones,
+/* The same, going on with what is final from now on, and past what is no longer kept. `after`, where given, is called when the taker has had new ones,
  * and may use the client for other requests (the taker must not). Ends with CH_OK when either has enough, or with
  * CH_ERR_TIMEOUT when nothing came for `quiet_ms` (0: never). A connection that was lost is dialled again without end.
  * The node forgets a watch only with its connection: watch an inbox once. */

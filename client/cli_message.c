@@ -223,6 +223,12 @@ int cli_inbox(struct cli *cli, int operand_count, char **operands)
     do {
         before = l.next;
         err = show_page(&l, &last);
+        if (err == CH_ERR_REFUSED && ch_client_status(cli->client) == CH_STATUS_PRUNED) {
+            fprintf(stderr, "Messages %llu to %llu are no longer kept by this validator\n", (unsigned long long)l.next,
+                    (unsigned long long)last - 1);
+            l.next = last;
+            err = CH_OK;
+        }
     } while (err == CH_OK && l.next > before && l.next <= last && l.left);
     free(l.page);
     if (err != CH_OK)

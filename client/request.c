@@ -239,10 +239,20 @@ static ch_err on_records(struct ch_request *request, const struct ch_frame_heade
     request->status = ch_read16(&r);
     if (header->type != CH_FRAME_RECORDS || r.bad)
         return CH_ERR_PROTOCOL;
-    if (request->status != CH_STATUS_OK)
+    if (request->status != CH_STATUS_OK && request->status != CH_STATUS_PRUNED)
         return CH_ERR_REFUSED;
     uint16_t count = ch_read16(&r);
     q->last = ch_read64(&r);
+    if (request->status == CH_STATUS_PRUNED && q->account) {
+        if (count || r.bad || q->last <= q->from)
+            return CH_ERR_PROTOCOL;
+        if (!q->watch)
+            return CH_ERR_REFUSED;
+        q->from = q->last;
+        return CH_ERR_AGAIN;
+    }
+    if (request->status == CH_STATUS_PRUNED)
+        return CH_ERR_REFUSED;
     for (unsigned i = 0; i < count && !q->enough; i++) {
         struct ch_record record;
         if (!ch_record_read(&r, &record) || !record_fits(q, &record))
@@ -271,7 +281,7 @@ ch_err ch_client_get_inbox(struct ch_client *c, const uint8_t account[CH_KEY_BYT
     uint8_t bytes[CH_QUERY_BYTES];
     write_query(&q, limit, bytes);
     ch_err err = ch_client_call(c, &request, CH_FRAME_GET_INBOX, 0, &(struct ch_bytes){bytes, sizeof bytes}, 1);
-    if (err == CH_OK)
+    if (err == CH_OK || (err == CH_ERR_REFUSED && request.status == CH_STATUS_PRUNED))
         *last = q.last;
     return err;
 }

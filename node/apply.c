@@ -13,6 +13,7 @@ struct ch_apply {
     struct ch_state_reader *reader; /* for the replay alone */
     bool in_batch;
     uint64_t replay_from, replay_after;
+    uint64_t last_replay_from; /* of the state's last commit */
     uint64_t applied_index; /* in the state when the replay began */
     uint64_t remembered_log_index;
     bool remembered_any;
@@ -56,6 +57,7 @@ ch_err ch_apply_open(struct ch_node *node, uint64_t *replay_from, uint64_t *repl
         ch_apply_close(a);
         return err;
     }
+    a->last_replay_from = a->replay_from;
     *replay_from = a->replay_from;
     *replay_after = a->replay_after;
     *out = a;
@@ -164,7 +166,11 @@ static ch_err commit_state(struct ch_apply *a)
     ch_store64(head + CH_LEDGER_HEAD_BYTES + 8, a->replay_after);
     a->in_batch = false;
     ch_count(&a->node->metrics.apply_state_commits_total, 1);
-    return ch_state_commit(a->node->state, ledger_head->commit_index, 0, head, sizeof head);
+    ch_err err = ch_state_commit(a->node->state, ledger_head->commit_index, 0, head, sizeof head);
+    /* The state before this one is safe now; this one's last page a power loss may still take. */
+    atomic_store(&a->node->replay_from, a->last_replay_from);
+    a->last_replay_from = a->replay_from;
+    return err;
 }
 
 static void give_on(struct ch_apply *a)

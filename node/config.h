@@ -43,6 +43,8 @@
 
 #define CH_CONFIG_STORE(TEXT, NUMBER, SWITCH)                                                                          \
     NUMBER(store, log_segment_mib, 256, 4, 2048, "size of a log segment")                                              \
+    NUMBER(store, log_keep_mib, 0, 0, 1ull << 40, "older segments are given up above this; 0: no limit")                 \
+    NUMBER(store, log_keep_hours, 0, 0, 1ull << 20, "transactions older than this are given up; 0: no limit")            \
     NUMBER(store, object_segment_mib, 1024, 16, 2048, "size of an object segment")                                     \
     NUMBER(store, low_water_mib, 1024, 1, 1048576, "free disk space below which new work is refused")
 

@@ -7,6 +7,7 @@
 #include "node/apply.h"
 #include "node/net.h"
 #include "node/order.h"
+#include "node/retention.h"
 #include "node/serve.h"
 #include "node/verify.h"
 
@@ -202,7 +203,9 @@ static ch_err open_stages(struct ch_node *n, char why[CH_NODE_WHY_BYTES])
     if (err != CH_OK)
         return explain(why, err, "%s/wal", n->folder);
     n->wal = ch_order_wal(n->order);
-    err = ch_serve_open(n, &n->serve);
+    err = ch_retention_open(n, &n->retention);
+    if (err == CH_OK)
+        err = ch_serve_open(n, &n->serve);
     n->verify_count = verify_stages(&n->config);
     for (uint32_t i = 0; i < n->verify_count && err == CH_OK; i++)
         err = ch_verify_open(n, &n->verify[i]);
@@ -284,6 +287,9 @@ ch_err ch_node_start(struct ch_node *n)
 void ch_node_look_after(struct ch_node *n)
 {
     struct statvfs disk;
+    ch_err err = ch_retention_look(n->retention, ch_time_unix_ms());
+    if (err != CH_OK)
+        ch_log(CH_LOG_WARNING, "the log is not cut: %s", ch_err_text(err));
     if (statvfs(n->folder, &disk) != 0)
         return;
     uint64_t low = n->config.store_low_water_mib << 20, free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
@@ -309,6 +315,7 @@ void ch_node_close(struct ch_node *n)
     for (uint32_t i = 0; i < n->verify_count; i++)
         ch_verify_close(n->verify[i]);
     ch_serve_close(n->serve);
+    ch_retention_close(n->retention);
     ch_apply_close(n->apply);
     ch_order_close(n->order);
     ch_serve_close_objects(n);

@@ -24,6 +24,7 @@ struct ch_verify;
 struct ch_order;
 struct ch_apply;
 struct ch_serve;
+struct ch_retention;
 
 struct ch_node {
     struct ch_config config;
@@ -57,10 +58,13 @@ struct ch_node {
     struct ch_order *order;
     struct ch_apply *apply;
     struct ch_serve *serve;
+    struct ch_retention *retention;
     struct ch_thread threads[CH_THREADS_MAX];
     uint32_t thread_count;
 
     atomic_uint_fast64_t commit_ms; /* time of the last commit: what live means */
+    atomic_uint_fast64_t replay_from;   /* a restart replays the log from here, whichever of the last states it finds */
+    atomic_uint_fast64_t log_keep_from; /* what lies below may be cut */
     atomic_bool ready;              /* consensus time has caught up after the start: new work is taken */
     atomic_bool disk_low;           /* below the low-water mark: new work is refused */
     atomic_bool stop;               /* ends the threads */
@@ -76,7 +80,8 @@ struct ch_node {
 CH_MUST_CHECK ch_err ch_node_open(const char *folder, const char *passphrase_file, bool clock_ok, struct ch_node **out,
                                   char why[CH_NODE_WHY_BYTES]);
 CH_MUST_CHECK ch_err ch_node_start(struct ch_node *node);
-/* What the main thread does every now and then while the stages run: looks after the disk's room. */
+/* What the main thread does every now and then while the stages run: says what the log need not keep, looks after the
+ * disk's room. */
 void ch_node_look_after(struct ch_node *node);
 /* Stops the threads, says goodbye to the peers, closes all. */
 void ch_node_close(struct ch_node *node);

@@ -10,7 +10,7 @@
 #define EVENTS_MAX  64
 #define BATCHES_MAX 8 /* taken in one poll */
 /* What lies between the commits that a replay delivers again and the last one: the window, and some. */
-#define WINDOW_SLACK_MS 30000u
+#define WINDOW_SLACK_MS 1000u
 #define MARKS           (1u << 18) /* commits remembered for it; full, a replay begins earlier than it must */
 #define STATUS_NS       100000000u
 /* After an outage the first commits carry times from before it, and what is sent now would be too early. New work is taken
@@ -57,6 +57,7 @@ struct ch_order {
     uint32_t *round_of;
     uint32_t mark_head, mark_count;
     uint64_t replay_from, replay_after;
+    uint64_t own_position; /* of our newest block, which a restart must find; 0: none */
 
     pthread_mutex_t status_lock; /* between this stage, ten times a second, and who asks for the status */
     struct ch_core_status status;
@@ -136,6 +137,8 @@ static bool append(struct ch_order *o, const struct ch_core_action *action)
     }
     if (named)
         named->position = position + action->append.head.length;
+    if (action->append.type == CH_RECORD_OWN_BLOCK)
+        o->own_position = position;
     if (action->append.type == CH_RECORD_BLOCK || action->append.type == CH_RECORD_OWN_BLOCK)
         note_round(o, ch_load32(action->append.head.data + 8), position);
     ch_count(&o->node->metrics.log_records_appended_total, 1);
@@ -163,6 +166,8 @@ static void note_commit(struct ch_order *o, const struct ch_core_action *action)
     uint32_t round = mark->gc_round > depth ? (uint32_t)(mark->gc_round - depth) : 1;
     if (o->round_of[round % MARKS] == round && mark->index - 1 >= o->replay_after) {
         o->replay_from = o->round_position[round % MARKS];
+        if (o->own_position && o->own_position < o->replay_from)
+            o->replay_from = o->own_position; /* we were away for long */
         o->replay_after = mark->index - 1;
     }
 }
@@ -438,7 +443,11 @@ static void keep_status(struct ch_order *o, uint64_t now_ns)
     ch_core_status(o->core, &o->status);
     pthread_mutex_unlock(&o->status_lock);
     ch_gauge(&o->node->metrics.order_round, o->status.round);
-    ch_gauge(&o->node->metrics.log_durable_position_bytes, ch_wal_durable_end(ch_log_wal(o->log)));
+    struct ch_wal *wal = ch_log_wal(o->log);
+    ch_gauge(&o->node->metrics.log_durable_position_bytes, ch_wal_durable_end(wal));
+    ch_err err = ch_wal_cut_below(wal, atomic_load_explicit(&o->node->log_keep_from, memory_order_relaxed));
+    if (err != CH_OK)
+        fail(o, err);
 }
 
 static void set_now(struct ch_order *o, uint64_t now_ns)
@@ -522,6 +531,8 @@ static ch_err replay_record(void *self, const struct ch_wal_record *record)
 {
     struct ch_order *o = self;
     uint64_t handle = 0;
+    if (record->type == CH_RECORD_OWN_BLOCK)
+        o->own_position = record->position;
     if (record->type == CH_RECORD_BLOCK || record->type == CH_RECORD_OWN_BLOCK) {
         uint32_t head = ch_block_length(record->body, record->length);
         if (head == 0 || head > record->length)

@@ -49,6 +49,8 @@ static enum ch_status status_of(ch_err err)
 {
     if (err == CH_ERR_NOT_FOUND)
         return CH_STATUS_NOT_FOUND;
+    if (err == CH_ERR_PRUNED)
+        return CH_STATUS_PRUNED;
     ch_log(CH_LOG_ERROR, "serve: a read failed: %s", ch_err_text(err));
     return CH_STATUS_OVERLOADED;
 }
@@ -119,23 +121,25 @@ static void get_relations(struct ch_serve *s, struct ch_request *request)
     reply(s, request, CH_FRAME_RELATIONS, w.used);
 }
 
-/* The record of a log index into `bytes`: the transaction out of the log, held against its id's index. */
+/* The record of a log index into `bytes`: the transaction out of the log, held against its id's index. CH_ERR_PRUNED
+ * where the log has been cut. */
 static ch_err read_record(struct ch_serve *s, uint64_t log_index, uint8_t bytes[CH_TX_BYTES_MAX],
                           struct ch_record *record)
 {
     struct ch_log_entry entry;
     ch_err err = ch_state_read_log_entry(s->state, log_index, &entry);
-    if (err == CH_OK)
-        err = ch_wal_read(s->log, entry.position, bytes, CH_TX_BYTES_MIN);
     if (err != CH_OK)
         return err;
+    err = ch_wal_read(s->log, entry.position, bytes, CH_TX_BYTES_MIN);
+    if (err != CH_OK)
+        return err == CH_ERR_NOT_FOUND ? CH_ERR_PRUNED : err;
     uint16_t length = ch_load16(bytes + CH_TX_LENGTH_OFFSET);
     if (length < CH_TX_BYTES_MIN || length > CH_TX_BYTES_MAX)
         return CH_ERR_CORRUPT;
     err = ch_wal_read(s->log, entry.position + CH_TX_BYTES_MIN, bytes + CH_TX_BYTES_MIN,
                       length - (size_t)CH_TX_BYTES_MIN);
     if (err != CH_OK)
-        return err;
+        return err == CH_ERR_NOT_FOUND ? CH_ERR_PRUNED : err;
     uint8_t id[CH_HASH_BYTES];
     uint64_t found;
     ch_hash(bytes, length, id);
@@ -149,7 +153,30 @@ static ch_err read_record(struct ch_serve *s, uint64_t log_index, uint8_t bytes[
     return CH_OK;
 }
 
-/* Writes as many of the inbox's records from `from` on as fit; *next is the first one that was not written. */
+/* The first sequence in from..last whose record the log still has, or last + 1: log positions grow along an inbox. */
+static ch_err first_kept(struct ch_serve *s, uint64_t serial, uint64_t from, uint64_t last, uint64_t *first)
+{
+    uint64_t end = last + 1;
+    while (from < end) {
+        uint64_t middle = from + (end - from) / 2, log_index, newest;
+        size_t count = 0;
+        struct ch_log_entry entry;
+        ch_err err = ch_state_read_inbox(s->state, serial, middle, 1, &log_index, &count, &newest);
+        if (err == CH_OK)
+            err = count == 1 ? ch_state_read_log_entry(s->state, log_index, &entry) : CH_ERR_CORRUPT;
+        if (err != CH_OK)
+            return err;
+        if (entry.position < ch_wal_first(s->node->wal))
+            from = middle + 1;
+        else
+            end = middle;
+    }
+    *first = end;
+    return CH_OK;
+}
+
+/* Writes as many of the inbox's records from `from` on as fit; *next is the first one that was not written. Where the
+ * one at `from` is no longer kept the answer says so, and where to go on. */
 static ch_err write_inbox(struct ch_serve *s, const uint8_t *account, uint64_t from, size_t limit, uint8_t *body,
                           size_t *length, uint64_t *next, uint64_t *last)
 {
@@ -169,6 +196,8 @@ static ch_err write_inbox(struct ch_serve *s, const uint8_t *account, uint64_t f
         uint8_t bytes[CH_TX_BYTES_MAX];
         struct ch_record record;
         err = read_record(s, s->indices[written], bytes, &record);
+        if (err == CH_ERR_PRUNED)
+            break;
         if (err != CH_OK)
             return err;
         ch_record_write(&w, &record);
@@ -176,6 +205,14 @@ static ch_err write_inbox(struct ch_serve *s, const uint8_t *account, uint64_t f
     ch_store16(body, CH_STATUS_OK);
     ch_store16(body + 2, written);
     ch_store64(body + 4, *last);
+    if (err == CH_ERR_PRUNED) { /* of them all: where to go on stands in place of the newest */
+        err = first_kept(s, serial, from, *last, next);
+        ch_store16(body, CH_STATUS_PRUNED);
+        ch_store16(body + 2, 0);
+        ch_store64(body + 4, *next);
+        *length = RECORDS_HEAD_BYTES;
+        return err;
+    }
     *length = w.used;
     *next = from + written;
     return CH_OK;

@@ -33,6 +33,7 @@ struct ch_wal_reader;
 /* Where bytes lie: segment number << 32 | offset in the segment. The position of any byte of a record's body is the
  * body's position plus its distance, as no record crosses a segment. Positions grow with the log. */
 typedef uint64_t ch_wal_position;
+#define CH_WAL_SEGMENT_SHIFT 32
 
 struct ch_wal_record {
     uint64_t lsn;             /* 1, 2, 3, ... over all of the log's life; larger by more than one only after damage */

@@ -26,7 +26,7 @@ struct frame_header {
 
 static inline uint32_t segment_of(ch_wal_position position)
 {
-    return (uint32_t)(position >> 32);
+    return (uint32_t)(position >> CH_WAL_SEGMENT_SHIFT);
 }
 static inline uint32_t offset_of(ch_wal_position position)
 {
@@ -34,7 +34,7 @@ static inline uint32_t offset_of(ch_wal_position position)
 }
 static inline ch_wal_position position_at(uint32_t segment, uint32_t offset)
 {
-    return (ch_wal_position)segment << 32 | offset;
+    return (ch_wal_position)segment << CH_WAL_SEGMENT_SHIFT | offset;
 }
 /* A length filled up to whole blocks. */
 static inline uint32_t blocks(uint32_t length)
