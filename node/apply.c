@@ -1,6 +1,7 @@
 #include "node/apply.h"
 
 #include "node/state_rows.h"
+#include "node/tx_check.h"
 
 #include <stdlib.h>
 
@@ -10,6 +11,7 @@
 struct ch_apply {
     struct ch_node *node;
     struct ch_ledger *ledger;
+    struct ch_tx_check *check; /* of payloads that others made; NULL: we are alone */
     struct ch_state_reader *reader; /* for the replay alone */
     bool in_batch;
     uint64_t replay_from, replay_after;
@@ -53,6 +55,8 @@ ch_err ch_apply_open(struct ch_node *node, uint64_t *replay_from, uint64_t *repl
         err = ch_ledger_open(&options, &a->ledger);
     if (err == CH_OK)
         err = ch_state_reader_open(node->state, &a->reader);
+    if (err == CH_OK && node->committee.n > 1)
+        err = ch_tx_check_open(node, &a->check);
     if (err != CH_OK) {
         ch_apply_close(a);
         return err;
@@ -70,6 +74,7 @@ void ch_apply_close(struct ch_apply *a)
         return;
     ch_ledger_close(a->ledger);
     ch_state_reader_close(a->reader);
+    ch_tx_check_close(a->check);
     free(a->txs);
     free(a->items);
     free(a->receipts);
@@ -107,7 +112,9 @@ static ch_err apply_commit(struct ch_apply *a, struct ch_work *const *works, uin
     size_t at = 0;
     for (uint32_t w = 0; w < work_count; w++)
         for (uint32_t p = 0; p < works[w]->count; p++) {
-            const struct ch_payload *payload = works[w]->payloads[p];
+            struct ch_payload *payload = works[w]->payloads[p];
+            if (!payload->verified)
+                ch_tx_check_payload(a->check, payload);
             for (uint32_t i = 0; i < payload->count; i++, at++) {
                 const struct ch_payload_tx *tx = &payload->txs[i];
                 const uint8_t *bytes = payload->bytes + tx->offset;
@@ -117,7 +124,7 @@ static ch_err apply_commit(struct ch_apply *a, struct ch_work *const *works, uin
                     .tx = parsed ? &a->txs[at] : NULL,
                     .tx_id = tx->id,
                     .position = payload->position + tx->offset,
-                    .signature_ok = payload->verified,
+                    .signature_ok = payload->verified || tx->signature_ok,
                     .approval_ok = tx->approval_ok,
                 };
             }

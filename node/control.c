@@ -1,6 +1,8 @@
 #include "node/control.h"
 
+#include "base/merkle.h"
 #include "base/time.h"
+#include "ledger/ledger.h"
 #include "node/net.h"
 #include "node/order.h"
 #include "node/verify.h"
@@ -23,6 +25,7 @@ struct ch_control {
     struct ch_node *node;
     int fd;
     struct sockaddr_un address;
+    struct ch_state_reader *state;
     struct MHD_Daemon *http;
 };
 
@@ -40,8 +43,45 @@ static const char *hex(const uint8_t *bytes, size_t length, char *text)
     return text;
 }
 
-static json_t *status(struct ch_node *n)
+/* The others of the committee; *quorum: with those that are connected we have one. */
+static json_t *peers(struct ch_node *n, bool *quorum)
 {
+    json_t *list = json_array();
+    uint32_t stake = n->committee.stake[n->me];
+    char key[65];
+    for (uint16_t i = 0; i < n->committee.n; i++) {
+        if (i == n->me)
+            continue;
+        bool up = atomic_load(&n->links.up[i]) & 1;
+        stake += up ? n->committee.stake[i] : 0;
+        json_array_append_new(list, json_pack("{s:i, s:s, s:b}", "index", (int)i, "validator",
+                                              hex(n->committee.key[i], CH_KEY_BYTES, key), "connected", (int)up));
+    }
+    *quorum = stake >= n->committee.quorum_stake;
+    return list;
+}
+
+/* How much of the log is applied, and the root over it: the same at all validators that have applied as much. */
+static void applied(struct ch_control *control, uint64_t *size, char root[65])
+{
+    struct ch_state_meta meta;
+    struct ch_ledger_head head = {0};
+    uint8_t bytes[CH_HASH_BYTES];
+    if (ch_state_read_meta(control->state, &meta) == CH_OK && meta.head_length >= CH_LEDGER_HEAD_BYTES)
+        ch_ledger_head_read(meta.head, &head);
+    ch_merkle_frontier_root(&head.log, bytes);
+    *size = head.log.size;
+    hex(bytes, CH_HASH_BYTES, root);
+}
+
+static json_t *status(struct ch_control *control)
+{
+    struct ch_node *n = control->node;
+    uint64_t log_size;
+    char root[65];
+    bool quorum;
+    json_t *others = peers(n, &quorum);
+    applied(control, &log_size, root);
     char key[65], chain[65];
     struct ch_core_status core;
     uint64_t ports[CH_PORT_COUNTER_COUNT];
@@ -61,8 +101,10 @@ static json_t *status(struct ch_node *n)
     }
     for (unsigned i = 0; i < CH_PORT_COUNTER_COUNT; i++)
         json_object_set_new(port, ch_port_counter_name((enum ch_port_counter)i), json_integer((json_int_t)ports[i]));
-    return json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:o, s:o, s:o, s:o}",
-                     "chain", n->genesis.name, "chain_id", hex(n->chain_id, 32, chain), "validator",
+    return json_pack("{s:s, s:s, s:i, s:o, s:b, s:b, s:I, s:I, s:s, s:s, s:s, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:o, s:o, s:o, s:o}",
+                     "chain", n->genesis.name, "chain_id", hex(n->chain_id, 32, chain), "index", (int)n->me, "peers",
+                     others, "quorum", (int)quorum, "lagging", (int)core.lagging, "quorum_round",
+                     (json_int_t)core.quorum_round, "log_size", (json_int_t)log_size, "log_root", root, "validator",
                      hex(n->key.public_key, 32, key), "profile", n->config.network_profile, "ready",
                      (int)atomic_load(&n->ready), "disk_low", (int)atomic_load(&n->disk_low), "signing",
                      (int)core.signing, "pid", (json_int_t)getpid(), "uptime_ms",
@@ -161,6 +203,8 @@ ch_err ch_control_open(struct ch_node *node, struct ch_control **out, char why[C
     if (err != CH_OK)
         snprintf(why, CH_NODE_WHY_BYTES, "%s/control: %s (at most %zu bytes of path)", node->folder,
                  err == CH_ERR_INVALID ? "the path is too long" : strerror(errno), sizeof c->address.sun_path - 1);
+    if (err == CH_OK)
+        err = ch_state_reader_open(node->state, &c->state);
     if (err == CH_OK && node->config.network_http_port) {
         struct sockaddr_in local = {.sin_family = AF_INET,
                                     .sin_port = htons((uint16_t)node->config.network_http_port),
@@ -214,7 +258,7 @@ bool ch_control_answer(struct ch_control *c)
             request[strcspn(request, "\n")] = 0;
         json_t *answer = NULL;
         if (n > 0 && strcmp(request, "status") == 0) {
-            answer = status(c->node);
+            answer = status(c);
         } else if (n > 0 && strcmp(request, "stop") == 0) {
             stop = true;
             answer = json_pack("{s:b, s:I}", "stopping", 1, "pid", (json_int_t)getpid());
@@ -236,6 +280,7 @@ void ch_control_close(struct ch_control *c)
         return;
     if (c->http)
         MHD_stop_daemon(c->http);
+    ch_state_reader_close(c->state);
     if (c->fd >= 0) {
         close(c->fd);
         (void)unlink(c->address.sun_path);

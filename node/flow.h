@@ -49,13 +49,14 @@ struct ch_payload_tx {
     struct ch_source source;
     uint32_t offset;
     uint16_t status;
-    bool approval_ok;
+    bool signature_ok, approval_ok; /* signature_ok: looked at where the payload is not `verified` */
     uint8_t id[CH_HASH_BYTES];
     uint64_t commit_index, commit_time_ms; /* of the first one, when it is a duplicate */
     uint64_t log_index, inbox_sequence;
 };
 
 #define CH_PAYLOAD_POOL_COUNT 48
+#define CH_PAYLOADS_OF_OTHERS 16 /* of the pool, where the committee has others: theirs must find room to be applied */
 
 struct ch_payload {
     uint32_t length, count;
@@ -81,8 +82,13 @@ struct ch_work {
 /* A read or an object on its way through the serve stage; the answer takes the place of the question. */
 #define CH_REQUEST_POOL_COUNT 32
 #define CH_REQUEST_UNWATCH    0 /* no frame's type: from net, the watch of this connection and request is over */
+#define CH_REQUEST_ASSEMBLE   0xffff /* no frame's type: from order, an answer to a validator to be put together */
+#define CH_PIECE_BYTES        12
+/* ASSEMBLE: the body is a list of pieces, u64 position | u32 length, and where the position is 0 the bytes themselves;
+ * others are read from the log there. header.flags has the answer's type. */
 struct ch_request {
     uint64_t connection;
+    uint16_t validator; /* ASSEMBLE: to whom */
     uint8_t peer_key[CH_KEY_BYTES];
     struct ch_frame_header header; /* of the question, then of the answer */
     uint8_t *body;                 /* CH_FRAME_BODY_BYTES_MAX */
@@ -99,7 +105,7 @@ struct ch_flow {
     uint8_t *payload_bytes;
     struct ch_payload_tx *payload_txs;
     struct ch_request *requests;
-    struct ch_ring free_requests; /* net takes (serve too, for watches), net gives back */
+    struct ch_ring free_requests; /* net takes (serve too, for watches, and order), net gives back */
     uint8_t *request_bodies;
 };
 CH_MUST_CHECK ch_err ch_flow_open(struct ch_flow *flow, uint32_t payload_bytes_max, uint32_t payload_items_max);

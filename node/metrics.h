@@ -28,7 +28,9 @@
     X(net, hose_transactions_refused_total, "of them refused before or at ordering, see the reasons")                  \
     X(net, receipts_early_sent_total, "early receipts")                                                                \
     X(net, receipts_final_sent_total, "final receipts")                                                                \
-    X(net, receipts_undeliverable_total, "final receipts whose connection was gone or too slow")
+    X(net, receipts_undeliverable_total, "final receipts whose connection was gone or too slow")                       \
+    X(net, peer_messages_sent_total, "messages to other validators")                                                   \
+    X(net, peer_messages_lost_total, "of them not sent: the validator reads too slowly")
 #define CH_METRICS_VERIFY(X)                                                                                           \
     X(verify, signatures_checked_total, "signatures and approvals checked")                                            \
     X(verify, signatures_bad_total, "of them bad")                                                                     \
@@ -38,6 +40,10 @@
     X(order, transactions_pooled_total, "transactions taken into a payload")                                           \
     X(order, payloads_proposed_total, "payloads put into a block")                                                     \
     X(order, commits_delivered_total, "commits handed on to be applied")                                               \
+    X(order, messages_received_total, "messages of other validators")                                                  \
+    X(order, messages_refused_total, "of them malformed, or with a signature or payload that does not hold")           \
+    X(order, messages_lost_total, "own messages not sent for want of buffers")                                         \
+    X(order, payloads_received_total, "payloads of other validators' blocks")                                          \
     X(order, round, "highest round signed")                                                                            \
     X(order, commit_index, "last commit delivered")
 #define CH_METRICS_LOG(X)                                                                                              \
@@ -47,6 +53,7 @@
 #define CH_METRICS_APPLY(X)                                                                                            \
     X(apply, transactions_applied_total, "transactions applied")                                                       \
     X(apply, transactions_refused_total, "transactions refused by the ledger, see the reasons")                        \
+    X(apply, signatures_checked_total, "signatures in other validators' blocks checked")                               \
     X(apply, commits_applied_total, "commits applied")                                                                 \
     X(apply, state_commits_total, "commits of LMDB")
 #define CH_METRICS_SERVE(X)                                                                                            \

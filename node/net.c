@@ -5,6 +5,7 @@
 #include "base/time.h"
 #include "dataplane/dpdk/port_dpdk.h"
 #include "node/hose_gate.h"
+#include "node/peers.h"
 #include "wire/hose.h"
 
 #include <stdio.h>
@@ -22,7 +23,8 @@
 struct peer {
     uint64_t conn;
     uint8_t key[CH_KEY_BYTES];
-    bool greeted, suspect;
+    uint16_t validator; /* index, or CH_CORE_NOBODY */
+    bool dialled, greeted, suspect;
     uint32_t batches;     /* of its on their way */
     uint64_t bad;         /* signatures */
     struct ch_bucket bucket;
@@ -33,6 +35,7 @@ struct ch_net {
     struct ch_node *node;
     struct ch_port *port;
     struct ch_quic *quic;
+    struct ch_peers *links; /* to the other validators; NULL: there are none */
     struct ch_state_reader *state; /* who has an account, for a node that isn't open */
     struct ch_hose_gate gate;
     bool dpdk_started;
@@ -73,7 +76,8 @@ static void send_status(struct ch_net *net, uint64_t conn, uint64_t request, enu
 static bool let_in(const struct ch_net *net, const uint8_t key[CH_KEY_BYTES])
 {
     uint64_t serial;
-    if (net->node->config.network_open || ch_state_read_serial(net->state, key, &serial) == CH_OK)
+    if (net->node->config.network_open || ch_peers_index(net->links, key) != CH_CORE_NOBODY ||
+        ch_state_read_serial(net->state, key, &serial) == CH_OK)
         return true;
     for (unsigned i = 0; i < net->node->genesis.registrar_count; i++)
         if (memcmp(net->node->genesis.registrars[i], key, CH_KEY_BYTES) == 0)
@@ -96,9 +100,15 @@ static void on_connected(void *context, uint64_t conn, const struct ch_quic_peer
         ch_quic_hang_up(net->quic, conn, CH_QUIC_CODE_OVERLOADED, NULL);
         return;
     }
-    *slot = (struct peer){.conn = ch_quic_conn_of(conn)};
+    *slot = (struct peer){
+        .conn = ch_quic_conn_of(conn),
+        .validator = ch_peers_index(net->links, peer->key),
+        .dialled = peer->dialled,
+    };
     memcpy(slot->key, peer->key, CH_KEY_BYTES);
     ch_quic_set_user(net->quic, conn, slot);
+    if (slot->validator != CH_CORE_NOBODY)
+        ch_peers_connected(net->links, slot->validator, conn, slot->dialled);
     ch_count(&net->node->metrics.net_connections_opened_total, 1);
 }
 
@@ -106,6 +116,7 @@ static void on_closed(void *context, uint64_t conn, const struct ch_quic_closed 
 {
     struct ch_net *net = context;
     struct peer *peer = peer_of(net, conn);
+    ch_peers_closed(net->links, conn);
     if (!peer)
         return;
     net->peers_waiting -= peer->waits;
@@ -129,6 +140,11 @@ static bool on_hello(struct ch_net *net, struct peer *peer, uint64_t conn, const
         ch_quic_hang_up(net->quic, conn, CH_QUIC_CODE_WRONG_CHAIN, NULL);
         return true;
     }
+    if (peer->dialled) { /* the answer to ours */
+        peer->greeted = true;
+        ch_peers_greeted(net->links, peer->validator, conn, true);
+        return true;
+    }
     struct ch_hello own = {
         .version = CH_PROTOCOL_VERSION,
         .role = CH_ROLE_VALIDATOR,
@@ -142,6 +158,8 @@ static bool on_hello(struct ch_net *net, struct peer *peer, uint64_t conn, const
     const struct ch_frame_header to = {.type = CH_FRAME_HELLO, .request = header->request};
     if (ch_quic_send(net->quic, conn, &to, &(struct ch_bytes){answer, sizeof answer}, 1) == CH_OK)
         peer->greeted = true;
+    if (peer->greeted && peer->validator != CH_CORE_NOBODY)
+        ch_peers_greeted(net->links, peer->validator, conn, false);
     return true;
 }
 
@@ -275,6 +293,10 @@ static bool on_frame(void *context, uint64_t conn, const struct ch_frame_header 
         taken = on_request(net, peer, conn, header, body);
         break;
     default:
+        if (header->type >= CH_LINK_FRAME_TYPE && peer->validator != CH_CORE_NOBODY) {
+            taken = ch_peers_frame(net->links, peer->validator, conn, header, body);
+            break;
+        }
         send_status(net, conn, header->request, CH_STATUS_UNKNOWN_FRAME);
         break;
     }
@@ -514,6 +536,12 @@ static bool send_replies(struct ch_net *net)
     bool any = false;
     while ((request = ch_ring_pull_one(&net->node->replies))) {
         any = true;
+        if (!request->connection) { /* to a validator */
+            if (request->header.type != CH_FRAME_STATUS)
+                ch_peers_answer(net->links, request->validator, &request->header, request->body);
+            CH_ASSERT(ch_ring_push_one(&net->node->flow.free_requests, request));
+            continue;
+        }
         ch_err err = ch_quic_send(net->quic, request->connection, &request->header,
                                   &(struct ch_bytes){request->body, request->header.length}, 1);
         if (err == CH_ERR_FULL)
@@ -592,6 +620,8 @@ bool ch_net_poll(void *self, uint64_t now_ns)
     worked |= send_answers(net);
     worked |= send_receipts(net);
     worked |= send_replies(net);
+    if (net->links)
+        worked |= ch_peers_poll(net->links, now_ns);
     if (net->peers_waiting)
         resume_waiting(net);
     ch_quic_tick(net->quic, now_ns);
@@ -602,7 +632,9 @@ bool ch_net_poll(void *self, uint64_t now_ns)
 uint64_t ch_net_deadline_ns(void *self, uint64_t now_ns)
 {
     struct ch_net *net = self;
-    uint64_t at_ns = ch_quic_expiry_ns(net->quic);
+    uint64_t at_ns = ch_quic_expiry_ns(net->quic), links_ns = net->links ? ch_peers_deadline_ns(net->links) : UINT64_MAX;
+    if (links_ns < at_ns)
+        at_ns = links_ns;
     if (net->hose[0] || net->hose[1] || net->peers_waiting || ch_port_tx_pending(net->port))
         at_ns = at_ns < now_ns + HOSE_LINGER_NS ? at_ns : now_ns + HOSE_LINGER_NS;
     return at_ns;
@@ -725,6 +757,8 @@ ch_err ch_net_open(struct ch_node *node, struct ch_net **out, char why[CH_PORT_W
     };
     if (err == CH_OK && (err = ch_quic_open(&quic, &net->quic)) != CH_OK)
         snprintf(why, CH_PORT_WHY_BYTES, "QUIC: %s", ch_err_text(err));
+    if (err == CH_OK && node->links.n)
+        err = ch_peers_open(node, net->quic, LOCAL_QUIC, &net->links, why, CH_PORT_WHY_BYTES);
     if (err != CH_OK) {
         ch_net_close(net);
         return err;
@@ -743,6 +777,7 @@ void ch_net_close(struct ch_net *net)
         if (net->hose[which])
             ch_port_release(net->port, net->hose[which]->buffers, net->hose[which]->buffer_count);
     ch_quic_close(net->quic);
+    ch_peers_close(net->links);
     ch_state_reader_close(net->state);
     ch_port_close(net->port);
     if (net->dpdk_started)

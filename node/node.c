@@ -91,7 +91,7 @@ static ch_err open_rings(struct ch_node *n)
         {&n->to_apply, "to apply", CH_WORK_POOL_COUNT, false},
         {&n->applied, "applied", CH_WORK_POOL_COUNT, false},
         {&n->receipts, "receipts", CH_WORK_POOL_COUNT * CH_WORK_PAYLOADS, false},
-        {&n->to_serve, "to serve", CH_REQUEST_POOL_COUNT, false},
+        {&n->to_serve, "to serve", CH_REQUEST_POOL_COUNT, true},
         {&n->replies, "replies", CH_REQUEST_POOL_COUNT, false},
     };
     for (size_t i = 0; i < sizeof rings / sizeof *rings; i++)
@@ -163,6 +163,8 @@ static ch_err lay_out_threads(struct ch_node *n)
     n->to_answer.consumer = n->receipts.consumer = n->replies.consumer = net;
     n->to_apply.consumer = apply;
     n->applied.consumer = n->to_serve.consumer = serve;
+    n->links.to_order.consumer = order;
+    n->links.to_net.consumer = net;
     return CH_OK;
 }
 
@@ -214,9 +216,9 @@ static ch_err open_stages(struct ch_node *n, char why[CH_NODE_WHY_BYTES])
     return ch_net_open(n, &n->net, why);
 }
 
-ch_err ch_node_open(const char *folder, const char *passphrase_file, bool clock_ok, struct ch_node **out,
-                    char why[CH_NODE_WHY_BYTES])
+ch_err ch_node_open(const struct ch_node_options *options, struct ch_node **out, char why[CH_NODE_WHY_BYTES])
 {
+    const char *folder = options->folder, *passphrase_file = options->passphrase_file;
     char path[PATH_BYTES_MAX];
     uint32_t mask;
     uint8_t seed[CH_SIGN_SEED_BYTES], master[32];
@@ -225,7 +227,8 @@ ch_err ch_node_open(const char *folder, const char *passphrase_file, bool clock_
         return explain(why, CH_ERR_NO_MEMORY, "the node");
     memset(n, 0, sizeof *n);
     n->started_ms = ch_time_unix_ms();
-    n->clock_ok = clock_ok;
+    n->clock_ok = options->clock_ok;
+    n->rejoin = options->rejoin;
     snprintf(n->folder, sizeof n->folder, "%s", folder);
     no_consumers(n);
     ch_config_defaults(&n->config);
@@ -241,16 +244,19 @@ ch_err ch_node_open(const char *folder, const char *passphrase_file, bool clock_
         explain(why, err, "libsodium");
     if (err == CH_OK)
         err = read_genesis(n, why);
-    if (err == CH_OK && n->genesis.validator_count != 1)
-        err = explain(why, CH_ERR_UNSUPPORTED, "a committee of %u", n->genesis.validator_count);
     if (err == CH_OK)
         err = read_key(n, "validator.key", CH_KEYFILE_VALIDATOR, passphrase_file, seed, sizeof seed, why);
     if (err == CH_OK)
         err = read_key(n, "master.key", CH_KEYFILE_MASTER, passphrase_file, master, sizeof master, why);
     if (err == CH_OK) {
         ch_sign_key_from_seed(seed, &n->key);
-        if (memcmp(n->key.public_key, n->genesis.validators[0].key, 32) != 0)
+        n->me = 0;
+        while (n->me < n->committee.n && memcmp(n->key.public_key, n->committee.key[n->me], 32) != 0)
+            n->me++;
+        if (n->me == n->committee.n)
             err = explain(why, CH_ERR_WRONG_CHAIN, "%s/validator.key is no validator of this chain", folder);
+        else if (n->committee.n > 1 && (err = ch_links_open(&n->links, n->committee.n, n->me)) != CH_OK)
+            explain(why, err, "the links");
     }
     if (err == CH_OK && (err = open_rings(n)) != CH_OK)
         explain(why, err, "the rings");
@@ -321,6 +327,7 @@ void ch_node_close(struct ch_node *n)
     ch_serve_close_objects(n);
     ch_state_close(n->state);
     ch_flow_close(&n->flow);
+    ch_links_close(&n->links);
     struct ch_ring *const rings[] = {&n->to_verify, &n->to_suspect, &n->to_order, &n->to_answer, &n->to_apply,
                                      &n->applied,   &n->receipts,   &n->to_serve, &n->replies};
     for (size_t i = 0; i < sizeof rings / sizeof *rings; i++)

@@ -9,6 +9,7 @@
 #include "crypto/sign.h"
 #include "node/config.h"
 #include "node/flow.h"
+#include "node/links.h"
 #include "node/metrics.h"
 #include "node/thread.h"
 #include "store/object.h"
@@ -33,6 +34,7 @@ struct ch_node {
     struct ch_committee committee;
     uint8_t chain_id[CH_HASH_BYTES];
     struct ch_sign_key key; /* the validator's */
+    uint16_t me;            /* its index in the committee */
 
     struct ch_metrics metrics;
     struct ch_flow flow;
@@ -46,6 +48,8 @@ struct ch_node {
     struct ch_ring receipts;   /* payloads, serve -> net */
     struct ch_ring to_serve;   /* ch_request, net -> serve */
     struct ch_ring replies;    /* ch_request, serve -> net */
+
+    struct ch_links links; /* the other validators; none where we are alone */
 
     struct ch_wal *wal;
     struct ch_state *state;
@@ -71,13 +75,21 @@ struct ch_node {
     atomic_int failed;              /* a ch_err that ended a stage: the process must end, loudly */
     uint64_t started_ms;
     bool clock_ok; /* the operator vouches for this machine's clock */
+    bool rejoin;   /* guard and log were lost: the others are asked before anything is signed */
 };
 
 #define CH_NODE_WHY_BYTES 512
 
-/* Opens all of a validator in `folder` (made by ch_node_init): reads configuration and keys, replays the log. `clock_ok`:
- * the operator vouches for the clock. `why` gets one line for the operator on failure. */
-CH_MUST_CHECK ch_err ch_node_open(const char *folder, const char *passphrase_file, bool clock_ok, struct ch_node **out,
+struct ch_node_options {
+    const char *folder;          /* made by ch_node_init */
+    const char *passphrase_file; /* NULL: asked for where a key is wrapped */
+    bool clock_ok;               /* the operator vouches for the clock */
+    bool rejoin;                 /* guard and log were lost: ask the others before signing. Not alone */
+};
+
+/* Opens all of a validator: reads configuration and keys, replays the log. `why` gets one line for the operator on
+ * failure. */
+CH_MUST_CHECK ch_err ch_node_open(const struct ch_node_options *options, struct ch_node **out,
                                   char why[CH_NODE_WHY_BYTES]);
 CH_MUST_CHECK ch_err ch_node_start(struct ch_node *node);
 /* What the main thread does every now and then while the stages run: says what the log need not keep, looks after the

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/time.h"
+#include "node/exchange.h"
 #include "node/handles.h"
 
 #include <pthread.h>
@@ -9,6 +10,7 @@
 
 #define EVENTS_MAX  64
 #define BATCHES_MAX 8 /* taken in one poll */
+#define MESSAGES_MAX 64
 /* What lies between the commits that a replay delivers again and the last one: the window, and some. */
 #define WINDOW_SLACK_MS 1000u
 #define MARKS           (1u << 18) /* commits remembered for it; full, a replay begins earlier than it must */
@@ -40,6 +42,7 @@ struct ch_order {
     bool told_pending, told_pressure;
     uint32_t delivered_since_start;
 
+    struct ch_exchange *exchange; /* NULL: we are alone */
     struct ch_handles handles;
     struct ch_payload *filling;
     struct ch_payload *filled[CH_PAYLOAD_POOL_COUNT];
@@ -125,7 +128,7 @@ static bool append(struct ch_order *o, const struct ch_core_action *action)
     struct ch_handle *named = action->append.handle ? ch_handles_get(&o->handles, action->append.handle) : NULL;
     struct ch_bytes bytes = {0};
     if (named)
-        bytes = (struct ch_bytes){named->payload->bytes, named->length};
+        bytes = (struct ch_bytes){named->payload ? named->payload->bytes : named->replayed, named->length};
     ch_wal_position position;
     ch_err err =
         ch_log_append(o->log, action->append.lsn, (uint8_t)action->append.type, action->append.head, bytes, &position);
@@ -139,6 +142,8 @@ static bool append(struct ch_order *o, const struct ch_core_action *action)
         named->position = position + action->append.head.length;
     if (action->append.type == CH_RECORD_OWN_BLOCK)
         o->own_position = position;
+    if (o->exchange)
+        ch_exchange_logged(o->exchange, (uint8_t)action->append.type, action->append.head, bytes.length, position);
     if (action->append.type == CH_RECORD_BLOCK || action->append.type == CH_RECORD_OWN_BLOCK)
         note_round(o, ch_load32(action->append.head.data + 8), position);
     ch_count(&o->node->metrics.log_records_appended_total, 1);
@@ -310,6 +315,12 @@ static bool act(struct ch_order *o, const struct ch_core_action *action)
         fail(o, CH_ERR_CORRUPT);
         return true;
     case CH_ACTION_REPORT:
+        if (action->report == CH_REPORT_EVIDENCE)
+            ch_log(CH_LOG_WARNING, "validator %u signed two blocks of one round; the evidence is in the log", action->peer);
+        if (action->report == CH_REPORT_MISBEHAVED)
+            ch_log(CH_LOG_WARNING, "validator %u sent what no honest one sends", action->peer);
+        if (action->report == CH_REPORT_REJOINED)
+            ch_log(CH_LOG_NOTICE, "the others have told our last block: signing goes on");
         if (action->report == CH_REPORT_CLOCK)
             ch_log(CH_LOG_ERROR, "the clock jumped, or is more than a day from the last commit: nothing is signed until "
                                  "the validator is started again with --clock-ok");
@@ -320,7 +331,9 @@ static bool act(struct ch_order *o, const struct ch_core_action *action)
     case CH_ACTION_FORGET_PAYLOAD:
     case CH_ACTION_SERVE_BLOCKS:
     case CH_ACTION_SERVE_COMMITS:
-        return true; /* a committee of one has nobody to talk to */
+        if (o->exchange) /* a committee of one has nobody to talk to */
+            ch_exchange_act(o->exchange, action);
+        return true;
     case CH_ACTION_DROP_BELOW:
         return true;
     }
@@ -367,6 +380,8 @@ static bool room_in_filling(struct ch_order *o, uint16_t length)
         o->filled[(o->filled_head + o->filled_count++) % CH_PAYLOAD_POOL_COUNT] = p;
         o->filling = NULL;
     }
+    if (o->exchange && ch_ring_count(&o->node->flow.free_payloads) <= CH_PAYLOADS_OF_OTHERS)
+        return false;
     p = ch_ring_pull_one(&o->node->flow.free_payloads);
     if (!p)
         return false;
@@ -455,6 +470,18 @@ static void set_now(struct ch_order *o, uint64_t now_ns)
     o->now = (struct ch_core_now){.mono_us = now_ns / 1000, .unix_ms = ch_time_unix_ms()};
 }
 
+/* Messages of the other validators; false when the machine has to wait with an action. */
+static bool take_messages(struct ch_order *o, bool *worked)
+{
+    struct ch_core_event event;
+    for (uint32_t taken = 0; taken < MESSAGES_MAX && ch_exchange_next(o->exchange, &event); taken++) {
+        *worked = true;
+        if (!step(o, &event))
+            return false;
+    }
+    return true;
+}
+
 bool ch_order_poll(void *self, uint64_t now_ns)
 {
     struct ch_order *o = self;
@@ -477,6 +504,8 @@ bool ch_order_poll(void *self, uint64_t now_ns)
         if (!step(o, &(struct ch_core_event){.type = CH_EVENT_SYNCED, .lsn = synced}))
             return worked;
     }
+    if (o->exchange && !take_messages(o, &worked))
+        return worked;
     bool pending = o->filled_count || (o->filling && o->filling->count);
     if (pending != o->told_pending) {
         o->told_pending = pending;
@@ -553,6 +582,15 @@ static ch_err replay_record(void *self, const struct ch_wal_record *record)
         }
         note_round(o, ch_load32(record->body + 8), record->position);
     }
+    if (o->exchange) {
+        struct ch_bytes head = {record->body, record->length};
+        size_t payload_length = 0;
+        if (handle) {
+            payload_length = ch_handles_get(&o->handles, handle)->length;
+            head.length -= payload_length;
+        }
+        ch_exchange_logged(o->exchange, record->type, head, payload_length, record->position);
+    }
     ch_err err = ch_core_replay(o->core, (enum ch_record_type)record->type, record->body, record->length, handle,
                                 o->replay->after);
     if (err != CH_OK)
@@ -575,15 +613,12 @@ ch_err ch_order_open(struct ch_node *node, const struct ch_order_replay *replay,
     o->round_position = calloc(MARKS, sizeof *o->round_position);
     o->round_of = calloc(MARKS, sizeof *o->round_of);
     struct ch_core_config config;
-    uint16_t me = CH_CORE_NOBODY;
-    for (uint16_t i = 0; i < node->committee.n; i++)
-        if (memcmp(node->committee.key[i], node->key.public_key, 32) == 0)
-            me = i;
-    ch_core_defaults(&config, &node->committee, me);
+    ch_core_defaults(&config, &node->committee, node->me);
     if (node->config.stages_min_round_ms)
         config.min_round_delay_ms = (uint32_t)node->config.stages_min_round_ms;
     config.idle_round_delay_ms = (uint32_t)node->config.stages_idle_round_ms;
     config.clock_ok = node->clock_ok;
+    config.rejoin = node->rejoin;
     ch_random(&config.seed, sizeof config.seed);
     uint64_t rounds = 2 * node->genesis.params.gc_depth + config.rounds_uncommitted_max + HANDLES_SLACK;
     ch_err err = ch_handles_open(&o->handles, (uint32_t)(rounds * node->committee.n));
@@ -591,9 +626,12 @@ ch_err ch_order_open(struct ch_node *node, const struct ch_order_replay *replay,
         err = CH_ERR_NO_MEMORY;
     if (err == CH_OK)
         err = ch_core_open(&config, &o->core);
+    if (err == CH_OK && node->committee.n > 1)
+        err = ch_exchange_open(node, &o->handles, &o->exchange);
     const struct ch_wal_options wal = {
         .segment_bytes = (uint32_t)(node->config.store_log_segment_mib << 20),
         .replay_from = replay->from,
+        .accept_damage = node->rejoin,
         .replay = replay_record,
         .context = o,
     };
@@ -620,6 +658,7 @@ void ch_order_close(struct ch_order *o)
     if (!o)
         return;
     ch_core_close(o->core);
+    ch_exchange_close(o->exchange);
     ch_log_close(o->log);
     ch_handles_close(&o->handles);
     pthread_mutex_destroy(&o->status_lock);

@@ -11,6 +11,7 @@
 /* Bytes of records in one answer: below a frame's, so that the last one always fits. */
 #define RECORDS_BYTES_MAX (CH_FRAME_BODY_BYTES_MAX - CH_RECORD_HEADER_BYTES - CH_TX_BYTES_MAX)
 #define RECORDS_HEAD_BYTES 12
+#define PIECES_BYTES_MAX   8192 /* of an ASSEMBLE: each piece names up to a block, a commit or a payload */
 
 struct ch_serve {
     struct ch_node *node;
@@ -25,6 +26,7 @@ struct ch_serve {
     uint32_t due_hand; /* where the next due watch is looked for */
     uint64_t indices[READ_MAX], serials[READ_MAX];
     struct ch_relation relations[READ_MAX];
+    uint8_t pieces[PIECES_BYTES_MAX];
 };
 
 static void reply(struct ch_serve *s, struct ch_request *request, enum ch_frame_type type, size_t length)
@@ -394,6 +396,32 @@ static bool poll_objects(struct ch_serve *s)
     return count;
 }
 
+/* An answer to a validator, out of the log. What is no longer there is not answered: it asks somebody else. */
+static void assemble(struct ch_serve *s, struct ch_request *request)
+{
+    struct ch_reader pieces = ch_reader(s->pieces, request->header.length);
+    struct ch_writer w = ch_writer(request->body, CH_FRAME_BODY_BYTES_MAX);
+    ch_err err = CH_OK;
+    CH_ASSERT(request->header.length <= sizeof s->pieces);
+    memcpy(s->pieces, request->body, request->header.length);
+    while (pieces.left && err == CH_OK) {
+        uint64_t position = ch_read64(&pieces);
+        uint32_t length = ch_read32(&pieces);
+        uint8_t *to = ch_write_room(&w, length);
+        if (!to)
+            err = CH_ERR_FULL;
+        else if (position)
+            err = ch_wal_read(s->log, position, to, length);
+        else
+            ch_read_to(&pieces, to, length);
+    }
+    CH_ASSERT(!pieces.bad); /* order wrote them */
+    request->header.type = err == CH_OK ? request->header.flags : CH_FRAME_STATUS;
+    request->header.flags = 0;
+    request->header.length = (uint32_t)w.used;
+    CH_ASSERT(ch_ring_push_one(&s->node->replies, request));
+}
+
 static void answer(struct ch_serve *s, struct ch_request *request)
 {
     switch (request->header.type) {
@@ -424,6 +452,9 @@ static void answer(struct ch_serve *s, struct ch_request *request)
         break;
     case CH_FRAME_HAS_OBJECT:
         has_object(s, request);
+        break;
+    case CH_REQUEST_ASSEMBLE:
+        assemble(s, request);
         break;
     default:
         reply_status(s, request, CH_FRAME_STATUS, CH_STATUS_UNKNOWN_FRAME);

@@ -1,7 +1,7 @@
 #include "node/verify.h"
 
 #include "base/time.h"
-#include "crypto/ed25519.h"
+#include "node/tx_check.h"
 
 #include <stdlib.h>
 
@@ -18,8 +18,7 @@ struct ch_verify {
     struct ch_hash_many *hasher;
     struct ch_state_reader *state;
     struct ch_object_reader *objects;
-    uint8_t tx_prefix[CH_SIGN_PREFIX_BYTES_MAX], approve_prefix[CH_SIGN_PREFIX_BYTES_MAX];
-    uint32_t tx_prefix_length, approve_prefix_length;
+    struct ch_tx_prefixes prefixes;
     uint32_t items_max;
     /* scratch of one poll, items_max each */
     struct ch_ed25519_item *items;
@@ -70,30 +69,11 @@ static enum ch_status admit(struct ch_verify *v, const struct ch_tx *tx, uint64_
 
 static void add_items(struct ch_verify *v, struct ch_batch_tx *entry, size_t *count)
 {
-    const struct ch_tx *tx = &entry->tx;
-    v->item_tx[*count] = entry;
-    v->item_is_approval[*count] = false;
-    v->items[(*count)++] = (struct ch_ed25519_item){
-        .key = tx->sender,
-        .signature = tx->bytes,
-        .prefix = v->tx_prefix,
-        .prefix_length = v->tx_prefix_length,
-        .message = tx->bytes + CH_TX_SIGNED_OFFSET,
-        .message_length = tx->length - (uint32_t)CH_TX_SIGNED_OFFSET,
-    };
-    if (tx->kind != CH_TX_REGISTER)
-        return;
-    v->item_tx[*count] = entry;
-    v->item_is_approval[*count] = true;
-    v->items[*count] = (struct ch_ed25519_item){
-        .key = tx->registrar,
-        .signature = tx->approval,
-        .prefix = v->approve_prefix,
-        .prefix_length = v->approve_prefix_length,
-        .message = v->approvals[*count],
-        .message_length = (uint32_t)ch_tx_approval_message(tx, v->approvals[*count]),
-    };
-    (*count)++;
+    size_t more = ch_tx_items(&v->prefixes, &entry->tx, v->items + *count, v->approvals[*count]);
+    for (size_t i = 0; i < more; i++, (*count)++) {
+        v->item_tx[*count] = entry;
+        v->item_is_approval[*count] = i == 1;
+    }
 }
 
 /* A message that names an object is proposed only while our own store has it. */
@@ -195,8 +175,7 @@ ch_err ch_verify_open(struct ch_node *node, struct ch_verify **out)
     if (!v)
         return CH_ERR_NO_MEMORY;
     v->node = node;
-    v->tx_prefix_length = (uint32_t)ch_sign_prefix(CH_DOMAIN_TX, node->chain_id, v->tx_prefix);
-    v->approve_prefix_length = (uint32_t)ch_sign_prefix(CH_DOMAIN_APPROVE, node->chain_id, v->approve_prefix);
+    ch_tx_prefixes_init(&v->prefixes, node->chain_id);
     v->items_max = (uint32_t)node->config.stages_verify_batch;
     if (v->items_max < 2 * CH_BATCH_TXS)
         v->items_max = 2 * CH_BATCH_TXS;

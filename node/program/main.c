@@ -63,12 +63,13 @@ static const char init_help[] =
     "  --plain-keys             keys without a passphrase: for tests, and disks that are guarded otherwise\n";
 
 static const char run_help[] =
-    "usage: chappe run --folder DIR [--passphrase-file FILE] [--clock-ok]\n"
+    "usage: chappe run --folder DIR [--passphrase-file FILE] [--clock-ok] [--rejoin]\n"
     "\n"
     "Runs the validator in the foreground; settings are in DIR/chappe.yaml. Under systemd it says when it is ready and\n"
     "feeds the watchdog. It ends with 0 when asked to stop, with 6 when disk, log or consensus failed: look at the last\n"
     "line it wrote. --clock-ok vouches for this machine's clock: after more than a day without a commit, or a jump of the\n"
-    "clock, nothing is signed without it.\n";
+    "clock, nothing is signed without it. --rejoin is for a validator whose disk was lost (init it again, with its old keys and\n"
+    "genesis): it asks the others for its last block before it signs anything.\n";
 
 static const char status_help[] = "usage: chappe status --folder DIR [--json]\n\nAsks the validator that runs in DIR.\n";
 static const char stop_help[] = "usage: chappe stop --folder DIR\n\nStops the validator that runs in DIR and waits for its end.\n";
@@ -187,13 +188,14 @@ static int command_init(int argc, char **argv)
     return EXIT_DONE;
 }
 
-/* --folder, and --json, --passphrase-file or --clock-ok where the command has them. */
+/* --folder, --json where the command has it, and the other options of run. */
 static bool parse_folder(int argc, char **argv, const char *help, const char **folder, bool *json,
-                         const char **passphrase_file, bool *clock_ok, int *code)
+                         struct ch_node_options *run, int *code)
 {
     static const struct option options[] = {
         {"folder", required_argument, NULL, 'f'}, {"json", no_argument, NULL, 'j'},
         {"passphrase-file", required_argument, NULL, 'p'}, {"clock-ok", no_argument, NULL, 'c'},
+        {"rejoin", no_argument, NULL, 'r'},
         {"help", no_argument, NULL, 'h'}, {0},
     };
     *code = EXIT_USAGE;
@@ -202,10 +204,12 @@ static bool parse_folder(int argc, char **argv, const char *help, const char **f
             *folder = optarg;
         else if (c == 'j' && json)
             *json = true;
-        else if (c == 'p' && passphrase_file)
-            *passphrase_file = optarg;
-        else if (c == 'c' && clock_ok)
-            *clock_ok = true;
+        else if (c == 'p' && run)
+            run->passphrase_file = optarg;
+        else if (c == 'c' && run)
+            run->clock_ok = true;
+        else if (c == 'r' && run)
+            run->rejoin = true;
         else {
             fputs(help, c == 'h' ? stdout : stderr);
             *code = c == 'h' ? EXIT_DONE : EXIT_USAGE;
@@ -221,14 +225,15 @@ static bool parse_folder(int argc, char **argv, const char *help, const char **f
 
 static int command_run(int argc, char **argv)
 {
-    const char *folder = NULL, *passphrase_file = NULL;
+    const char *folder = NULL;
     char why[CH_NODE_WHY_BYTES] = "";
     struct ch_node *node = NULL;
     struct ch_control *control = NULL;
-    bool clock_ok = false;
+    struct ch_node_options options = {0};
     int code;
-    if (!parse_folder(argc, argv, run_help, &folder, NULL, &passphrase_file, &clock_ok, &code))
+    if (!parse_folder(argc, argv, run_help, &folder, NULL, &options, &code))
         return code;
+    options.folder = folder;
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
@@ -237,7 +242,7 @@ static int command_run(int argc, char **argv)
     sigprocmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
     int signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-    ch_err err = ch_node_open(folder, passphrase_file, clock_ok, &node, why);
+    ch_err err = ch_node_open(&options, &node, why);
     if (err == CH_OK)
         err = ch_control_open(node, &control, why);
     if (err == CH_OK)
@@ -281,13 +286,25 @@ static int command_run(int argc, char **argv)
     return EXIT_DONE;
 }
 
+static void print_peers(const json_t *status)
+{
+    const json_t *peers = json_object_get(status, "peers"), *peer;
+    size_t i, up = 0;
+    json_array_foreach(peers, i, peer)
+        up += json_is_true(json_object_get(peer, "connected"));
+    if (json_array_size(peers))
+        printf("committee     %zu of %zu others connected%s%s\n", up, json_array_size(peers),
+               json_is_true(json_object_get(status, "quorum")) ? "" : ": NO QUORUM, nothing becomes final",
+               json_is_true(json_object_get(status, "lagging")) ? ", catching up" : "");
+}
+
 static int command_status(int argc, char **argv)
 {
     const char *folder = NULL;
     bool as_json = false;
     char *text = NULL;
     int code;
-    if (!parse_folder(argc, argv, status_help, &folder, &as_json, NULL, NULL, &code))
+    if (!parse_folder(argc, argv, status_help, &folder, &as_json, NULL, &code))
         return code;
     if (ch_control_ask(folder, "status", &text) != CH_OK)
         return fail(EXIT_UNREACHABLE, "no validator runs in that folder");
@@ -306,6 +323,7 @@ static int command_status(int argc, char **argv)
                json_string_value(json_object_get(s, "kernel")));
         printf("consensus     round %lld, commit %lld\n", json_integer_value(json_object_get(s, "round")),
                json_integer_value(json_object_get(s, "commit_index")));
+        print_peers(s);
         printf("transactions  %lld applied, %lld refused by the ledger\n",
                json_integer_value(json_object_get(counters, "apply_transactions_applied_total")),
                json_integer_value(json_object_get(counters, "apply_transactions_refused_total")));
@@ -335,7 +353,7 @@ static int command_stop(int argc, char **argv)
     const char *folder = NULL;
     char *text = NULL;
     int code;
-    if (!parse_folder(argc, argv, stop_help, &folder, NULL, NULL, NULL, &code))
+    if (!parse_folder(argc, argv, stop_help, &folder, NULL, NULL, &code))
         return code;
     if (ch_control_ask(folder, "stop", &text) != CH_OK)
         return fail(EXIT_UNREACHABLE, "no validator runs in that folder");

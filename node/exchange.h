@@ -1,0 +1,32 @@
+/* node/exchange.h - the consensus machine's messages and payloads, between order and the links (node/links.h).
+ *
+ * What:    turns messages into events: checks their form and signatures, gathers payloads. Turns the machine's sending
+ *          into messages. Answers what only the log can: looks up where it lies, and lets serve read it there.
+ * Thread:  the order stage's. Memory: tables at open; a payload that came is on the heap until it is delivered, at most
+ *          what the machine expects, and CH_EXCHANGE_EARLY messages of each validator that came before they were expected.
+ */
+#ifndef CHAPPE_NODE_EXCHANGE_H
+#define CHAPPE_NODE_EXCHANGE_H
+
+#include "node/handles.h"
+#include "node/node.h"
+
+#define CH_EXCHANGE_EARLY 4
+
+struct ch_exchange;
+
+/* `handles` gets the payloads that come; it outlives the exchange. */
+CH_MUST_CHECK ch_err ch_exchange_open(struct ch_node *node, struct ch_handles *handles, struct ch_exchange **out);
+void ch_exchange_close(struct ch_exchange *x);
+
+/* The next event, or false. What it points to holds until the next call: the machine must have taken it by then. */
+bool ch_exchange_next(struct ch_exchange *x, struct ch_core_event *event);
+
+/* What the machine asks for: SEND, SEND_PAYLOAD, EXPECT_PAYLOAD, FORGET_PAYLOAD, SERVE_BLOCKS, SERVE_COMMITS. */
+void ch_exchange_act(struct ch_exchange *x, const struct ch_core_action *action);
+
+/* A record is in the log, `position` is its body's. */
+void ch_exchange_logged(struct ch_exchange *x, uint8_t type, struct ch_bytes head, size_t payload_length,
+                        uint64_t position);
+
+#endif

@@ -1,0 +1,221 @@
+#include "node/peers.h"
+
+#include "base/log.h"
+#include "base/time.h"
+
+#include <stdlib.h>
+
+#define DIAL_AGAIN_MIN_NS 100000000u
+#define DIAL_AGAIN_MAX_NS 3000000000u
+
+struct link {
+    struct ch_quic_route route;
+    uint64_t dialled, accepted; /* connections, 0: none */
+    bool dialled_greeted, accepted_greeted;
+    bool paused; /* its share of messages is with order */
+    uint64_t dial_at_ns, again_ns;
+};
+
+struct ch_peers {
+    struct ch_node *node;
+    struct ch_links *links;
+    struct ch_quic *quic;
+    uint64_t now_ns;
+    struct link link[CH_VALIDATORS_MAX];
+};
+
+ch_err ch_peers_open(struct ch_node *node, struct ch_quic *quic, uint32_t local, struct ch_peers **out, char *why,
+                     size_t why_bytes)
+{
+    struct ch_peers *p = calloc(1, sizeof *p);
+    if (!p)
+        return CH_ERR_NO_MEMORY;
+    p->node = node;
+    p->links = &node->links;
+    p->quic = quic;
+    for (uint32_t i = 0; i < node->genesis.validator_count; i++) {
+        const struct ch_genesis_validator *validator = &node->genesis.validators[i];
+        uint16_t index = 0;
+        while (memcmp(node->committee.key[index], validator->key, CH_KEY_BYTES) != 0)
+            index++;
+        struct link *link = &p->link[index];
+        link->again_ns = DIAL_AGAIN_MIN_NS;
+        link->route.local = local;
+        if (ch_address_parse(validator->address, &link->route.remote, NULL) != CH_OK || !link->route.remote.port) {
+            snprintf(why, why_bytes, "the genesis names \"%.128s\" as a validator's address: not IP:PORT",
+                     validator->address);
+            free(p);
+            return CH_ERR_INVALID;
+        }
+    }
+    *out = p;
+    return CH_OK;
+}
+
+void ch_peers_close(struct ch_peers *p)
+{
+    free(p);
+}
+
+uint16_t ch_peers_index(const struct ch_peers *p, const uint8_t key[CH_KEY_BYTES])
+{
+    for (uint16_t i = 0; p && i < p->links->n; i++)
+        if (i != p->links->me && memcmp(p->node->committee.key[i], key, CH_KEY_BYTES) == 0)
+            return i;
+    return CH_CORE_NOBODY;
+}
+
+/* Odd while one of the two connections is greeted. */
+static void tell(struct ch_peers *p, uint16_t index)
+{
+    const struct link *link = &p->link[index];
+    bool up = link->dialled_greeted || link->accepted_greeted;
+    if (up == (atomic_load_explicit(&p->links->up[index], memory_order_relaxed) & 1))
+        return;
+    atomic_fetch_add(&p->links->up[index], 1);
+    ch_log(CH_LOG_NOTICE, "validator %u is %s", index, up ? "connected" : "gone");
+    struct ch_bell *order = p->links->to_order.consumer;
+    if (atomic_load(&order->sleeping))
+        ch_bell_ring(order);
+}
+
+void ch_peers_connected(struct ch_peers *p, uint16_t index, uint64_t conn, bool dialled)
+{
+    if (!dialled)
+        return; /* it has the word */
+    struct ch_hello own = {
+        .version = CH_PROTOCOL_VERSION,
+        .role = CH_ROLE_VALIDATOR,
+        .time_ms = ch_time_unix_ms(),
+        .index = p->links->me,
+        .last_commit = atomic_load_explicit(&p->node->metrics.order_commit_index, memory_order_relaxed),
+        .round = (uint32_t)atomic_load_explicit(&p->node->metrics.order_round, memory_order_relaxed),
+    };
+    uint8_t body[CH_HELLO_FRAME_BYTES];
+    memcpy(own.chain_id, p->node->chain_id, CH_HASH_BYTES);
+    ch_hello_write(&own, body);
+    const struct ch_frame_header header = {.type = CH_FRAME_HELLO};
+    if (ch_quic_send(p->quic, conn, &header, &(struct ch_bytes){body, sizeof body}, 1) != CH_OK)
+        ch_quic_hang_up(p->quic, conn, CH_QUIC_CODE_OVERLOADED, NULL);
+}
+
+void ch_peers_greeted(struct ch_peers *p, uint16_t index, uint64_t conn, bool dialled)
+{
+    struct link *link = &p->link[index];
+    conn = ch_quic_conn_of(conn);
+    if (dialled && conn == link->dialled) {
+        link->dialled_greeted = true;
+        link->again_ns = DIAL_AGAIN_MIN_NS;
+    } else if (!dialled) { /* the newest counts: the one before may be a dead process's */
+        link->accepted = conn;
+        link->accepted_greeted = true;
+    }
+    tell(p, index);
+}
+
+void ch_peers_closed(struct ch_peers *p, uint64_t conn)
+{
+    conn = ch_quic_conn_of(conn);
+    for (uint16_t i = 0; p && i < p->links->n; i++) {
+        struct link *link = &p->link[i];
+        if (link->dialled == conn) {
+            link->dialled = 0;
+            link->dialled_greeted = false;
+            link->dial_at_ns = p->now_ns + link->again_ns;
+            link->again_ns = link->again_ns * 2 < DIAL_AGAIN_MAX_NS ? link->again_ns * 2 : DIAL_AGAIN_MAX_NS;
+        } else if (link->accepted == conn) {
+            link->accepted = 0;
+            link->accepted_greeted = false;
+        } else {
+            continue;
+        }
+        tell(p, i);
+    }
+}
+
+bool ch_peers_frame(struct ch_peers *p, uint16_t index, uint64_t conn, const struct ch_frame_header *header,
+                    const uint8_t *body)
+{
+    struct ch_links *links = p->links;
+    struct ch_message *m = NULL;
+    if (atomic_load_explicit(&links->waiting[index], memory_order_relaxed) < CH_LINK_SHARE)
+        m = ch_ring_pull_one(&links->free_in);
+    if (!m) {
+        p->link[index].paused = true;
+        return false;
+    }
+    atomic_fetch_add(&links->waiting[index], 1);
+    m->peer = index;
+    m->type = (uint16_t)(header->type - CH_LINK_FRAME_TYPE);
+    m->length = header->length;
+    memcpy(m->body, body, header->length);
+    CH_ASSERT(ch_ring_push_one(&links->to_order, m)); /* it holds all there are */
+    return true;
+}
+
+static void send_to(struct ch_peers *p, uint16_t index, bool bulk, const struct ch_frame_header *header,
+                    const uint8_t *body)
+{
+    const struct link *link = &p->link[index];
+    uint64_t live = link->dialled_greeted ? link->dialled : 0, other = link->accepted_greeted ? link->accepted : 0;
+    uint64_t conn = bulk ? (other ? other : live) : (live ? live : other);
+    if (!conn)
+        return;
+    if (ch_quic_send(p->quic, conn, header, &(struct ch_bytes){body, header->length}, 1) == CH_OK)
+        ch_count(&p->node->metrics.net_peer_messages_sent_total, 1);
+    else
+        ch_count(&p->node->metrics.net_peer_messages_lost_total, 1); /* its buffer is full: the machine repeats */
+}
+
+void ch_peers_answer(struct ch_peers *p, uint16_t index, const struct ch_frame_header *header, const uint8_t *body)
+{
+    send_to(p, index, true, header, body);
+}
+
+static void send_message(struct ch_peers *p, const struct ch_message *m)
+{
+    const struct ch_frame_header header = {.type = (uint16_t)(CH_LINK_FRAME_TYPE + m->type), .length = m->length};
+    for (uint16_t i = 0; i < p->links->n; i++)
+        if (i != p->links->me && (m->peer == CH_CORE_NOBODY || m->peer == i))
+            send_to(p, i, m->bulk, &header, m->body);
+}
+
+bool ch_peers_poll(struct ch_peers *p, uint64_t now_ns)
+{
+    struct ch_message *m;
+    bool worked = false;
+    p->now_ns = now_ns;
+    for (uint16_t i = 0; i < p->links->n; i++) {
+        struct link *link = &p->link[i];
+        if (i != p->links->me && !link->dialled && now_ns >= link->dial_at_ns) {
+            ch_err err = ch_quic_connect(p->quic, &link->route, p->node->committee.key[i], NULL, now_ns, &link->dialled);
+            link->dialled = err == CH_OK ? ch_quic_conn_of(link->dialled) : 0;
+            link->dial_at_ns = now_ns + DIAL_AGAIN_MAX_NS;
+            worked = true;
+        }
+        if (link->paused && atomic_load_explicit(&p->links->waiting[i], memory_order_relaxed) < CH_LINK_SHARE / 2) {
+            link->paused = false;
+            ch_quic_resume(p->quic, link->dialled);
+            ch_quic_resume(p->quic, link->accepted);
+        }
+    }
+    while ((m = ch_ring_pull_one(&p->links->to_net))) {
+        send_message(p, m);
+        CH_ASSERT(ch_ring_push_one(&p->links->free_out, m));
+        worked = true;
+    }
+    return worked;
+}
+
+uint64_t ch_peers_deadline_ns(const struct ch_peers *p)
+{
+    uint64_t at_ns = UINT64_MAX;
+    for (uint16_t i = 0; i < p->links->n; i++) {
+        const struct link *link = &p->link[i];
+        if (i != p->links->me && !link->dialled && link->dial_at_ns < at_ns)
+            at_ns = link->dial_at_ns;
+        if (link->paused && p->now_ns + 1000000 < at_ns)
+            at_ns = p->now_ns + 1000000; /* room comes without a bell */
+    }
+    return at_ns;
+}
