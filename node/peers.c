@@ -7,6 +7,8 @@
 
 #define DIAL_AGAIN_MIN_NS 100000000u
 #define DIAL_AGAIN_MAX_NS 3000000000u
+#define SILENCE_NS        6000000000u /* a validator repeats its tip every 2.5 s and two idle rounds; three times that */
+#define LISTEN_EVERY_NS   500000000u
 
 struct link {
     struct ch_quic_route route;
@@ -14,13 +16,14 @@ struct link {
     bool dialled_greeted, accepted_greeted;
     bool paused; /* its share of messages is with order */
     uint64_t dial_at_ns, again_ns;
+    uint64_t heard_bytes, heard_ns; /* of both connections, and when that last grew */
 };
 
 struct ch_peers {
     struct ch_node *node;
     struct ch_links *links;
     struct ch_quic *quic;
-    uint64_t now_ns;
+    uint64_t now_ns, listen_at_ns;
     struct link link[CH_VALIDATORS_MAX];
 };
 
@@ -180,11 +183,38 @@ static void send_message(struct ch_peers *p, const struct ch_message *m)
             send_to(p, i, m->bulk, &header, m->body);
 }
 
+static uint64_t bytes_of(struct ch_peers *p, uint64_t conn)
+{
+    struct ch_quic_conn_stats stats;
+    return conn && ch_quic_conn_stats(p->quic, conn, &stats) == CH_OK ? stats.rx_bytes : 0;
+}
+
+/* Who says nothing for long is gone, long before its connections time out: others want to know whether there is a quorum. */
+static void listen_to_all(struct ch_peers *p)
+{
+    uint64_t silence_ns = SILENCE_NS + 6 * p->node->config.stages_idle_round_ms * UINT64_C(1000000);
+    p->listen_at_ns = p->now_ns + LISTEN_EVERY_NS;
+    for (uint16_t i = 0; i < p->links->n; i++) {
+        struct link *link = &p->link[i];
+        uint64_t bytes = bytes_of(p, link->dialled) + bytes_of(p, link->accepted);
+        if (bytes != link->heard_bytes || !(link->dialled_greeted || link->accepted_greeted)) {
+            link->heard_bytes = bytes;
+            link->heard_ns = p->now_ns;
+        } else if (p->now_ns - link->heard_ns > silence_ns) {
+            link->heard_ns = p->now_ns;
+            ch_quic_hang_up(p->quic, link->dialled, CH_QUIC_CODE_DONE, "silent");
+            ch_quic_hang_up(p->quic, link->accepted, CH_QUIC_CODE_DONE, "silent");
+        }
+    }
+}
+
 bool ch_peers_poll(struct ch_peers *p, uint64_t now_ns)
 {
     struct ch_message *m;
     bool worked = false;
     p->now_ns = now_ns;
+    if (now_ns >= p->listen_at_ns)
+        listen_to_all(p);
     for (uint16_t i = 0; i < p->links->n; i++) {
         struct link *link = &p->link[i];
         if (i != p->links->me && !link->dialled && now_ns >= link->dial_at_ns) {
@@ -209,7 +239,7 @@ bool ch_peers_poll(struct ch_peers *p, uint64_t now_ns)
 
 uint64_t ch_peers_deadline_ns(const struct ch_peers *p)
 {
-    uint64_t at_ns = UINT64_MAX;
+    uint64_t at_ns = p->listen_at_ns;
     for (uint16_t i = 0; i < p->links->n; i++) {
         const struct link *link = &p->link[i];
         if (i != p->links->me && !link->dialled && link->dial_at_ns < at_ns)
