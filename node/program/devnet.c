@@ -134,8 +134,12 @@ static const char *state_of(json_t *validator, json_t *status)
     if (halt && strcmp(halt, "none") != 0)
         return halt;
     if (!json_is_true(json_object_get(status, "ready")))
-        return "starting";
-    return json_is_true(json_object_get(status, "signing")) ? "ready" : "not signing";
+        return json_is_false(json_object_get(status, "quorum")) ? "no quorum" : "starting";
+    if (!json_is_true(json_object_get(status, "signing")))
+        return "not signing";
+    if (json_is_false(json_object_get(status, "quorum")))
+        return "no quorum";
+    return json_is_true(json_object_get(status, "lagging")) ? "catching up" : "ready";
 }
 
 static void print_status(const struct ch_devnet *d, bool as_json)
