@@ -32,7 +32,8 @@
     X(REFUSED, 18, "refused by the peer")                                                                              \
     X(PROTOCOL, 19, "the peer broke the protocol")                                                                     \
     X(BUSY, 20, "in use by another process")                                                                           \
-    X(PRUNED, 21, "it was here and is no longer kept")
+    X(PRUNED, 21, "it was here and is no longer kept")                                                                 \
+    X(HALTED, 22, "consensus has halted: a person must look")
 
 typedef enum {
 #define X(name, number, text) CH_ERR_##name = number,

@@ -312,7 +312,7 @@ static bool act(struct ch_order *o, const struct ch_core_action *action)
         return true;
     case CH_ACTION_HALT:
         ch_log(CH_LOG_ERROR, "consensus halts: %s: %s", ch_halt_name(action->halt), ch_halt_text(action->halt));
-        fail(o, CH_ERR_CORRUPT);
+        fail(o, CH_ERR_HALTED);
         return true;
     case CH_ACTION_REPORT:
         if (action->report == CH_REPORT_EVIDENCE)
