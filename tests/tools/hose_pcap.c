@@ -305,16 +305,20 @@ int main(int argc, char **argv)
     if (fclose(p.file) != 0)
         die("can't write the capture");
     write_messages();
-    uint64_t bad = 0, duplicates = 0, strangers = 0;
-    for (uint64_t i = 0; i < o.messages; i++) {
-        bad += o.bad_every && i % o.bad_every == 2;
-        duplicates += o.duplicate_every && i % o.duplicate_every == 3;
-        strangers += o.stranger_every && i % o.stranger_every == 1;
+    uint64_t bad = 0, duplicates = 0, strangers = 0, copies = 0;
+    for (uint64_t i = 0; i < o.messages; i++) { /* what a copy of a stranger's or a bad one is refused for comes first */
+        bool copy = o.duplicate_every && i % o.duplicate_every == 3;
+        bool stranger = o.stranger_every && i % o.stranger_every == 1;
+        bool broken = !stranger && o.bad_every && i % o.bad_every == 2;
+        copies += copy;
+        strangers += stranger ? 1 + copy : 0;
+        bad += broken ? 1 + copy : 0;
+        duplicates += copy && !stranger && !broken;
     }
     printf("{\"accounts\": %llu, \"messages\": %llu, \"transactions\": %llu, \"bad\": %llu, \"duplicates\": %llu, "
            "\"strangers\": %llu}\n",
            (unsigned long long)o.accounts, (unsigned long long)o.messages,
-           (unsigned long long)(o.messages + duplicates), (unsigned long long)bad, (unsigned long long)duplicates,
+           (unsigned long long)(o.messages + copies), (unsigned long long)bad, (unsigned long long)duplicates,
            (unsigned long long)strangers);
     return 0;
 }
