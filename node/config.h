@@ -46,7 +46,8 @@
     NUMBER(store, log_keep_mib, 0, 0, 1ull << 40, "older segments are given up above this; 0: no limit")                 \
     NUMBER(store, log_keep_hours, 0, 0, 1ull << 20, "transactions older than this are given up; 0: no limit")            \
     NUMBER(store, object_segment_mib, 1024, 16, 2048, "size of an object segment")                                     \
-    NUMBER(store, low_water_mib, 1024, 1, 1048576, "free disk space below which new work is refused")
+    NUMBER(store, low_water_mib, 1024, 1, 1048576, "free disk space below which new work is refused")                  \
+    TEXT(store, state_sync, "io_uring", "who makes the state durable: io_uring, or nometasync (LMDB itself)")
 
 #define CH_CONFIG_LIST(TEXT, NUMBER, SWITCH)                                                                           \
     CH_CONFIG_NETWORK(TEXT, NUMBER, SWITCH)                                                                            \

@@ -181,11 +181,25 @@ static void no_consumers(struct ch_node *n)
 static ch_err open_stores(struct ch_node *n, const uint8_t master[32], char why[CH_NODE_WHY_BYTES])
 {
     char path[PATH_BYTES_MAX];
-    struct ch_state_options state = {.folder = path_in(path, n->folder, "lmdb")};
+    const char *sync = n->config.store_state_sync;
+    struct ch_state_options state = {.folder = path_in(path, n->folder, "lmdb"),
+                                     .nometasync = strcmp(sync, "nometasync") == 0};
     ch_random(&state.seed, sizeof state.seed);
+    if (!state.nometasync && strcmp(sync, "io_uring") != 0)
+        return explain(why, CH_ERR_INVALID, "store.state_sync is \"%s\"", sync);
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
         return explain(why, CH_ERR_IO, "%s", path);
-    ch_err err = ch_state_open(&state, &n->state);
+    ch_err err = ch_io_uring_open(&n->state_io);
+    state.io = n->state_io;
+    if (err == CH_OK)
+        err = ch_state_open(&state, &n->state);
+    if (err == CH_ERR_CORRUPT) {
+        ch_log(CH_LOG_ERROR, "%s: damaged; the state is made anew from the log", path);
+        n->state_discarded = true;
+        err = ch_state_discard(n->state_io, path);
+        if (err == CH_OK)
+            err = ch_state_open(&state, &n->state);
+    }
     if (err != CH_OK)
         return explain(why, err, "%s", path);
     err = ch_serve_open_objects(n, master);
@@ -202,6 +216,8 @@ static ch_err open_stages(struct ch_node *n, char why[CH_NODE_WHY_BYTES])
     err = ch_order_open(n, &replay, &n->order);
     if (err == CH_OK)
         err = ch_apply_replayed(n->apply);
+    if (err == CH_ERR_LOG_DAMAGED && n->state_discarded)
+        return explain(why, err, "%s/wal: the state was damaged, and its log no longer begins at the beginning", n->folder);
     if (err != CH_OK)
         return explain(why, err, "%s/wal", n->folder);
     n->wal = ch_order_wal(n->order);
@@ -326,6 +342,7 @@ void ch_node_close(struct ch_node *n)
     ch_order_close(n->order);
     ch_serve_close_objects(n);
     ch_state_close(n->state);
+    ch_io_close(n->state_io);
     ch_flow_close(&n->flow);
     ch_links_close(&n->links);
     struct ch_ring *const rings[] = {&n->to_verify, &n->to_suspect, &n->to_order, &n->to_answer, &n->to_apply,
