@@ -88,7 +88,7 @@ struct answer {
 };
 
 struct missing {
-    struct ch_stored stored;
+    struct ch_stored stored; /* count 0: no certificate is known */
     uint64_t not_before_ns;
     unsigned tries;
 };
@@ -121,6 +121,8 @@ struct ch_spread {
     struct missing missing[REPAIR_QUEUE_MAX];
     unsigned missing_count;
     uint64_t tokens, tokens_ns, relist_ns;
+    uint64_t manifest_cursor; /* in our own list of manifests */
+    bool manifests_listed;
     uint8_t *scratch; /* CH_SHARD_BYTES_MAX: a shard of ours */
     struct ch_spread_stats stats;
 };

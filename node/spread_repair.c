@@ -3,11 +3,16 @@
  * Each validator gives its certificates in the order in which it got them. A certificate is proof that the block is
  * stored, so nobody can send us after what never was. It is kept here only once our own part is: so what is listed and
  * has its certificate here needs no second look, but for our own list, which finds what was lost here.
+ *
+ * A coder may be gone for ever before it told anybody of its certificate. So a manifest here without one is followed up
+ * after a while: the block is fetched and spread anew, which makes another certificate, and tells all.
  */
 #include "node/spread_impl.h"
 
 #define GRACE_NS        UINT64_C(3000000000)  /* after a certificate came by itself, our shard may still be on its way */
 #define RELIST_NS       UINT64_C(60000000000) /* certificates may be lost on their way to us */
+#define UNPROVEN_NS     CH_SPREAD_TASK_NS     /* for so long its coder may still be at it */
+#define TURN_NS         UINT64_C(1000000000)
 #define LIST_COST_BYTES 65536u                /* of the rate of repair */
 
 static bool is_queued(const struct ch_spread *s, const struct ch_cid *cid)
@@ -54,6 +59,8 @@ void ch_spread_repair(struct ch_spread *s)
         s->peer[i].listed = false;
         s->peer[i].cursor = 0;
     }
+    s->manifests_listed = false;
+    s->manifest_cursor = 0;
 }
 
 /* --- lists --- */
@@ -100,6 +107,36 @@ static void list_own(struct ch_spread *s)
         struct ch_reader r = ch_reader(bytes, length);
         if (ch_stored_read(&r, s->setup.validators, &stored))
             take_certificate(s, s->setup.me, &stored);
+    }
+}
+
+/* Manifests here whose certificate never came. */
+static void list_manifests(struct ch_spread *s)
+{
+    const struct ch_spread_store *store = &s->setup.store;
+    uint8_t names[CH_SPREAD_LIST_MAX][CH_HASH_BYTES], bytes[CH_MANIFEST_BYTES_MAX];
+    size_t count = 0, length;
+    bool end = true;
+    if (s->manifests_listed || s->missing_count + CH_SPREAD_LIST_MAX > REPAIR_QUEUE_MAX || s->tokens < LIST_COST_BYTES)
+        return;
+    s->tokens -= LIST_COST_BYTES;
+    if (store->list(store->context, CH_SPREAD_MANIFEST, &s->manifest_cursor, names, CH_SPREAD_LIST_MAX, &count, &end) !=
+        CH_OK)
+        return;
+    s->manifests_listed = end;
+    for (size_t i = 0; i < count; i++) {
+        struct ch_manifest m;
+        struct ch_stored unproven = {.count = 0};
+        if (store->get(store->context, CH_SPREAD_MANIFEST, names[i], bytes, sizeof bytes, &length) != CH_OK ||
+            !ch_manifest_read(bytes, length, s->setup.validators, &m) || ch_spread_is_stored(store, &m.cid, m.length) ||
+            is_queued(s, &m.cid))
+            continue;
+        unproven.cid = m.cid;
+        unproven.length = m.length;
+        ch_manifest_digest(&m, unproven.manifest);
+        /* one after the other: the first one's certificate spares the others the work */
+        uint64_t turn_ns = ((uint64_t)s->setup.me + m.cid.bytes[CH_CID_BYTES - 1]) % s->setup.validators * TURN_NS;
+        (void)queue(s, &unproven, s->now_ns + UNPROVEN_NS + turn_ns, 0);
     }
 }
 
@@ -159,14 +196,16 @@ static bool restore_next(struct ch_spread *s)
     if (at == s->missing_count || running >= CH_SPREAD_RESTORES || s->tokens < s->missing[at].stored.length)
         return false;
     struct missing *entry = &s->missing[at];
-    if (hold_mine(s, &entry->stored)) {
+    if (ch_spread_is_stored(&s->setup.store, &entry->stored.cid, entry->stored.length) && hold_mine(s, &entry->stored)) {
+        /* it came meanwhile */
+    } else if (entry->stored.count && hold_mine(s, &entry->stored)) {
         put_certificate(s, &entry->stored);
     } else {
         struct task *t = spread_task(s, KIND_RESTORE, &entry->stored.cid, 0);
         if (!t)
             return false;
         s->tokens -= entry->stored.length;
-        t->proven = true;
+        t->proven = entry->stored.count != 0;
         t->stored = entry->stored;
         memcpy(t->wanted, entry->stored.manifest, CH_HASH_BYTES);
         t->tries = entry->tries;
@@ -204,9 +243,12 @@ void repair_tick(struct ch_spread *s)
         if (s->now_ns >= s->relist_ns && i != s->setup.me)
             peer->listed = false; /* what is new since */
     }
-    if (s->now_ns >= s->relist_ns)
+    if (s->now_ns >= s->relist_ns) {
         s->relist_ns = s->now_ns + RELIST_NS;
+        s->manifests_listed = false;
+    }
     list_own(s);
+    list_manifests(s);
     while (restore_next(s))
         ;
 }
@@ -216,5 +258,5 @@ bool repair_busy(const struct ch_spread *s)
     bool listing = false;
     for (unsigned i = 0; i < s->setup.validators; i++)
         listing |= !s->peer[i].listed && (s->peer[i].up || i == s->setup.me);
-    return listing || s->missing_count;
+    return listing || !s->manifests_listed || s->missing_count;
 }
