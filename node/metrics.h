@@ -63,10 +63,17 @@
     X(serve, requests_refused_total, "of them with another status than OK")                                            \
     X(serve, objects_stored_total, "object blocks stored")                                                             \
     X(serve, watches, "inboxes watched now")
+#define CH_METRICS_IPFS(X)                                                                                             \
+    X(ipfs, requests_total, "requests of IPFS clients answered")                                                       \
+    X(ipfs, requests_refused_total, "of them with another status than 200, 206 or 304")                                \
+    X(ipfs, answers_broken_off_total, "answers that ended early: a reader too slow or gone, or a block missing")       \
+    X(ipfs, bytes_sent_total, "bytes of blocks and CARs given")                                                        \
+    X(ipfs, connections, "connections of IPFS clients now")
 
 #define CH_METRICS_LIST(X)                                                                                             \
     CH_METRICS_NET(X)                                                                                                  \
-    CH_METRICS_VERIFY(X) CH_METRICS_ORDER(X) CH_METRICS_LOG(X) CH_METRICS_APPLY(X) CH_METRICS_SERVE(X)
+    CH_METRICS_VERIFY(X) CH_METRICS_ORDER(X) CH_METRICS_LOG(X) CH_METRICS_APPLY(X) CH_METRICS_SERVE(X)           \
+    CH_METRICS_IPFS(X)
 
 typedef atomic_uint_fast64_t ch_counter;
 
@@ -89,6 +96,9 @@ struct ch_metrics {
     };
     _Alignas(64) struct {
         CH_METRICS_SERVE(X)
+    };
+    _Alignas(64) struct { /* many writers: a thread for each connection */
+        CH_METRICS_IPFS(X)
     };
 #undef X
     /* by reason: refused before ordering (net's answers), refused by the ledger (apply); OK counts the others */

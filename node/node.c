@@ -5,6 +5,7 @@
 #include "base/time.h"
 #include "crypto/keyfile.h"
 #include "node/apply.h"
+#include "node/ipfs.h"
 #include "node/net.h"
 #include "node/order.h"
 #include "node/retention.h"
@@ -206,6 +207,42 @@ static ch_err open_stores(struct ch_node *n, const uint8_t master[32], char why[
     return err == CH_OK ? CH_OK : explain(why, err, "%s/obj", n->folder);
 }
 
+static ch_err open_blocks(void *context, void **reader)
+{
+    struct ch_node *n = context;
+    return ch_object_reader_open(n->objects, (struct ch_object_reader **)reader);
+}
+static ch_err get_block(void *reader, const struct ch_cid *cid, void *to, size_t capacity, size_t *length)
+{
+    return ch_object_get(reader, cid, to, capacity, length);
+}
+static ch_err has_tree(void *reader, const struct ch_cid *root, uint64_t *file_bytes)
+{
+    return ch_object_has_tree(reader, root, file_bytes);
+}
+static void close_blocks(void *reader)
+{
+    ch_object_reader_close(reader);
+}
+
+static ch_err open_ipfs(struct ch_node *n, char why[CH_NODE_WHY_BYTES])
+{
+    const struct ch_ipfs_options options = {
+        .address = n->config.network_ipfs_address,
+        .port = (uint16_t)n->config.network_ipfs_port,
+        .connections_max = (uint32_t)n->config.network_ipfs_connections,
+        .connections_per_address = (uint32_t)n->config.network_ipfs_connections_per_address,
+        .idle_s = (uint32_t)n->config.network_idle_seconds,
+        .source = {n, open_blocks, get_block, has_tree, close_blocks},
+        .metrics = &n->metrics,
+    };
+    if (options.port == 0)
+        return CH_OK;
+    ch_err err = ch_ipfs_open(&options, &n->ipfs);
+    return err == CH_OK ? CH_OK
+                        : explain(why, err, "network.ipfs_address %s, ipfs_port %u", options.address, options.port);
+}
+
 static ch_err open_stages(struct ch_node *n, char why[CH_NODE_WHY_BYTES])
 {
     struct ch_order_replay replay = {.apply = ch_apply_replay};
@@ -229,7 +266,8 @@ static ch_err open_stages(struct ch_node *n, char why[CH_NODE_WHY_BYTES])
         err = ch_verify_open(n, &n->verify[i]);
     if (err != CH_OK)
         return explain(why, err, "the stages");
-    return ch_net_open(n, &n->net, why);
+    err = ch_net_open(n, &n->net, why);
+    return err == CH_OK ? open_ipfs(n, why) : err;
 }
 
 ch_err ch_node_open(const struct ch_node_options *options, struct ch_node **out, char why[CH_NODE_WHY_BYTES])
@@ -309,6 +347,7 @@ ch_err ch_node_start(struct ch_node *n)
 void ch_node_look_after(struct ch_node *n)
 {
     struct statvfs disk;
+    ch_ipfs_look(n->ipfs, ch_time_monotonic_ns());
     ch_err err = ch_retention_look(n->retention, ch_time_unix_ms());
     if (err != CH_OK)
         ch_log(CH_LOG_WARNING, "the log is not cut: %s", ch_err_text(err));
@@ -331,6 +370,7 @@ void ch_node_close(struct ch_node *n)
     if (!n)
         return;
     atomic_store(&n->stop, true);
+    ch_ipfs_close(n->ipfs);
     for (uint32_t i = 0; i < n->thread_count; i++)
         ch_thread_close(&n->threads[i]);
     ch_net_close(n->net);
