@@ -186,7 +186,12 @@ static void help_of_every_command_teaches(void **state)
 
 static void nonsense_is_usage(void **state)
 {
+    assert_int_equal(RUN("help"), CH_CLI_OK);
+    assert_non_null(strstr(output, "account new"));
     assert_int_equal(RUN("nonsense"), CH_CLI_USAGE);
+    assert_non_null(strstr(errors, "\"nonsense\" is no command"));
+    assert_int_equal(RUN("account", "new", "--home", "n", "--plain", "--node", "nowhere"), CH_CLI_USAGE);
+    assert_int_equal(RUN("account", "new", "--home", "n", "--plain", "--node", "127.0.0.1"), CH_CLI_USAGE);
     assert_int_equal(RUN("account"), CH_CLI_USAGE);
     assert_int_equal(RUN("account", "old"), CH_CLI_USAGE);
     assert_int_equal(RUN("bind"), CH_CLI_USAGE);
