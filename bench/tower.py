@@ -5,8 +5,9 @@ durable, and which stage limits; the same with every signature taken for good; l
     bench/tower.py [--repeats N] [--messages N] [--rate N] [--build DIR] [--only PART,...] [--json FILE]
 
 Builds what it measures in build/bench and build/bench-accept-all. Parts: packets, pipeline, latency, idle. A figure is the
-median of the repeats, with the smallest and the largest one. Needs nothing else on the machine to be worth anything; the
-processor time of each thread is told too, which others disturb less. packets needs dpdk-testpmd (Debian: dpdk-dev).
+median of the repeats, with the smallest and the largest one. Worth something only where nothing else runs; where something
+must, `chrt -f 1 bench/tower.py` takes the cores from it (root). The processor time of each thread is disturbed less and told too.
+packets needs dpdk-testpmd (Debian: dpdk-dev).
 """
 import argparse
 import json
@@ -152,7 +153,7 @@ def feed(builds, work):
 
 def replay(node, capture, count):
     """Runs the node on a capture until all of it is applied; what the threads used and how long it took, from the first
-    transaction on."""
+    transactions applied on. What was verified by then is not counted."""
     node.setting("interface", capture)
     node.start()
     begin = None
@@ -161,7 +162,7 @@ def replay(node, capture, count):
         applied = status["counters"]["apply_transactions_applied_total"]
         refused = status["counters"]["apply_transactions_refused_total"] + status["counters"]["net_hose_transactions_refused_total"]
         if begin is None and applied:
-            begin = (now, applied, used)
+            begin = (now, max(applied, status["counters"]["verify_signatures_checked_total"]), used)
         if applied + refused >= count:
             break
         if node.process.poll() is not None:
