@@ -71,6 +71,8 @@ struct ch_config {
 };
 
 void ch_config_defaults(struct ch_config *config);
+/* Whether a validator can be run with it: numbers in their range, words that mean something. `message` names the key. */
+CH_MUST_CHECK ch_err ch_config_check(const struct ch_config *config, char *message, size_t message_bytes);
 /* Reads a file over the defaults. */
 CH_MUST_CHECK ch_err ch_config_load(const char *path, struct ch_config *config, char *message, size_t message_bytes);
 /* The same from bytes; `name` stands for the file in messages. */
