@@ -230,6 +230,15 @@ class Devnet(Lab):
         self.wait_until(lambda: len(roots()) == 1 and None not in roots(), seconds, "all have the same log root")
 
 
+    def expect_equal_states(self, state_digest):
+        """All have applied the same, and it made the same state of each: they are stopped for it."""
+        self.expect_equal(60)
+        self.devnet("stop")
+        digests = [self.shell(state_digest, str(self.folder_of(i) / "lmdb")).strip() for i in range(1, self.validators + 1)]
+        expect(len(set(digests)) == 1, f"the states are {digests}")
+        print(f"state of all: {digests[0]}")
+
+
 def main(run):
     try:
         run()
