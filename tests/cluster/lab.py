@@ -162,7 +162,8 @@ class Devnet(Lab):
         if kind is None:
             expect(stopped.returncode == 0, f"devnet stop: {stopped.stderr}")
             expect(not left, f"processes are left: {left}")
-            expect(after == self.before, f"the machine's network was {self.before} and is {after}")
+            more = [sorted(set(now) - set(was)) for now, was in zip(after, self.before)]
+            expect(more == [[], []], f"of the machine's network is left: {more}")
 
     @staticmethod
     def host_network():
