@@ -5,7 +5,7 @@
  *                     object: 32 commitment key | u64 length of the content | envelope | zeros up to a size class
  *   size class:       Padme (Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and Communication with
  *                     PURBs", PETS 2019, algorithm 1): a length's last bits are zeros, all but as many of the first as
- *                     its own logarithm's length; at most 12 % longer, below 2 % from 64 MiB on
+ *                     its own logarithm's length; at most 12 % longer, 3.2 % from 64 KiB on
  *   inline:           u8 suite 0 | u32 seal epoch | crypto_box_seal(sealed plaintext)
  *   object:           u8 suite 0 | u32 seal epoch | crypto_box_seal(32 stream key) | 24 secretstream header |
  *                     chunks: crypto_secretstream_xchacha20poly1305 of 65,536 bytes of the sealed plaintext each, the

@@ -83,9 +83,8 @@ def strike(net, i, name, from_count, running, sign=signal.SIGKILL):
     return True
 
 
-def in_the_middle(attempt):
+def in_the_middle(attempt, length=min(args.bytes, 200_000_000)):
     """The transfer may be over before it is struck: then again with more."""
-    length = args.bytes
     for _ in range(4):
         if attempt(length):
             return
@@ -98,19 +97,23 @@ def upload(net, alice, bob):
     def attempt(length):
         path, got = net.folder / "up", net.folder / "up.got"
         write_secret(path, length)
+        begun = time.monotonic()
         sending = Running(alice, "send", "bob", "--attach", str(path))
         if not strike(net, 1, "serve_objects_stored_total", 5, sending):
             sending.end()
             return False
         receipt, kib = sending.end()
-        print(f"upload of {length} bytes, its validator killed on the way: record {receipt['log_index']}, {kib} KiB")
+        print(f"upload of {length} bytes, its validator killed on the way: {time.monotonic() - begun:.1f} s, {kib} KiB")
         net.wait_until(lambda: bob.inbox()[-1]["log_index"] == receipt["log_index"], 30, "the message at bob's validator")
         sequence = bob.inbox()[-1]["sequence"]
+        begun = time.monotonic()
         _, kib = Running(bob, "fetch", str(sequence), "--out", str(got), "--force").end()
+        print(f"download of {length} bytes: {time.monotonic() - begun:.1f} s, {kib} KiB")
         lab.expect(digest(got) == digest(path), "another file came out")
-        print(f"download: {kib} KiB")
+        path.unlink()
+        got.unlink()
         return True
-    in_the_middle(attempt)
+    in_the_middle(attempt, args.bytes)
     net.devnet("restart", "1")
     net.wait_until(lambda: net.status_of(1).get("ready"), 60, "validator 1 is back")
 
@@ -126,6 +129,7 @@ def resume(net, alice):
             return False
         net.devnet("restart", "1")
         sending.end()
+        path.unlink()
         blocks, stored = -(-length // (1 << 20)) + 1, counter(net, 1, "serve_objects_stored_total")
         lab.expect(stored <= blocks - 5, f"{stored} blocks were stored after the restart, of {blocks}")
         return True
