@@ -26,6 +26,7 @@ struct ch_order;
 struct ch_apply;
 struct ch_serve;
 struct ch_retention;
+struct ch_scrub;
 
 struct ch_node {
     struct ch_config config;
@@ -65,6 +66,7 @@ struct ch_node {
     struct ch_apply *apply;
     struct ch_serve *serve;
     struct ch_retention *retention;
+    struct ch_scrub *scrub;
     struct ch_thread threads[CH_THREADS_MAX];
     uint32_t thread_count;
 
