@@ -10,6 +10,7 @@
 #include "node/net.h"
 #include "node/order.h"
 #include "node/retention.h"
+#include "node/scrub.h"
 #include "node/serve.h"
 #include "node/verify.h"
 
@@ -170,6 +171,12 @@ static ch_err lay_out_threads(struct ch_node *n)
         if (i)
             ch_verify_set_next(n->verify[i - 1], &n->threads[n->thread_count - 1].bell);
     }
+    if (err == CH_OK)
+        err = add_thread(n, (struct ch_stage){.name = "scrub",
+                                              .self = n->scrub,
+                                              .poll = ch_scrub_poll,
+                                              .deadline_ns = ch_scrub_deadline_ns,
+                                              .fds = {-1, -1}});
     if (err != CH_OK)
         return err;
     struct ch_bell *net = &n->threads[0].bell, *order = &n->threads[1].bell, *apply = &n->threads[2].bell,
@@ -276,6 +283,8 @@ static ch_err open_stages(struct ch_node *n, char why[CH_NODE_WHY_BYTES])
     err = ch_retention_open(n, &n->retention);
     if (err == CH_OK)
         err = ch_serve_open(n, &n->serve);
+    if (err == CH_OK)
+        err = ch_scrub_open(n, &n->scrub);
     n->verify_count = verify_stages(&n->config);
     for (uint32_t i = 0; i < n->verify_count && err == CH_OK; i++)
         err = ch_verify_open(n, &n->verify[i]);
@@ -387,6 +396,7 @@ void ch_node_close(struct ch_node *n)
     for (uint32_t i = 0; i < n->verify_count; i++)
         ch_verify_close(n->verify[i]);
     ch_serve_close(n->serve);
+    ch_scrub_close(n->scrub);
     ch_retention_close(n->retention);
     ch_apply_close(n->apply);
     ch_order_close(n->order);

@@ -131,11 +131,11 @@ static size_t disk_bytes(const struct place *place)
 }
 
 /* Opens the disk_bytes of a record; CH_ERR_CORRUPT when anything in it isn't as it was written. */
-static ch_err open_record(struct ch_object_reader *r, struct reader_file *f, const struct place *place,
-                          const uint8_t *bytes, struct record *record, void *to)
+static ch_err open_record(struct ch_object_reader *r, struct reader_file *f, const uint8_t digest[CH_HASH_BYTES],
+                          const struct place *place, const uint8_t *bytes, struct record *record, void *to)
 {
     if (!object_record_read(bytes, record) || record->kind != RECORD_BLOCK || record->segment != place->segment ||
-        record->length != place->length || memcmp(ch_cid_digest(&record->cid), place->digest, CH_HASH_BYTES) != 0)
+        record->length != place->length || memcmp(ch_cid_digest(&record->cid), digest, CH_HASH_BYTES) != 0)
         return CH_ERR_CORRUPT;
     if (f->incarnation != record->incarnation) {
         object_key_derive(r->crypt, r->store->master_key, &f->slot, record->incarnation, f->key);
@@ -146,8 +146,8 @@ static ch_err open_record(struct ch_object_reader *r, struct reader_file *f, con
     return CH_OK;
 }
 
-ch_err object_read_at(struct ch_object_reader *r, const struct place *place, struct record *record, void *to,
-                      size_t capacity)
+ch_err object_read_at(struct ch_object_reader *r, const uint8_t digest[CH_HASH_BYTES], const struct place *place,
+                      struct record *record, void *to, size_t capacity)
 {
     struct reader_file *f;
     size_t got, need = disk_bytes(place);
@@ -158,7 +158,7 @@ ch_err object_read_at(struct ch_object_reader *r, const struct place *place, str
         err = ch_io_read(r->store->io, f->file, r->buffer, need, (uint64_t)place->unit * UNIT_BYTES, &got);
     if (err == CH_OK && got < need)
         err = CH_ERR_CORRUPT;
-    return err == CH_OK ? open_record(r, f, place, r->buffer, record, to) : err;
+    return err == CH_OK ? open_record(r, f, digest, place, r->buffer, record, to) : err;
 }
 
 ch_err ch_object_get(struct ch_object_reader *r, const struct ch_cid *cid, void *to, size_t capacity, size_t *length)
@@ -169,10 +169,59 @@ ch_err ch_object_get(struct ch_object_reader *r, const struct ch_cid *cid, void 
     for (int i = 0; i < TRIES && err == CH_ERR_NOT_FOUND; i++) {
         if (!find(r, cid, &place))
             return CH_ERR_NOT_FOUND;
-        err = object_read_at(r, &place, &record, to, capacity);
+        err = object_read_at(r, ch_cid_digest(cid), &place, &record, to, capacity);
     }
     if (err == CH_OK)
         *length = place.length;
+    if (err == CH_ERR_CORRUPT)
+        object_note_damage(r->store, cid, &place);
+    return err;
+}
+
+void object_note_damage(struct ch_object_store *s, const struct ch_cid *cid, const struct place *place)
+{
+    pthread_rwlock_wrlock(&s->lock);
+    struct place *there = object_index_find(&s->index, ch_cid_digest(cid));
+    if (there && !there->damaged && there->segment == place->segment && there->unit == place->unit) {
+        there->damaged = 1;
+        s->damaged[s->damaged_end++ % CH_OBJECT_DAMAGED_MAX] = *cid;
+        if (s->damaged_end - s->damaged_first > CH_OBJECT_DAMAGED_MAX)
+            s->damaged_first++;
+    }
+    pthread_rwlock_unlock(&s->lock);
+}
+
+size_t ch_object_damaged(struct ch_object_store *s, struct ch_cid *cids, size_t max)
+{
+    size_t count = 0;
+    pthread_rwlock_wrlock(&s->lock);
+    while (count < max && s->damaged_first < s->damaged_end)
+        cids[count++] = s->damaged[s->damaged_first++ % CH_OBJECT_DAMAGED_MAX];
+    pthread_rwlock_unlock(&s->lock);
+    return count;
+}
+
+ch_err ch_object_tag(struct ch_object_reader *r, const struct ch_cid *cid, struct ch_object_tag *tag, size_t *length)
+{
+    struct place place;
+    struct reader_file *f;
+    struct record record;
+    size_t got = 0;
+    ch_err err = CH_ERR_NOT_FOUND;
+    for (int i = 0; i < TRIES && err == CH_ERR_NOT_FOUND; i++) {
+        if (!find(r, cid, &place))
+            return CH_ERR_NOT_FOUND;
+        err = file_of(r, place.segment, &f);
+    }
+    if (err == CH_OK)
+        err = ch_io_read(r->store->io, f->file, r->buffer, RECORD_HEADER_BYTES, (uint64_t)place.unit * UNIT_BYTES, &got);
+    if (err == CH_OK && (got < RECORD_HEADER_BYTES || !object_record_read(r->buffer, &record) ||
+                         memcmp(ch_cid_digest(&record.cid), ch_cid_digest(cid), CH_HASH_BYTES) != 0))
+        err = CH_ERR_CORRUPT;
+    if (err == CH_OK) {
+        *tag = record.tag;
+        *length = place.length;
+    }
     return err;
 }
 
@@ -185,16 +234,24 @@ ch_err ch_object_length(struct ch_object_reader *r, const struct ch_cid *cid, si
     return CH_OK;
 }
 
+/* A walk over a tree. */
+struct walk {
+    void (*each)(void *context, const struct ch_cid *cid); /* NULL: nobody listens, and what is missing ends it */
+    void *context;
+};
+
 /* The tree under one link at a depth; `expected` bytes of the file, UINT64_MAX at the root, which says it itself. */
-static ch_err has_below(struct ch_object_reader *r, const struct ch_cid *cid, int depth, uint64_t expected,
-                        uint64_t *file_bytes)
+static ch_err walk_below(struct ch_object_reader *r, const struct walk *walk, const struct ch_cid *cid, int depth,
+                         uint64_t expected, uint64_t *file_bytes)
 {
     size_t length;
     ch_err err;
     *file_bytes = 0;
     if (ch_cid_codec(cid) == CH_CID_RAW) {
         err = ch_object_length(r, cid, &length);
-        *file_bytes = length;
+        if (err == CH_OK && walk->each)
+            walk->each(walk->context, cid);
+        *file_bytes = err == CH_OK ? length : 0;
         return err == CH_OK && expected != UINT64_MAX && expected != length ? CH_ERR_INVALID : err;
     }
     if (depth == CH_UNIXFS_DEPTH_MAX || r->nodes_left == 0)
@@ -203,27 +260,41 @@ static ch_err has_below(struct ch_object_reader *r, const struct ch_cid *cid, in
     err = ch_object_get(r, cid, r->node, sizeof r->node, &length);
     if (err != CH_OK)
         return err == CH_ERR_FULL ? CH_ERR_INVALID : err;
+    if (walk->each)
+        walk->each(walk->context, cid);
     size_t count = ch_unixfs_decode(r->node, length, r->link[depth]);
     if (count == 0)
         return CH_ERR_INVALID;
-    for (size_t i = 0; i < count && err == CH_OK; i++) {
+    ch_err worst = CH_OK;
+    for (size_t i = 0; i < count && (worst == CH_OK || walk->each); i++) {
         uint64_t bytes;
-        err = has_below(r, &r->link[depth][i].cid, depth + 1, r->link[depth][i].file_bytes, &bytes);
+        err = walk_below(r, walk, &r->link[depth][i].cid, depth + 1, r->link[depth][i].file_bytes, &bytes);
+        worst = worst == CH_OK ? err : worst;
         *file_bytes += r->link[depth][i].file_bytes;
     }
-    return err == CH_OK && expected != UINT64_MAX && expected != *file_bytes ? CH_ERR_INVALID : err;
+    return worst == CH_OK && expected != UINT64_MAX && expected != *file_bytes ? CH_ERR_INVALID : worst;
 }
 
 ch_err ch_object_has_tree(struct ch_object_reader *r, const struct ch_cid *root, uint64_t *file_bytes)
 {
+    const struct walk walk = {0};
     uint64_t bytes;
     r->nodes_left = CH_OBJECT_TREE_NODES;
     if (!ch_cid_valid(root->bytes))
         return CH_ERR_INVALID;
-    ch_err err = has_below(r, root, 0, UINT64_MAX, &bytes);
+    ch_err err = walk_below(r, &walk, root, 0, UINT64_MAX, &bytes);
     if (err == CH_OK)
         *file_bytes = bytes;
     return err;
+}
+
+ch_err ch_object_walk_tree(struct ch_object_reader *r, const struct ch_cid *root,
+                           void (*each)(void *context, const struct ch_cid *cid), void *context)
+{
+    const struct walk walk = {each, context};
+    uint64_t bytes;
+    r->nodes_left = CH_OBJECT_TREE_NODES;
+    return ch_cid_valid(root->bytes) ? walk_below(r, &walk, root, 0, UINT64_MAX, &bytes) : CH_ERR_INVALID;
 }
 
 /* --- scrubbing --- */
@@ -287,22 +358,24 @@ static ch_err scrub_entry(struct ch_object_reader *r, const struct entry *entry,
     if (err == CH_OK && got < *bytes)
         err = CH_ERR_CORRUPT;
     if (err == CH_OK)
-        err = open_record(r, f, &place, scrub->buffer + (offset - from), &record, scrub->plain);
+        err = open_record(r, f, entry->digest, &place, scrub->buffer + (offset - from), &record, scrub->plain);
     return err == CH_ERR_NOT_FOUND ? CH_OK : err;
 }
 
 ch_err ch_object_scrub(struct ch_object_reader *r, uint64_t bytes_max,
-                       void (*damaged)(void *context, const struct ch_cid *cid), void *context, bool *passed)
+                       void (*damaged)(void *context, const struct ch_cid *cid), void *context, uint64_t *read,
+                       bool *passed)
 {
     struct scrub *scrub = &r->scrub;
     ch_err err = CH_OK;
     *passed = false;
+    *read = 0;
     if (!scrub->plain)
         scrub->plain = malloc(CH_BLOCK_BYTES_MAX);
     if (!scrub->plain ||
         (!scrub->buffer && posix_memalign((void **)&scrub->buffer, CH_IO_BLOCK_BYTES, SCRUB_BYTES) != 0))
         return CH_ERR_NO_MEMORY;
-    for (uint64_t read = 0, bytes; err == CH_OK && read < bytes_max; read += bytes) {
+    for (uint64_t bytes; err == CH_OK && *read < bytes_max; *read += bytes) {
         bytes = 0;
         if (!scrub->file) {
             bool is;
@@ -320,6 +393,8 @@ ch_err ch_object_scrub(struct ch_object_reader *r, uint64_t bytes_max,
             if (err == CH_ERR_CORRUPT) {
                 struct ch_cid cid;
                 ch_cid_make((enum ch_cid_codec)entry->codec, entry->digest, &cid);
+                object_note_damage(r->store, &cid,
+                                   &(struct place){.segment = scrub->segment, .unit = entry->unit});
                 damaged(context, &cid);
                 err = CH_OK;
             }
