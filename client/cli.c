@@ -249,7 +249,11 @@ int ch_cli_main(int argc, char **argv)
     if (cli->command) {
         code = run(cli, argc - words, argv + words);
     } else {
-        FILE *to = argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0) ? stdout : stderr;
+        const char *word = argc > 1 ? argv[1] : "", *next = argc > 2 ? argv[2] : "";
+        bool asked = strcmp(word, "help") == 0;
+        if (*word && !asked && !ch_cli_knows(word))
+            fprintf(stderr, "%s: \"%.40s\" is no command\n\n", cli->program, word);
+        FILE *to = asked || strcmp(next, "--help") == 0 || strcmp(next, "-h") == 0 ? stdout : stderr;
         fprintf(to, "Usage: %s COMMAND [options]; see %s COMMAND --help\n\n", cli->program, cli->program);
         for (unsigned i = 0; i < COMMAND_COUNT; i++)
             if (argc < 2 || !ch_cli_knows(argv[1]) || first_word_is(&commands[i], argv[1]))

@@ -102,6 +102,7 @@ static void publish(struct ch_core *core, uint16_t author, struct ch_bytes first
 {
     if (!authors_add(&core->exposed, author))
         return;
+    claims_again(core);
     const size_t bytes = 4 + first.length + second.length;
     uint8_t *record = out_room(core, bytes);
     if (record) {
@@ -332,6 +333,7 @@ void accept_payload(struct ch_core *core, const struct ch_ref *ref, uint64_t han
     b->handle = handle;
     b->payload_here = true;
     b->payload_deadline_us = NEVER;
+    core->payload_at_us = core->now.mono_us; /* another may be asked for in its place */
     accept_ready(core, id);
 }
 

@@ -50,7 +50,8 @@
     NUMBER(store, log_keep_mib, 0, 0, 1ull << 40, "older segments are given up above this; 0: no limit")                 \
     NUMBER(store, log_keep_hours, 0, 0, 1ull << 20, "transactions older than this are given up; 0: no limit")            \
     NUMBER(store, object_segment_mib, 1024, 16, 2048, "size of an object segment")                                     \
-    NUMBER(store, low_water_mib, 1024, 1, 1048576, "free disk space below which new work is refused")
+    NUMBER(store, low_water_mib, 1024, 1, 1048576, "free disk space below which new work is refused")                  \
+    TEXT(store, state_sync, "io_uring", "who makes the state durable: io_uring, or nometasync (LMDB itself)")
 
 #define CH_CONFIG_LIST(TEXT, NUMBER, SWITCH)                                                                           \
     CH_CONFIG_NETWORK(TEXT, NUMBER, SWITCH)                                                                            \
@@ -70,6 +71,8 @@ struct ch_config {
 };
 
 void ch_config_defaults(struct ch_config *config);
+/* Whether a validator can be run with it: numbers in their range, words that mean something. `message` names the key. */
+CH_MUST_CHECK ch_err ch_config_check(const struct ch_config *config, char *message, size_t message_bytes);
 /* Reads a file over the defaults. */
 CH_MUST_CHECK ch_err ch_config_load(const char *path, struct ch_config *config, char *message, size_t message_bytes);
 /* The same from bytes; `name` stands for the file in messages. */

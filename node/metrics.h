@@ -54,6 +54,8 @@
     X(apply, transactions_applied_total, "transactions applied")                                                       \
     X(apply, transactions_refused_total, "transactions refused by the ledger, see the reasons")                        \
     X(apply, signatures_checked_total, "signatures in other validators' blocks checked")                               \
+    X(apply, signature_batches_total, "calls of the batch verifier for them")                                          \
+    X(apply, signatures_known_total, "transactions in their blocks not checked again: they were, when a client sent them here") \
     X(apply, commits_applied_total, "commits applied")                                                                 \
     X(apply, state_commits_total, "commits of LMDB")
 #define CH_METRICS_SERVE(X)                                                                                            \

@@ -614,8 +614,9 @@ bool ch_net_poll(void *self, uint64_t now_ns)
     struct ch_net *net = self;
     net->now_ns = now_ns;
     bool worked = can_wait(net) ? false : receive(net);
-    for (unsigned which = 0; which < 2; which++)
-        if (net->hose[which] && now_ns - net->hose_since_ns[which] >= HOSE_LINGER_NS)
+    bool scarce = ch_ring_count(&net->node->flow.free_batches) < CH_BATCH_POOL_COUNT / 4 * 3;
+    for (unsigned which = 0; which < 2; which++) /* where batches wait already, one more helps only when it is full */
+        if (net->hose[which] && !scarce && now_ns - net->hose_since_ns[which] >= HOSE_LINGER_NS)
             hose_pass(net, which);
     worked |= send_answers(net);
     worked |= send_receipts(net);

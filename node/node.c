@@ -5,6 +5,7 @@
 #include "base/time.h"
 #include "crypto/keyfile.h"
 #include "node/apply.h"
+#include "node/genesis_file.h"
 #include "node/ipfs.h"
 #include "node/net.h"
 #include "node/order.h"
@@ -15,6 +16,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -46,6 +48,11 @@ static ch_err read_genesis(struct ch_node *node, char why[CH_NODE_WHY_BYTES])
     FILE *file = fopen(path_in(path, node->folder, "chain.genesis"), "re");
     size_t length = file && bytes ? fread(bytes, 1, CH_GENESIS_BYTES_MAX + 1, file) : 0;
     ch_err err = length ? ch_genesis_decode(bytes, length, &node->genesis) : CH_ERR_NOT_FOUND;
+    char weak[128];
+    if (err == CH_OK && (err = ch_genesis_check_keys(&node->genesis, weak, sizeof weak)) != CH_OK)
+        snprintf(why, CH_NODE_WHY_BYTES, "%.300s: %s", path, weak);
+    else if (err != CH_OK)
+        explain(why, err, "%s (made by `chappe init`)", path);
     if (err == CH_OK) {
         ch_genesis_chain_id(bytes, length, node->chain_id);
         ch_committee_from_genesis(&node->genesis, node->chain_id, &node->committee);
@@ -53,14 +60,14 @@ static ch_err read_genesis(struct ch_node *node, char why[CH_NODE_WHY_BYTES])
     if (file)
         fclose(file);
     free(bytes);
-    return err == CH_OK ? CH_OK : explain(why, err, "%s (made by `chappe init`)", path);
+    return err;
 }
 
 static ch_err read_key(struct ch_node *node, const char *name, enum ch_keyfile_purpose purpose,
                        const char *passphrase_file, uint8_t *secret, size_t bytes, char why[CH_NODE_WHY_BYTES])
 {
     char path[PATH_BYTES_MAX];
-    struct ch_keyfile_info info;
+    struct ch_keyfile_info info = {.wrapped = false};
     struct ch_passphrase passphrase = {.length = 0};
     size_t length = 0;
     path_in(path, node->folder, name);
@@ -68,6 +75,14 @@ static ch_err read_key(struct ch_node *node, const char *name, enum ch_keyfile_p
     if (err == CH_OK && info.wrapped)
         err = ch_passphrase_get(passphrase_file, "chappe-passphrase", "Passphrase of the validator's keys: ", false,
                                 &passphrase);
+    if (err == CH_ERR_NOT_FOUND && info.wrapped) {
+        if (passphrase_file)
+            snprintf(why, CH_NODE_WHY_BYTES, "no passphrase file %.300s", passphrase_file);
+        else
+            snprintf(why, CH_NODE_WHY_BYTES, "%.300s: no passphrase: give --passphrase-file, or the credential chappe-passphrase",
+                     path);
+        return CH_ERR_BAD_PASSPHRASE;
+    }
     if (err == CH_OK)
         err = ch_keyfile_read(path, purpose, &passphrase, secret, bytes, &length);
     if (err == CH_OK && length != bytes)
@@ -182,11 +197,25 @@ static void no_consumers(struct ch_node *n)
 static ch_err open_stores(struct ch_node *n, const uint8_t master[32], char why[CH_NODE_WHY_BYTES])
 {
     char path[PATH_BYTES_MAX];
-    struct ch_state_options state = {.folder = path_in(path, n->folder, "lmdb")};
+    const char *sync = n->config.store_state_sync;
+    struct ch_state_options state = {.folder = path_in(path, n->folder, "lmdb"),
+                                     .nometasync = strcmp(sync, "nometasync") == 0};
     ch_random(&state.seed, sizeof state.seed);
+    if (!state.nometasync && strcmp(sync, "io_uring") != 0)
+        return explain(why, CH_ERR_INVALID, "store.state_sync is \"%s\"", sync);
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
         return explain(why, CH_ERR_IO, "%s", path);
-    ch_err err = ch_state_open(&state, &n->state);
+    ch_err err = ch_io_uring_open(&n->state_io);
+    state.io = n->state_io;
+    if (err == CH_OK)
+        err = ch_state_open(&state, &n->state);
+    if (err == CH_ERR_CORRUPT) {
+        ch_log(CH_LOG_ERROR, "%s: damaged; the state is made anew from the log", path);
+        n->state_discarded = true;
+        err = ch_state_discard(n->state_io, path);
+        if (err == CH_OK)
+            err = ch_state_open(&state, &n->state);
+    }
     if (err != CH_OK)
         return explain(why, err, "%s", path);
     err = ch_serve_open_objects(n, master);
@@ -239,6 +268,8 @@ static ch_err open_stages(struct ch_node *n, char why[CH_NODE_WHY_BYTES])
     err = ch_order_open(n, &replay, &n->order);
     if (err == CH_OK)
         err = ch_apply_replayed(n->apply);
+    if (err == CH_ERR_LOG_DAMAGED && n->state_discarded)
+        return explain(why, err, "%s/wal: the state was damaged, and its log no longer begins at the beginning", n->folder);
     if (err != CH_OK)
         return explain(why, err, "%s/wal", n->folder);
     n->wal = ch_order_wal(n->order);
@@ -271,13 +302,8 @@ ch_err ch_node_open(const struct ch_node_options *options, struct ch_node **out,
     no_consumers(n);
     ch_config_defaults(&n->config);
     ch_err err = ch_config_load(path_in(path, folder, "chappe.yaml"), &n->config, why, CH_NODE_WHY_BYTES);
-    if (err == CH_OK) {
-        err = ch_cpu_parse_mask(n->config.stages_cpu_mask, &mask);
-        if (err == CH_OK)
-            ch_cpu_set_mask(mask);
-        else
-            explain(why, err, "stages.cpu_mask");
-    }
+    if (err == CH_OK && (err = ch_cpu_parse_mask(n->config.stages_cpu_mask, &mask)) == CH_OK)
+        ch_cpu_set_mask(mask);
     if (err == CH_OK && (err = ch_sign_init()) != CH_OK)
         explain(why, err, "libsodium");
     if (err == CH_OK)
@@ -366,6 +392,7 @@ void ch_node_close(struct ch_node *n)
     ch_order_close(n->order);
     ch_serve_close_objects(n);
     ch_state_close(n->state);
+    ch_io_close(n->state_io);
     ch_flow_close(&n->flow);
     ch_links_close(&n->links);
     struct ch_ring *const rings[] = {&n->to_verify, &n->to_suspect, &n->to_order, &n->to_answer, &n->to_apply,

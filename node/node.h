@@ -54,6 +54,8 @@ struct ch_node {
 
     struct ch_wal *wal;
     struct ch_state *state;
+    struct ch_io *state_io;
+    bool state_discarded; /* it was damaged: the replay of all of the log makes it anew */
     struct ch_io *objects_io;
     struct ch_object_store *objects;
 
