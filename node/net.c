@@ -540,6 +540,7 @@ static bool send_replies(struct ch_net *net)
         if (!request->connection) { /* to a validator */
             if (request->header.type != CH_FRAME_STATUS)
                 ch_peers_answer(net->links, request->validator, &request->header, request->body);
+            atomic_fetch_sub(&net->node->links.answers[request->validator], 1);
             CH_ASSERT(ch_ring_push_one(&net->node->flow.free_requests, request));
             continue;
         }
