@@ -4,8 +4,7 @@
  *
  * One JSON object on stdout. Each kind moves MIB (default 512); a put counts when it is durable. Gets are of blocks in
  * random order, one after another, from the disk: what was put has never been in the page cache. BLOCKS (default
- * 1,000,000) small blocks tell what the index
- * costs. bench/store_against_fio.py runs it between two runs of fio. */
+ * 1,000,000) small blocks tell what the index costs. bench/store_against_fio.py runs it between two runs of fio. */
 #include "base/prng.h"
 #include "base/time.h"
 #include "store/object_impl.h"

@@ -19,20 +19,23 @@ struct scrub {
     struct ch_file *file; /* NULL: between segments */
     struct entry *entry;
     uint32_t count, next;
-    uint8_t *buffer, *plain;
+    uint8_t *plain;
 };
 
 struct ch_object_reader {
     struct ch_object_store *store;
+    struct ch_io *io; /* its own: readers wait for nobody */
     struct object_crypt *crypt;
     struct reader_file cached[READER_FILES];
     uint64_t removals; /* of segments, when the cache was last looked through */
-    uint8_t *buffer;   /* a record as it lies on the disk */
+    uint8_t *buffer;   /* records as they lie on the disk; registered with io */
     uint8_t node[CH_UNIXFS_NODE_BYTES_MAX];
     struct ch_unixfs_link link[CH_UNIXFS_DEPTH_MAX][CH_UNIXFS_LINKS_MAX];
     uint32_t nodes_left; /* of a tree */
     struct scrub scrub;
 };
+
+#define BUFFER_BYTES (CH_BLOCK_BYTES_MAX + 2 * CH_IO_BLOCK_BYTES) /* the largest record, wherever it begins */
 
 ch_err ch_object_reader_open(struct ch_object_store *store, struct ch_object_reader **out)
 {
@@ -40,8 +43,13 @@ ch_err ch_object_reader_open(struct ch_object_store *store, struct ch_object_rea
     if (!r)
         return CH_ERR_NO_MEMORY;
     r->store = store;
-    r->buffer = malloc(record_bytes(CH_BLOCK_BYTES_MAX));
-    ch_err err = r->buffer ? object_crypt_open(&r->crypt) : CH_ERR_NO_MEMORY;
+    ch_err err = ch_io_open_another(store->io, &r->io);
+    if (err == CH_OK && posix_memalign((void **)&r->buffer, CH_IO_BLOCK_BYTES, BUFFER_BYTES) != 0)
+        err = CH_ERR_NO_MEMORY;
+    if (err == CH_OK) {
+        ch_io_register(r->io, r->buffer, BUFFER_BYTES);
+        err = object_crypt_open(&r->crypt);
+    }
     if (err == CH_OK)
         *out = r;
     else
@@ -49,16 +57,37 @@ ch_err ch_object_reader_open(struct ch_object_store *store, struct ch_object_rea
     return err;
 }
 
+/* Reads into the buffer. CH_ERR_CORRUPT: the file ends before. */
+static ch_err read_bytes(struct ch_object_reader *r, struct ch_file *file, size_t length, uint64_t offset)
+{
+    struct ch_io_done done = {.err = CH_OK};
+    uint64_t size;
+    ch_err err = ch_io_submit(r->io, &(struct ch_io_request){.kind = CH_IO_OP_READ,
+                                                             .file = file,
+                                                             .data = r->buffer,
+                                                             .length = (uint32_t)length,
+                                                             .offset = offset});
+    if (err == CH_OK)
+        err = ch_io_wait(r->io);
+    while (err == CH_OK && ch_io_poll(r->io, &done, 1) == 0)
+        err = ch_io_wait(r->io);
+    if (err == CH_OK)
+        err = done.err;
+    if (err == CH_ERR_IO && ch_io_size(r->io, file, &size) == CH_OK && size < offset + length)
+        err = CH_ERR_CORRUPT;
+    return err;
+}
+
 static void forget(struct ch_object_reader *r, struct reader_file *f)
 {
-    ch_io_close_file(r->store->io, f->file);
+    ch_io_close_file(r->io, f->file);
     f->file = NULL;
     f->segment = 0;
 }
 
 static void leave_segment(struct ch_object_reader *r)
 {
-    ch_io_close_file(r->store->io, r->scrub.file);
+    ch_io_close_file(r->io, r->scrub.file);
     free(r->scrub.entry);
     r->scrub.file = NULL;
     r->scrub.entry = NULL;
@@ -68,12 +97,15 @@ void ch_object_reader_close(struct ch_object_reader *r)
 {
     if (!r)
         return;
-    for (int i = 0; i < READER_FILES; i++) {
+    for (int i = 0; i < READER_FILES && r->io; i++) {
         forget(r, &r->cached[i]);
         object_key_free(r->cached[i].key);
     }
-    leave_segment(r);
-    free(r->scrub.buffer);
+    if (r->io) {
+        leave_segment(r);
+        ch_io_register(r->io, NULL, 0);
+    }
+    ch_io_close(r->io);
     free(r->scrub.plain);
     object_crypt_close(r->crypt);
     free(r->buffer);
@@ -117,7 +149,7 @@ static ch_err file_of(struct ch_object_reader *r, uint32_t number, struct reader
     object_path(r->store, number, path);
     ch_err err = f->key ? CH_OK : object_key_new(&f->key);
     if (err == CH_OK)
-        err = ch_io_open(r->store->io, path, CH_IO_READ, &f->file);
+        err = ch_io_open(r->io, path, CH_IO_READ, &f->file);
     if (err == CH_OK) {
         f->segment = number;
         f->incarnation = 0;
@@ -150,14 +182,12 @@ ch_err object_read_at(struct ch_object_reader *r, const uint8_t digest[CH_HASH_B
                       struct record *record, void *to, size_t capacity)
 {
     struct reader_file *f;
-    size_t got, need = disk_bytes(place);
+    size_t need = disk_bytes(place);
     if (place->length > capacity)
         return CH_ERR_FULL;
     ch_err err = file_of(r, place->segment, &f);
     if (err == CH_OK)
-        err = ch_io_read(r->store->io, f->file, r->buffer, need, (uint64_t)place->unit * UNIT_BYTES, &got);
-    if (err == CH_OK && got < need)
-        err = CH_ERR_CORRUPT;
+        err = read_bytes(r, f->file, need, (uint64_t)place->unit * UNIT_BYTES);
     return err == CH_OK ? open_record(r, f, digest, place, r->buffer, record, to) : err;
 }
 
@@ -206,7 +236,6 @@ ch_err ch_object_tag(struct ch_object_reader *r, const struct ch_cid *cid, struc
     struct place place;
     struct reader_file *f;
     struct record record;
-    size_t got = 0;
     ch_err err = CH_ERR_NOT_FOUND;
     for (int i = 0; i < TRIES && err == CH_ERR_NOT_FOUND; i++) {
         if (!find(r, cid, &place))
@@ -214,8 +243,8 @@ ch_err ch_object_tag(struct ch_object_reader *r, const struct ch_cid *cid, struc
         err = file_of(r, place.segment, &f);
     }
     if (err == CH_OK)
-        err = ch_io_read(r->store->io, f->file, r->buffer, RECORD_HEADER_BYTES, (uint64_t)place.unit * UNIT_BYTES, &got);
-    if (err == CH_OK && (got < RECORD_HEADER_BYTES || !object_record_read(r->buffer, &record) ||
+        err = read_bytes(r, f->file, RECORD_HEADER_BYTES, (uint64_t)place.unit * UNIT_BYTES);
+    if (err == CH_OK && (!object_record_read(r->buffer, &record) ||
                          memcmp(ch_cid_digest(&record.cid), ch_cid_digest(cid), CH_HASH_BYTES) != 0))
         err = CH_ERR_CORRUPT;
     if (err == CH_OK) {
@@ -299,8 +328,6 @@ ch_err ch_object_walk_tree(struct ch_object_reader *r, const struct ch_cid *root
 
 /* --- scrubbing --- */
 
-#define SCRUB_BYTES (CH_BLOCK_BYTES_MAX + 2 * CH_IO_BLOCK_BYTES) /* the largest record, wherever it begins */
-
 /* Enters the next sealed segment; *is false when there is none. */
 static ch_err enter_segment(struct ch_object_reader *r, bool *is)
 {
@@ -322,7 +349,7 @@ static ch_err enter_segment(struct ch_object_reader *r, bool *is)
         return CH_OK;
     object_path(r->store, scrub->segment, path);
     scrub->next = scrub->count = 0;
-    ch_err err = ch_io_open(r->store->io, path, CH_IO_READ | CH_IO_DIRECT, &scrub->file);
+    ch_err err = ch_io_open(r->io, path, CH_IO_READ | CH_IO_DIRECT, &scrub->file);
     if (err == CH_ERR_NOT_FOUND) /* destroyed meanwhile */
         return CH_OK;
     if (err == CH_OK)
@@ -340,7 +367,6 @@ static ch_err scrub_entry(struct ch_object_reader *r, const struct entry *entry,
     struct place place;
     struct record record;
     struct reader_file *f;
-    size_t got;
     *bytes = 0;
     pthread_rwlock_rdlock(&r->store->lock);
     const struct place *there = object_index_find(&r->store->index, entry->digest);
@@ -354,11 +380,9 @@ static ch_err scrub_entry(struct ch_object_reader *r, const struct entry *entry,
     uint64_t offset = (uint64_t)place.unit * UNIT_BYTES, from = offset - offset % CH_IO_BLOCK_BYTES;
     *bytes = round_up(offset + disk_bytes(&place), CH_IO_BLOCK_BYTES) - from;
     if (err == CH_OK)
-        err = ch_io_read(r->store->io, scrub->file, scrub->buffer, *bytes, from, &got);
-    if (err == CH_OK && got < *bytes)
-        err = CH_ERR_CORRUPT;
+        err = read_bytes(r, scrub->file, *bytes, from);
     if (err == CH_OK)
-        err = open_record(r, f, entry->digest, &place, scrub->buffer + (offset - from), &record, scrub->plain);
+        err = open_record(r, f, entry->digest, &place, r->buffer + (offset - from), &record, scrub->plain);
     return err == CH_ERR_NOT_FOUND ? CH_OK : err;
 }
 
@@ -372,8 +396,7 @@ ch_err ch_object_scrub(struct ch_object_reader *r, uint64_t bytes_max,
     *read = 0;
     if (!scrub->plain)
         scrub->plain = malloc(CH_BLOCK_BYTES_MAX);
-    if (!scrub->plain ||
-        (!scrub->buffer && posix_memalign((void **)&scrub->buffer, CH_IO_BLOCK_BYTES, SCRUB_BYTES) != 0))
+    if (!scrub->plain)
         return CH_ERR_NO_MEMORY;
     for (uint64_t bytes; err == CH_OK && *read < bytes_max; *read += bytes) {
         bytes = 0;
