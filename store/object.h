@@ -27,8 +27,15 @@
 #define CH_OBJECT_BATCH_BYTES   ((2u << 20) + 4096) /* two largest blocks; four batches in flight */
 #define CH_OBJECT_TREE_NODES    1100 /* nodes of a tree of 1 TiB: what ch_object_has_tree reads at most */
 
+/* Records that aren't blocks: kept under a name that their bytes don't follow from, in one of a few kinds. A name is put,
+ * got and dropped like a CID; the first bytes put under it stay until it is dropped. */
+#define CH_OBJECT_NAME_KINDS 8
+
 struct ch_object_store;
 struct ch_object_reader;
+
+/* The name of kind 1..CH_OBJECT_NAME_KINDS for a hash. No block can be made whose CID would take its place. */
+void ch_object_name(unsigned kind, const uint8_t hash[32], struct ch_cid *name);
 
 enum ch_object_cipher { CH_OBJECT_CIPHER_AUTO, CH_OBJECT_AES_256_GCM, CH_OBJECT_XCHACHA20_POLY1305 };
 
@@ -69,6 +76,12 @@ bool ch_object_busy(const struct ch_object_store *store);
  * destroys it when all of it has moved (blocks for its reads). Call it as often as the rate allows, with polls in
  * between. CH_ERR_NOT_FOUND: no segment is half dead. CH_ERR_NO_SPACE: nowhere to move to; later again. */
 CH_MUST_CHECK ch_err ch_object_compact(struct ch_object_store *store, uint64_t bytes_max, uint64_t *moved);
+
+/* The hashes of up to `max` names of a kind that are stored, in the order of the disk from *cursor on (0: all), *count how
+ * many; moves the cursor behind them. *end: there are no more now; what comes later lies behind the cursor, what is moved
+ * by compaction too (and is given again). The owner's; reads the index of each sealed segment that it enters. */
+CH_MUST_CHECK ch_err ch_object_list(struct ch_object_store *store, unsigned kind, uint64_t *cursor, uint8_t (*hashes)[32],
+                                    size_t max, size_t *count, bool *end);
 
 struct ch_object_stats {
     uint64_t blocks, live_bytes, disk_bytes, segments;
