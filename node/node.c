@@ -77,6 +77,7 @@ static ch_err read_key(struct ch_node *node, const char *name, enum ch_keyfile_p
 
 static ch_err open_rings(struct ch_node *n)
 {
+    uint32_t parcels_in = (n->committee.n - 1u) * (CH_PARCELS_IN + CH_PARCELS_TOLD);
     const struct {
         struct ch_ring *ring;
         const char *name;
@@ -91,8 +92,8 @@ static ch_err open_rings(struct ch_node *n)
         {&n->to_apply, "to apply", CH_WORK_POOL_COUNT, false},
         {&n->applied, "applied", CH_WORK_POOL_COUNT, false},
         {&n->receipts, "receipts", CH_WORK_POOL_COUNT * CH_WORK_PAYLOADS, false},
-        {&n->to_serve, "to serve", CH_REQUEST_POOL_COUNT, true},
-        {&n->replies, "replies", CH_REQUEST_POOL_COUNT, false},
+        {&n->to_serve, "to serve", CH_REQUEST_POOL_COUNT + parcels_in, true},
+        {&n->replies, "replies", CH_REQUEST_POOL_COUNT + CH_PARCELS_OUT, false},
     };
     for (size_t i = 0; i < sizeof rings / sizeof *rings; i++)
         if (ch_ring_open(rings[i].ring, rings[i].name, rings[i].capacity, rings[i].shared_ends) != CH_OK)
@@ -261,7 +262,8 @@ ch_err ch_node_open(const struct ch_node_options *options, struct ch_node **out,
     if (err == CH_OK && (err = open_rings(n)) != CH_OK)
         explain(why, err, "the rings");
     if (err == CH_OK) {
-        err = ch_flow_open(&n->flow, (uint32_t)n->genesis.params.max_payload, (uint32_t)n->genesis.params.max_items);
+        err = ch_flow_open(&n->flow, (uint32_t)n->genesis.params.max_payload, (uint32_t)n->genesis.params.max_items,
+                           n->committee.n - 1u);
         if (err != CH_OK)
             explain(why, err, "the pools");
     }

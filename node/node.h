@@ -48,6 +48,7 @@ struct ch_node {
     struct ch_ring receipts;   /* payloads, serve -> net */
     struct ch_ring to_serve;   /* ch_request, net -> serve */
     struct ch_ring replies;    /* ch_request, serve -> net */
+    atomic_uint_fast64_t object_lies[CH_VALIDATORS_MAX]; /* of each validator about objects (node/spread.h) */
 
     struct ch_links links; /* the other validators; none where we are alone */
 

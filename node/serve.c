@@ -1,6 +1,7 @@
 #include "node/serve.h"
 
 #include "base/log.h"
+#include "node/objects.h"
 #include "node/watch.h"
 
 #include <stdio.h>
@@ -18,7 +19,8 @@ struct ch_serve {
     struct ch_state_reader *state;
     struct ch_wal_reader *log;
     struct ch_object_reader *objects;
-    struct ch_request *held; /* a put that found the store's batches full */
+    struct ch_objects *spread; /* objects over the committee; NULL: we are alone */
+    struct ch_request *held;   /* a put that found the store's batches full */
     bool puts_gathered;      /* puts were taken since the last flush */
     struct ch_watches watches;
     struct ch_work *work; /* being given on */
@@ -29,21 +31,32 @@ struct ch_serve {
     uint8_t pieces[PIECES_BYTES_MAX];
 };
 
-static void reply(struct ch_serve *s, struct ch_request *request, enum ch_frame_type type, size_t length)
+void ch_serve_reply(struct ch_node *node, struct ch_request *request, enum ch_frame_type type, size_t length)
 {
     request->header.type = (uint16_t)type;
     request->header.length = (uint32_t)length;
     uint16_t status = length >= 2 ? ch_load16(request->body) : CH_STATUS_OK;
-    ch_count(&s->node->metrics.serve_requests_total, 1);
-    ch_count(&s->node->metrics.serve_requests_refused_total, status != CH_STATUS_OK);
-    CH_ASSERT(ch_ring_push_one(&s->node->replies, request)); /* it holds all requests there are */
+    ch_count(&node->metrics.serve_requests_total, 1);
+    ch_count(&node->metrics.serve_requests_refused_total, status != CH_STATUS_OK);
+    CH_ASSERT(ch_ring_push_one(&node->replies, request)); /* it holds all requests there are */
+}
+
+void ch_serve_reply_status(struct ch_node *node, struct ch_request *request, enum ch_frame_type type,
+                           enum ch_status status)
+{
+    request->header.flags = 0;
+    ch_store16(request->body, (uint16_t)status);
+    ch_serve_reply(node, request, type, 2);
+}
+
+static void reply(struct ch_serve *s, struct ch_request *request, enum ch_frame_type type, size_t length)
+{
+    ch_serve_reply(s->node, request, type, length);
 }
 
 static void reply_status(struct ch_serve *s, struct ch_request *request, enum ch_frame_type type, enum ch_status status)
 {
-    request->header.flags = 0;
-    ch_store16(request->body, (uint16_t)status);
-    reply(s, request, type, 2);
+    ch_serve_reply_status(s->node, request, type, status);
 }
 
 /* What a failed read means for who asked; a damaged or unreadable disk is the operator's to know. */
@@ -237,7 +250,7 @@ static void get_inbox(struct ch_serve *s, struct ch_request *request)
 
 static void give_back(struct ch_serve *s, struct ch_request *request)
 {
-    CH_ASSERT(ch_ring_push_one(&s->node->flow.free_requests, request));
+    ch_flow_free_request(&s->node->flow, request);
 }
 
 static void watch_inbox(struct ch_serve *s, struct ch_request *request)
@@ -328,6 +341,10 @@ static void put_object(struct ch_serve *s, struct ch_request *request)
         reply_status(s, request, CH_FRAME_STATUS, CH_STATUS_DISK_FULL);
         return;
     }
+    if (s->spread) {
+        ch_objects_put(s->spread, request);
+        return;
+    }
     ch_err err = ch_object_put(s->node->objects, &cid, request->body + CH_CID_BYTES,
                                request->header.length - (size_t)CH_CID_BYTES, (uint64_t)(uintptr_t)request);
     switch (err) {
@@ -358,6 +375,10 @@ static void get_object(struct ch_serve *s, struct ch_request *request)
     size_t length;
     if (!read_cid(s, request, CH_FRAME_OBJECT, &cid))
         return;
+    if (s->spread) {
+        ch_objects_get(s->spread, request);
+        return;
+    }
     ch_err err = ch_object_get(s->objects, &cid, request->body + 2, CH_FRAME_BODY_BYTES_MAX - 2, &length);
     if (err != CH_OK) {
         reply_status(s, request, CH_FRAME_OBJECT, status_of(err));
@@ -373,6 +394,10 @@ static void has_object(struct ch_serve *s, struct ch_request *request)
     uint64_t bytes;
     if (!read_cid(s, request, CH_FRAME_STATUS, &cid))
         return;
+    if (s->spread) {
+        ch_objects_has(s->spread, request);
+        return;
+    }
     ch_err err = ch_object_has_tree(s->objects, &cid, &bytes);
     reply_status(s, request, CH_FRAME_STATUS,
                  err == CH_OK ? CH_STATUS_OK : err == CH_ERR_INVALID ? CH_STATUS_BAD_OBJECT : status_of(err));
@@ -390,9 +415,14 @@ static bool poll_objects(struct ch_serve *s)
         err = ch_object_poll(s->node->objects, cookies, REQUESTS_MAX, &count);
     if (err != CH_OK)
         fail(s, err);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        if (ch_objects_is_cookie(cookies[i])) {
+            ch_objects_durable(s->spread, cookies[i]);
+            continue;
+        }
         reply_status(s, (struct ch_request *)(uintptr_t)cookies[i], CH_FRAME_STATUS, CH_STATUS_OK);
-    ch_count(&s->node->metrics.serve_objects_stored_total, count);
+        ch_count(&s->node->metrics.serve_objects_stored_total, 1);
+    }
     return count;
 }
 
@@ -455,6 +485,16 @@ static void answer(struct ch_serve *s, struct ch_request *request)
         break;
     case CH_REQUEST_ASSEMBLE:
         assemble(s, request);
+        break;
+    case CH_FRAME_PUT_OBJECT_SHARD:
+    case CH_FRAME_SHARD_STORED:
+    case CH_FRAME_GET_OBJECT_SHARD:
+    case CH_FRAME_OBJECT_SHARD:
+    case CH_FRAME_OBJECT_STORED:
+    case CH_FRAME_LIST_STORED:
+    case CH_FRAME_STORED_LIST:
+        if (!ch_objects_frame(s->spread, request)) /* net takes them from validators alone */
+            s->held = request;
         break;
     default:
         reply_status(s, request, CH_FRAME_STATUS, CH_STATUS_UNKNOWN_FRAME);
@@ -530,7 +570,7 @@ bool ch_serve_poll(void *self, uint64_t now_ns)
     if (s->held) {
         struct ch_request *request = s->held;
         s->held = NULL;
-        put_object(s, request);
+        answer(s, request);
     }
     for (unsigned i = 0; i < REQUESTS_MAX && !s->held; i++) {
         struct ch_request *request = ch_ring_pull_one(&s->node->to_serve);
@@ -539,6 +579,8 @@ bool ch_serve_poll(void *self, uint64_t now_ns)
         answer(s, request);
         worked = true;
     }
+    if (s->spread)
+        worked |= ch_objects_poll(s->spread, now_ns, &s->puts_gathered);
     worked |= poll_objects(s);
     worked |= send_watch(s);
     ch_gauge(&s->node->metrics.serve_watches, s->watches.used);
@@ -548,7 +590,9 @@ bool ch_serve_poll(void *self, uint64_t now_ns)
 uint64_t ch_serve_deadline_ns(void *self, uint64_t now_ns)
 {
     struct ch_serve *s = self;
-    return s->held || s->watches.due || ch_object_busy(s->node->objects) ? now_ns + 1000000 : UINT64_MAX;
+    if (s->held || s->watches.due || ch_object_busy(s->node->objects))
+        return now_ns + 1000000;
+    return s->spread ? ch_objects_deadline_ns(s->spread) : UINT64_MAX;
 }
 
 int ch_serve_fd(const struct ch_serve *s)
@@ -588,6 +632,8 @@ ch_err ch_serve_open(struct ch_node *node, struct ch_serve **out)
         err = ch_object_reader_open(node->objects, &s->objects);
     if (err == CH_OK)
         err = ch_watches_open(&s->watches);
+    if (err == CH_OK && node->committee.n > 1)
+        err = ch_objects_open(node, s->objects, &s->spread);
     if (err != CH_OK) {
         ch_serve_close(s);
         return err;
@@ -602,6 +648,7 @@ void ch_serve_close(struct ch_serve *s)
         return;
     ch_state_reader_close(s->state);
     ch_wal_reader_close(s->log);
+    ch_objects_close(s->spread);
     ch_object_reader_close(s->objects);
     ch_watches_close(&s->watches);
     free(s);

@@ -1,10 +1,13 @@
 /* node/spread_fetch.c - getting a block from any k validators, whatever the others say.
  *
- * One manifest is tried at a time: the one wanted, else the first that somebody names. Who answers with another one is
- * remembered. When nobody is left to ask, or what was decoded isn't what the CID names, this one is refused and the one
- * that most others named comes next. Honest coders make the same manifest of a block, so each refusal is one liar's.
+ * One manifest is tried at a time: the one wanted, else the first that somebody names, which is wanted then. Who answers
+ * with another one is remembered. When nobody is left to ask, or what was decoded isn't what the CID names, this one is
+ * refused and the one that most others named is wanted next: a true one is named by k, more than there are liars. Honest
+ * coders make the same manifest of a block, so each refusal is one liar's.
  */
 #include "node/spread_impl.h"
+
+static const uint8_t any[CH_HASH_BYTES]; /* no manifest's digest: every one is welcome */
 
 static bool is_refused(const struct task *t, const uint8_t digest[CH_HASH_BYTES])
 {
@@ -18,12 +21,13 @@ static bool is_refused(const struct task *t, const uint8_t digest[CH_HASH_BYTES]
 static void take(struct task *t, unsigned i, const struct ch_manifest *m, const uint8_t digest[CH_HASH_BYTES],
                  const uint8_t *shard)
 {
-    if (!t->has_manifest) {
+    bool wanted = memcmp(t->wanted, any, CH_HASH_BYTES) == 0 || memcmp(t->wanted, digest, CH_HASH_BYTES) == 0;
+    if (!t->has_manifest && wanted) {
         t->m = *m;
         t->has_manifest = true;
         memcpy(t->digest, digest, CH_HASH_BYTES);
         memcpy(t->wanted, digest, CH_HASH_BYTES);
-    } else if (memcmp(t->digest, digest, CH_HASH_BYTES) != 0) {
+    } else if (!wanted) {
         t->ask[i].state = ASK_OTHER;
         memcpy(t->ask[i].other, digest, CH_HASH_BYTES);
         return;
@@ -53,10 +57,10 @@ static void take_own(struct ch_spread *s, struct task *t)
 static bool next_manifest(struct ch_spread *s, struct task *t)
 {
     unsigned best = 0;
-    if (!t->has_manifest || t->refused_count == CH_SPREAD_REFUSED_MAX)
+    if (memcmp(t->wanted, any, CH_HASH_BYTES) == 0 || t->refused_count == CH_SPREAD_REFUSED_MAX)
         return false;
-    memcpy(t->refused[t->refused_count++], t->digest, CH_HASH_BYTES);
-    memset(t->wanted, 0, sizeof t->wanted);
+    memcpy(t->refused[t->refused_count++], t->wanted, CH_HASH_BYTES);
+    memcpy(t->wanted, any, CH_HASH_BYTES);
     for (unsigned i = 0; i < t->holders; i++) {
         unsigned votes = 0;
         for (unsigned k = 0; k < t->holders && t->ask[i].state == ASK_OTHER; k++)
@@ -120,7 +124,7 @@ static void settle(struct ch_spread *s, struct task *t)
             }
             s->stats.manifests_wrong++;
             if (!next_manifest(s, t))
-                spread_finish(s, t, CH_STATUS_NOT_FOUND);
+                spread_finish(s, t, CH_STATUS_OVERLOADED);
             continue;
         }
         for (unsigned i = 0; i < t->holders; i++) {
