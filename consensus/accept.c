@@ -102,6 +102,7 @@ static void publish(struct ch_core *core, uint16_t author, struct ch_bytes first
 {
     if (!authors_add(&core->exposed, author))
         return;
+    claims_again(core);
     const size_t bytes = 4 + first.length + second.length;
     uint8_t *record = out_room(core, bytes);
     if (record) {

@@ -106,7 +106,7 @@ static void ask(struct ch_core *core)
     out_send(core, peer, CH_MESSAGE_GET_COMMITS, CH_LANE_SYNC, (struct ch_bytes){room, 16});
 }
 
-/* Step 2: a chain of commits from the one we have to one that a quorum voted for. */
+/* Step 2: a chain of commits from the one we have to one that validity stake voted for (votes.c says why). */
 struct reply {
     uint64_t from;
     unsigned count;
@@ -152,7 +152,7 @@ static bool proven(struct ch_core *core, const struct reply *reply, struct ch_re
                 stake += core->committee.stake[b.author];
         }
     }
-    return stake >= core->committee.quorum_stake;
+    return stake >= core->committee.validity_stake;
 }
 
 void install_commits(struct ch_core *core, uint16_t peer, const uint8_t *body, size_t length)
@@ -179,7 +179,7 @@ void install_commits(struct ch_core *core, uint16_t peer, const uint8_t *body, s
     }
     const uint64_t from = wanted_from(core, &previous);
     if (reply.from == from && memcmp(reply.previous, previous, CH_HASH_BYTES) != 0) {
-        core_halt(core, CH_HALT_FORK); /* a quorum stands behind another past than ours */
+        core_halt(core, CH_HALT_FORK); /* an honest validator stands behind another past than ours */
         return;
     }
     in->asked = false;

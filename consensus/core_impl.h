@@ -181,6 +181,7 @@ struct ch_core {
     uint16_t *round_leaders;   /* round x rank */
     struct slot_status *slots; /* round x rank */
     uint32_t floor_round, max_round, quorum_round;
+    uint32_t clean_round; /* highest with a quorum of blocks that may be referenced; pacemaker.c looks it up */
     uint32_t last_round[CH_VALIDATORS_MAX]; /* highest accepted */
     uint32_t seen_round[CH_VALIDATORS_MAX]; /* highest in any verified header */
     struct authors exposed;
@@ -291,6 +292,11 @@ static inline void block_view(struct ch_core *core, uint32_t id, struct ch_block
 {
     ch_block_view(block_header(core, id), core->blocks[id].length, out);
 }
+/* 6.2d: an accepted block that a block of ours may build on. */
+static inline bool block_referable(const struct block *b)
+{
+    return b->state == ACCEPTED && (b->clean || b->committed);
+}
 /* By the whole reference: one with another block's digest but a wrong round or author names no block. */
 uint32_t block_find(const struct ch_core *core, const struct ch_ref *ref);
 /* A slot with this reference in the hash; NONE when the pool is full. */
@@ -352,6 +358,8 @@ uint32_t want_get(struct ch_core *core, const struct ch_ref *ref, uint16_t sende
 bool want_link(struct ch_core *core, uint32_t want, uint32_t child);
 void want_unlink(struct ch_core *core, const struct ch_ref *ref, uint32_t child);
 void want_free(struct ch_core *core, uint32_t want);
+/* An author was exposed: what its blocks claimed and others' blocks need too is the others' claim now (E2). */
+void claims_again(struct ch_core *core);
 
 /* committer.c */
 /* Statuses of all slots not consumed yet; decide() begins with it. */

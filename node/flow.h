@@ -49,7 +49,7 @@ struct ch_payload_tx {
     struct ch_source source;
     uint32_t offset;
     uint16_t status;
-    bool signature_ok, approval_ok; /* signature_ok: looked at where the payload is not `verified` */
+    bool signature_ok, approval_ok; /* signature_ok: where the payload is not `verified` */
     uint8_t id[CH_HASH_BYTES];
     uint64_t commit_index, commit_time_ms; /* of the first one, when it is a duplicate */
     uint64_t log_index, inbox_sequence;

@@ -55,6 +55,8 @@
     X(apply, transactions_applied_total, "transactions applied")                                                       \
     X(apply, transactions_refused_total, "transactions refused by the ledger, see the reasons")                        \
     X(apply, signatures_checked_total, "signatures in other validators' blocks checked")                               \
+    X(apply, signature_batches_total, "calls of the batch verifier for them")                                          \
+    X(apply, signatures_known_total, "transactions in their blocks not checked again: they were, when a client sent them here") \
     X(apply, commits_applied_total, "commits applied")                                                                 \
     X(apply, state_commits_total, "commits of LMDB")
 #define CH_METRICS_SERVE(X)                                                                                            \
@@ -73,10 +75,17 @@
     X(serve, repair_seen_total, "certificates of others looked through for what is missing here")                      \
     X(serve, repair_left, "validators whose lists are still to be looked through, ourselves included")                 \
     X(serve, repair_waiting, "blocks known to be missing here")
+#define CH_METRICS_IPFS(X)                                                                                             \
+    X(ipfs, requests_total, "requests of IPFS clients answered")                                                       \
+    X(ipfs, requests_refused_total, "of them with another status than 200, 206 or 304")                                \
+    X(ipfs, answers_broken_off_total, "answers that ended early: a reader too slow or gone, or a block missing")       \
+    X(ipfs, bytes_sent_total, "bytes of blocks and CARs given")                                                        \
+    X(ipfs, connections, "connections of IPFS clients now")
 
 #define CH_METRICS_LIST(X)                                                                                             \
     CH_METRICS_NET(X)                                                                                                  \
-    CH_METRICS_VERIFY(X) CH_METRICS_ORDER(X) CH_METRICS_LOG(X) CH_METRICS_APPLY(X) CH_METRICS_SERVE(X)
+    CH_METRICS_VERIFY(X) CH_METRICS_ORDER(X) CH_METRICS_LOG(X) CH_METRICS_APPLY(X) CH_METRICS_SERVE(X)           \
+    CH_METRICS_IPFS(X)
 
 typedef atomic_uint_fast64_t ch_counter;
 
@@ -99,6 +108,9 @@ struct ch_metrics {
     };
     _Alignas(64) struct {
         CH_METRICS_SERVE(X)
+    };
+    _Alignas(64) struct { /* many writers: a thread for each connection */
+        CH_METRICS_IPFS(X)
     };
 #undef X
     /* by reason: refused before ordering (net's answers), refused by the ledger (apply); OK counts the others */

@@ -45,10 +45,10 @@
  * | 20  | 4  | zero |
  * | 24  | 8  | offset of the footer |
  */
-#include <isa-l.h>
 #include <sodium.h>
 #include <stdlib.h>
 
+#include "store/crc32c_impl.h"
 #include "store/object_impl.h"
 
 #define SLOT_MAGIC    0x31424f43u
@@ -56,11 +56,6 @@
 #define TRAILER_MAGIC 0x31464f43u
 #define SLOT_USED     128
 #define TRAILER_USED  64
-
-static uint32_t crc32c(const uint8_t *data, size_t length)
-{
-    return ~crc32_iscsi((unsigned char *)(uintptr_t)data, (int)length, ~0u);
-}
 
 static void slot_mac(const uint8_t *block, const uint8_t *master_key, uint8_t mac[32])
 {

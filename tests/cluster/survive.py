@@ -54,7 +54,7 @@ def lose_two(net):
 def lose_a_disk(net):
     """Keys, genesis and settings come from a backup; all else is gone."""
     net.devnet("stop", "2")
-    for name in ("wal", "lmdb", "obj", "guard"):
+    for name in ("wal", "lmdb", "obj", "index", "guard"):
         path = net.folder_of(2) / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     net.devnet("restart", "2", "--rejoin")
