@@ -88,12 +88,16 @@ struct ch_work {
  * others are read from the log there. header.flags has the answer's type. */
 struct ch_request {
     struct ch_ring *home; /* the pool that it goes back to */
+    void (*answered)(void *context, struct ch_request *request); /* not NULL: this takes the answer, in serve's thread */
+    void *context;
     uint64_t connection;
     uint16_t validator; /* connection 0: to whom; a parcel: from whom */
     uint8_t peer_key[CH_KEY_BYTES];
     struct ch_frame_header header; /* of the question, then of the answer */
     uint8_t *body;                 /* CH_FRAME_BODY_BYTES_MAX */
 };
+
+#define CH_ASKS_MAX 16 /* requests of other threads (node/ask.h) */
 
 /* Parcels: requests that carry objects between validators, in pools of their own, so that neither clients nor validators
  * wait for the other's. Each validator has a share of those that come in; what is above it is dropped, and asked again. */

@@ -20,6 +20,8 @@ struct asking {
     enum ch_status status; /* the worst so far */
 };
 
+#define REQUESTS_MAX (CH_REQUEST_POOL_COUNT + CH_ASKS_MAX) /* there are no more */
+
 struct ch_objects {
     struct ch_object_reader *reader; /* first: ch_tree_has */
     struct ch_node *node;
@@ -27,9 +29,9 @@ struct ch_objects {
     struct ch_tree *tree;
     bool puts;                                         /* the store was given something */
     unsigned up[CH_VALIDATORS_MAX];                    /* node->links.up, as last seen */
-    struct ch_request *waiting[CH_REQUEST_POOL_COUNT]; /* puts and gets for which no task is free, oldest first */
+    struct ch_request *waiting[REQUESTS_MAX]; /* puts and gets for which no task is free, oldest first */
     size_t waiting_count;
-    struct asking asking[CH_REQUEST_POOL_COUNT];
+    struct asking asking[REQUESTS_MAX];
     struct ch_request *spare; /* a parcel to send with */
     uint64_t show_at_ns, repair_at_ns;
     bool damaged;
@@ -91,7 +93,7 @@ void ch_objects_damaged(struct ch_objects *o, const struct ch_cid *cid)
 
 static void wait_for_a_task(struct ch_objects *o, struct ch_request *request)
 {
-    CH_ASSERT(o->waiting_count < CH_REQUEST_POOL_COUNT); /* there are no more requests */
+    CH_ASSERT(o->waiting_count < REQUESTS_MAX);
     o->waiting[o->waiting_count++] = request;
 }
 
@@ -301,7 +303,7 @@ bool ch_objects_poll(struct ch_objects *o, uint64_t now_ns, bool *puts)
         memmove(o->waiting, o->waiting + begun, o->waiting_count * sizeof *o->waiting);
         worked = true;
     }
-    for (size_t i = 0; i < CH_REQUEST_POOL_COUNT; i++)
+    for (size_t i = 0; i < REQUESTS_MAX; i++)
         if (o->asking[i].request)
             worked |= go_on_asking(o, &o->asking[i]);
     worked |= send_all(o);

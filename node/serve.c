@@ -38,7 +38,10 @@ void ch_serve_reply(struct ch_node *node, struct ch_request *request, enum ch_fr
     uint16_t status = length >= 2 ? ch_load16(request->body) : CH_STATUS_OK;
     ch_count(&node->metrics.serve_requests_total, 1);
     ch_count(&node->metrics.serve_requests_refused_total, status != CH_STATUS_OK);
-    CH_ASSERT(ch_ring_push_one(&node->replies, request)); /* it holds all requests there are */
+    if (request->answered)
+        request->answered(request->context, request);
+    else
+        CH_ASSERT(ch_ring_push_one(&node->replies, request)); /* it holds all requests there are */
 }
 
 void ch_serve_reply_status(struct ch_node *node, struct ch_request *request, enum ch_frame_type type,

@@ -6,10 +6,13 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import threading
 import time
+import urllib.request
 
+import ipld
 import lab
 from people import Person, new_registrar, register
 
@@ -22,6 +25,8 @@ args = parser.parse_args()
 N, F = args.validators, (args.validators - 1) // 3
 SIZES = [700, 9000, 30000, 300000, 1200000] if args.mib < 100 else [700, 30000, 1200000, 30000000, 110000000]
 
+FILES = 10 if args.mib < 100 else 10**9  # of one person, but for the bytes
+
 
 class Writer(threading.Thread):
     """Sends files to itself through validators that are up; reads one back at another validator now and then."""
@@ -33,6 +38,9 @@ class Writer(threading.Thread):
 
     def run(self):
         while not self.over or self.bytes < self.share:
+            if len(self.done) >= FILES and not self.over:
+                time.sleep(0.1)
+                continue
             size = self.chance.choice(SIZES) + self.chance.randrange(1000)
             path = self.person.home / "file"
             content = self.chance.randbytes(size)
@@ -68,6 +76,33 @@ class Writer(threading.Thread):
         return None
 
 
+def open_gateways(net):
+    """Each validator serves IPFS clients, at a port of its own."""
+    net.devnet("stop")
+    ports = {i: 45000 + i for i in range(1, N + 1)}
+    for i, port in ports.items():
+        path = net.folder_of(i) / "chappe.yaml"
+        path.write_text(re.sub(r"ipfs_port: 0", f"ipfs_port: {port}", path.read_text()))
+    net.devnet("start")
+    return ports
+
+
+def check_gateways(writer, node, ports, chance):
+    """An IPFS client gets what lies over the committee, block by block and as a CAR, from a validator like any other."""
+    inbox = writer.person.run("inbox", "--json", "--from", "1", "--limit", "1000000", "--node", node)
+    cids = [message["cid"] for message in map(json.loads, inbox.splitlines()) if "cid" in message]
+    for cid in chance.sample(cids, min(5, len(cids))):
+        at = f"http://127.0.0.1:{chance.choice(ports)}/ipfs/{cid}"
+        with urllib.request.urlopen(f"{at}?format=raw", timeout=60) as answer:
+            block = answer.read()
+        lab.expect(ipld.matches(cid, block), f"{at}: another block")
+        if ipld.is_raw(cid):
+            continue
+        with urllib.request.urlopen(f"{at}?format=car", timeout=60) as answer:
+            roots, blocks = ipld.read_car(answer.read())
+        lab.expect(roots == [cid] and len(blocks) > 2 and all(ipld.matches(*one) for one in blocks), f"{at}: a wrong CAR")
+
+
 def erase(net, i):
     """Keys, genesis and settings come from a backup; all else is gone."""
     net.devnet("kill", str(i))
@@ -92,6 +127,7 @@ def run():
     print(f"seed {seed} (CHAPPE_SEED)")
     chance = random.Random(seed)
     with lab.Devnet(args.chappe, N) as net:
+        ports = open_gateways(net)
         genesis = net.folder_of(1) / "chain.genesis"
         addresses = {i: net.address_of(i) for i in range(1, N + 1)}
         registrar = new_registrar(net, net.folder_of(1), addresses[1])
@@ -110,7 +146,7 @@ def run():
             up.remove(addresses[i])
             erase(net, i)
         before = sum(len(w.done) for w in writers)
-        net.wait_until(lambda: sum(len(w.done) for w in writers) >= before + 2 * args.people, 120,
+        net.wait_until(lambda: sum(len(w.done) for w in writers) >= before + args.people, 120,
                        f"files are stored while {lost} are gone")
         print(f"{lost} killed and erased; {sum(len(w.done) for w in writers)} files stored")
         for i in lost:
@@ -139,6 +175,7 @@ def run():
                 told = writer.read_back(sequence, digest, chance.choice(left), 2)
                 lab.expect(told is None, f"stored, and then: {told}")
             lab.expect(not writer.wrong, f"{writer.wrong}")
+            check_gateways(writer, left[0], [ports[i] for i in range(1, N + 1) if i not in gone], chance)
         print(f"{gone} gone too: all {files} read back equal at {len(left)} validators")
         for i in range(1, N + 1):
             if i not in gone:
