@@ -183,7 +183,7 @@ ch_err ch_node_init(struct ch_node_init *init, uint8_t chain_id[CH_HASH_BYTES], 
         struct ch_committee committee;
         ch_committee_from_genesis(genesis, chain_id, &committee);
         const struct ch_wal_options wal = {.segment_bytes = (uint32_t)(init->config.store_log_segment_mib << 20)};
-        err = ch_log_create(init->folder, &committee, &wal);
+        err = ch_log_create(init->folder, &committee, &wal, true);
         if (err != CH_OK)
             say(why, err, init->folder, "wal");
     }

@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import subprocess
-import time
 
 import lab
 from people import Person, new_registrar, register
