@@ -15,7 +15,7 @@ struct ch_apply {
     struct ch_state_reader *reader; /* for the replay alone */
     bool in_batch;
     uint64_t replay_from, replay_after;
-    uint64_t last_replay_from; /* of the state's last commit */
+    uint64_t last_replay_from[2]; /* of the state's last commits, the older one second */
     uint64_t applied_index; /* in the state when the replay began */
     uint64_t remembered_log_index;
     bool remembered_any;
@@ -61,7 +61,7 @@ ch_err ch_apply_open(struct ch_node *node, uint64_t *replay_from, uint64_t *repl
         ch_apply_close(a);
         return err;
     }
-    a->last_replay_from = a->replay_from;
+    a->last_replay_from[0] = a->last_replay_from[1] = a->replay_from;
     *replay_from = a->replay_from;
     *replay_after = a->replay_after;
     *out = a;
@@ -178,9 +178,11 @@ static ch_err commit_state(struct ch_apply *a)
     a->in_batch = false;
     ch_count(&a->node->metrics.apply_state_commits_total, 1);
     ch_err err = ch_state_commit(a->node->state, ledger_head->commit_index, 0, head, sizeof head);
-    /* The state before this one is safe now; this one's last page a power loss may still take. */
-    atomic_store(&a->node->replay_from, a->last_replay_from);
-    a->last_replay_from = a->replay_from;
+    /* The state before this one is durable now, and a start may have to take the one before that. */
+    if (err == CH_OK)
+        atomic_store(&a->node->replay_from, a->last_replay_from[1]);
+    a->last_replay_from[1] = a->last_replay_from[0];
+    a->last_replay_from[0] = a->replay_from;
     return err;
 }
 

@@ -26,6 +26,8 @@ struct ch_order;
 struct ch_apply;
 struct ch_serve;
 struct ch_retention;
+struct ch_ipfs;
+struct ch_scrub;
 
 struct ch_node {
     struct ch_config config;
@@ -53,6 +55,8 @@ struct ch_node {
 
     struct ch_wal *wal;
     struct ch_state *state;
+    struct ch_io *state_io;
+    bool state_discarded; /* it was damaged: the replay of all of the log makes it anew */
     struct ch_io *objects_io;
     struct ch_object_store *objects;
 
@@ -63,6 +67,8 @@ struct ch_node {
     struct ch_apply *apply;
     struct ch_serve *serve;
     struct ch_retention *retention;
+    struct ch_ipfs *ipfs; /* NULL: off */
+    struct ch_scrub *scrub;
     struct ch_thread threads[CH_THREADS_MAX];
     uint32_t thread_count;
 

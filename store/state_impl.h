@@ -96,9 +96,22 @@ struct databases {
     MDB_dbi meta, accounts, keys, handles, relations, pairs, relations_of, requests, log;
 };
 
+/* What a state durable by io_uring keeps of its commits (state_sync.c). */
+#define PINS 3
+struct state_sync {
+    struct ch_io *io;            /* NULL: nothing here is used */
+    struct ch_file *data, *mark; /* data.mdb; mark, NULL where LMDB syncs each commit itself */
+    uint8_t *block;             /* one, aligned: a mark's slot, or a meta page */
+    bool syncing;               /* the newest commit is on its way to the disk */
+    uint64_t txnid;             /* of the newest commit */
+    uint64_t applied_index, applied_lsn; /* in it */
+    MDB_txn *pin[PINS];         /* on commit txnid, txnid - 1, txnid - 2, each in slot number modulo PINS */
+};
+
 struct ch_state {
     MDB_env *env;
     int folder_fd;
+    struct state_sync sync;
     struct databases db;
     struct runs runs[INDICES];
     uint64_t seed;
@@ -142,6 +155,20 @@ ch_err state_err(int rc);
 
 /* state.c: brings the records of messages into the batch's transaction. */
 CH_MUST_CHECK ch_err state_flush(struct ch_state *s);
+
+/* state_sync.c: what makes commits durable, and finds the one that is. */
+/* Before LMDB opens the folder: puts the marked commit in its place. CH_ERR_CORRUPT: none of those marked is whole. */
+CH_MUST_CHECK ch_err sync_recover(struct ch_state *s, const char *folder);
+/* Between these: LMDB will sync for itself, so nothing is marked from now on. */
+CH_MUST_CHECK ch_err sync_leave(struct ch_state *s, const char *folder);
+/* After LMDB opened it: marks what is there, where nothing is marked yet. */
+CH_MUST_CHECK ch_err sync_begin(struct ch_state *s, const char *folder);
+/* Whether the commit that was opened is the one that was marked. */
+CH_MUST_CHECK ch_err sync_check(const struct ch_state *s);
+/* Commits s->txn, which is gone afterwards. */
+CH_MUST_CHECK ch_err sync_commit(struct ch_state *s, uint64_t applied_index, uint64_t applied_lsn);
+/* Marks the newest commit, if nothing failed before; lets go of everything. */
+void sync_close(struct ch_state *s);
 
 /* state_runs.c */
 CH_MUST_CHECK ch_err runs_open(MDB_txn *txn, struct runs *runs, const char *name);

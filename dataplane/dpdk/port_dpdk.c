@@ -261,7 +261,7 @@ static void sleep_up_to(struct dpdk_port *d, uint64_t ns, bool until_frame)
 static void dpdk_wait(struct ch_port *port, uint64_t timeout_ns)
 {
     struct dpdk_port *d = of(port);
-    if (d->busy || d->empty_rounds < SPIN_ROUNDS) {
+    if (d->busy || d->empty_rounds++ < SPIN_ROUNDS) { /* counted here too: the owner may wait without having looked */
         atomic_store_explicit(&port->wake_wanted, 0, memory_order_relaxed);
         rte_pause();
         return;

@@ -2,8 +2,10 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -197,6 +199,23 @@ class Devnet(Lab):
 
     def folder_of(self, i):
         return self.net / str(i)
+
+    def free_port(self):
+        """A TCP port that nobody listens on now."""
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            return s.getsockname()[1]
+
+    def configure(self, i, **settings):
+        """Sets lines of a validator's configuration and starts it again."""
+        path = self.folder_of(i) / "chappe.yaml"
+        text = path.read_text()
+        for name, value in settings.items():
+            text, found = re.subn(rf"(?m)^(\s*{name}:).*$", rf"\1 {value}", text)
+            expect(found == 1, f"{name} is in the configuration {found} times")
+        path.write_text(text)
+        self.devnet("restart", str(i))
+        self.wait_until(lambda: self.status_of(i).get("ready"), 60, f"validator {i} is ready")
 
     def every(self):
         return json.loads(self.devnet("status", "--json"))["validators"]
