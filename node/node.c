@@ -394,6 +394,9 @@ void ch_node_close(struct ch_node *n)
     ch_ipfs_close(n->ipfs);
     for (uint32_t i = 0; i < n->thread_count; i++)
         ch_thread_close(&n->threads[i]);
+    /* A log that was cut can't make the state anew: then the damaged one is all there is. */
+    bool discard = atomic_load(&n->state_damaged) && n->state && n->wal && ch_wal_first(n->wal) == CH_WAL_BEGINNING;
+    char path[PATH_BYTES_MAX];
     ch_net_close(n->net);
     for (uint32_t i = 0; i < n->verify_count; i++)
         ch_verify_close(n->verify[i]);
@@ -405,6 +408,8 @@ void ch_node_close(struct ch_node *n)
     ch_order_close(n->order);
     ch_serve_close_objects(n);
     ch_state_close(n->state);
+    if (discard && ch_state_discard(n->state_io, path_in(path, n->folder, "lmdb")) == CH_OK)
+        ch_log(CH_LOG_ERROR, "%s: damaged, and removed; the next start makes the state anew from the log", path);
     ch_io_close(n->state_io);
     ch_flow_close(&n->flow);
     ch_links_close(&n->links);
