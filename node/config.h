@@ -51,6 +51,9 @@
     NUMBER(store, log_keep_hours, 0, 0, 1ull << 20, "transactions older than this are given up; 0: no limit")            \
     NUMBER(store, object_segment_mib, 1024, 16, 2048, "size of an object segment")                                     \
     NUMBER(store, repair_mib, 32, 1, 65536, "MiB of objects a second that are restored from the other validators")      \
+    NUMBER(store, object_keep_hours, 0, 0, 1ull << 20, "objects older than this are given up; 0: no limit")              \
+    NUMBER(store, object_quota_mib, 0, 0, 1ull << 40, "what an account may store here, in objects; 0: no limit")         \
+    NUMBER(store, upkeep_mib_s, 16, 0, 65536, "rate of scrubbing, and of compacting, objects; 0: neither")               \
     NUMBER(store, low_water_mib, 1024, 1, 1048576, "free disk space below which new work is refused")                  \
     TEXT(store, state_sync, "io_uring", "who makes the state durable: io_uring, or nometasync (LMDB itself)")
 
@@ -72,6 +75,8 @@ struct ch_config {
 };
 
 void ch_config_defaults(struct ch_config *config);
+/* Whether a validator can be run with it: numbers in their range, words that mean something. `message` names the key. */
+CH_MUST_CHECK ch_err ch_config_check(const struct ch_config *config, char *message, size_t message_bytes);
 /* Reads a file over the defaults. */
 CH_MUST_CHECK ch_err ch_config_load(const char *path, struct ch_config *config, char *message, size_t message_bytes);
 /* The same from bytes; `name` stands for the file in messages. */

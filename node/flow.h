@@ -80,7 +80,8 @@ struct ch_work {
 };
 
 /* A read or an object on its way through the serve stage; the answer takes the place of the question. */
-#define CH_REQUEST_POOL_COUNT 32
+#define CH_REQUEST_POOL_COUNT  32
+#define CH_REQUESTS_OF_CLIENTS 8 /* of the pool: answers to validators leave as many */
 #define CH_REQUEST_UNWATCH    0 /* no frame's type: from net, the watch of this connection and request is over */
 #define CH_REQUEST_ASSEMBLE   0xffff /* no frame's type: from order, an answer to a validator to be put together */
 #define CH_PIECE_BYTES        12

@@ -19,6 +19,7 @@
 #define HOSE_LEAVES       (CH_BATCH_POOL_COUNT / 4)
 #define BAD_SIGNATURES_MAX 10000u /* then the peer is closed */
 #define TX_BURST          64
+#define ANSWER_BURST      CH_PORT_BURST_MAX /* batches a poll: as many as datagrams come in */
 #define HOSE_LINGER_NS    200000u /* a batch waits this long for more datagrams */
 
 struct peer {
@@ -445,8 +446,8 @@ static void answer_peer(struct ch_net *net, struct ch_batch *batch)
 
 static bool send_answers(struct ch_net *net)
 {
-    struct ch_batch *batches[16];
-    uint32_t count = ch_ring_pull(&net->node->to_answer, (void **)batches, 16);
+    struct ch_batch *batches[ANSWER_BURST];
+    uint32_t count = ch_ring_pull(&net->node->to_answer, (void **)batches, ANSWER_BURST);
     for (uint32_t i = 0; i < count; i++) {
         for (uint32_t k = 0; k < batches[i]->count; k++)
             ch_count(&net->node->metrics.early_by_status[batches[i]->txs[k].status], 1);
@@ -560,6 +561,8 @@ static bool send_replies(struct ch_net *net)
         if (!request->connection) { /* to a validator */
             if (request->header.type != CH_FRAME_STATUS)
                 ch_peers_answer(net->links, request->validator, &request->header, request->body);
+            if (request->home == &net->node->flow.free_requests) /* out of the log, not a parcel */
+                atomic_fetch_sub(&net->node->links.answers[request->validator], 1);
             ch_flow_free_request(&net->node->flow, request);
             continue;
         }
@@ -635,11 +638,13 @@ bool ch_net_poll(void *self, uint64_t now_ns)
     struct ch_net *net = self;
     net->now_ns = now_ns;
     bool worked = can_wait(net) ? false : receive(net);
-    for (unsigned which = 0; which < 2; which++)
-        if (net->hose[which] && now_ns - net->hose_since_ns[which] >= HOSE_LINGER_NS)
+    bool scarce = ch_ring_count(&net->node->flow.free_batches) < CH_BATCH_POOL_COUNT / 4 * 3;
+    for (unsigned which = 0; which < 2; which++) /* where batches wait already, one more helps only when it is full */
+        if (net->hose[which] && !scarce && now_ns - net->hose_since_ns[which] >= HOSE_LINGER_NS)
             hose_pass(net, which);
     worked |= send_answers(net);
-    worked |= send_receipts(net);
+    if (!ch_ring_count(&net->node->to_answer)) /* early receipts go first */
+        worked |= send_receipts(net);
     worked |= send_replies(net);
     if (net->links)
         worked |= ch_peers_poll(net->links, now_ns);

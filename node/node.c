@@ -6,16 +6,19 @@
 #include "crypto/keyfile.h"
 #include "node/apply.h"
 #include "node/ask.h"
+#include "node/genesis_file.h"
 #include "node/ipfs.h"
 #include "node/net.h"
 #include "node/order.h"
 #include "node/retention.h"
+#include "node/scrub.h"
 #include "node/serve.h"
 #include "node/verify.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -47,6 +50,11 @@ static ch_err read_genesis(struct ch_node *node, char why[CH_NODE_WHY_BYTES])
     FILE *file = fopen(path_in(path, node->folder, "chain.genesis"), "re");
     size_t length = file && bytes ? fread(bytes, 1, CH_GENESIS_BYTES_MAX + 1, file) : 0;
     ch_err err = length ? ch_genesis_decode(bytes, length, &node->genesis) : CH_ERR_NOT_FOUND;
+    char weak[128];
+    if (err == CH_OK && (err = ch_genesis_check_keys(&node->genesis, weak, sizeof weak)) != CH_OK)
+        snprintf(why, CH_NODE_WHY_BYTES, "%.300s: %s", path, weak);
+    else if (err != CH_OK)
+        explain(why, err, "%s (made by `chappe init`)", path);
     if (err == CH_OK) {
         ch_genesis_chain_id(bytes, length, node->chain_id);
         ch_committee_from_genesis(&node->genesis, node->chain_id, &node->committee);
@@ -54,14 +62,14 @@ static ch_err read_genesis(struct ch_node *node, char why[CH_NODE_WHY_BYTES])
     if (file)
         fclose(file);
     free(bytes);
-    return err == CH_OK ? CH_OK : explain(why, err, "%s (made by `chappe init`)", path);
+    return err;
 }
 
 static ch_err read_key(struct ch_node *node, const char *name, enum ch_keyfile_purpose purpose,
                        const char *passphrase_file, uint8_t *secret, size_t bytes, char why[CH_NODE_WHY_BYTES])
 {
     char path[PATH_BYTES_MAX];
-    struct ch_keyfile_info info;
+    struct ch_keyfile_info info = {.wrapped = false};
     struct ch_passphrase passphrase = {.length = 0};
     size_t length = 0;
     path_in(path, node->folder, name);
@@ -69,6 +77,14 @@ static ch_err read_key(struct ch_node *node, const char *name, enum ch_keyfile_p
     if (err == CH_OK && info.wrapped)
         err = ch_passphrase_get(passphrase_file, "chappe-passphrase", "Passphrase of the validator's keys: ", false,
                                 &passphrase);
+    if (err == CH_ERR_NOT_FOUND && info.wrapped) {
+        if (passphrase_file)
+            snprintf(why, CH_NODE_WHY_BYTES, "no passphrase file %.300s", passphrase_file);
+        else
+            snprintf(why, CH_NODE_WHY_BYTES, "%.300s: no passphrase: give --passphrase-file, or the credential chappe-passphrase",
+                     path);
+        return CH_ERR_BAD_PASSPHRASE;
+    }
     if (err == CH_OK)
         err = ch_keyfile_read(path, purpose, &passphrase, secret, bytes, &length);
     if (err == CH_OK && length != bytes)
@@ -157,6 +173,12 @@ static ch_err lay_out_threads(struct ch_node *n)
         if (i)
             ch_verify_set_next(n->verify[i - 1], &n->threads[n->thread_count - 1].bell);
     }
+    if (err == CH_OK)
+        err = add_thread(n, (struct ch_stage){.name = "scrub",
+                                              .self = n->scrub,
+                                              .poll = ch_scrub_poll,
+                                              .deadline_ns = ch_scrub_deadline_ns,
+                                              .fds = {-1, -1}});
     if (err != CH_OK)
         return err;
     struct ch_bell *net = &n->threads[0].bell, *order = &n->threads[1].bell, *apply = &n->threads[2].bell,
@@ -265,6 +287,8 @@ static ch_err open_stages(struct ch_node *n, char why[CH_NODE_WHY_BYTES])
     err = ch_retention_open(n, &n->retention);
     if (err == CH_OK)
         err = ch_serve_open(n, &n->serve);
+    if (err == CH_OK)
+        err = ch_scrub_open(n, &n->scrub);
     n->verify_count = verify_stages(&n->config);
     for (uint32_t i = 0; i < n->verify_count && err == CH_OK; i++)
         err = ch_verify_open(n, &n->verify[i]);
@@ -291,13 +315,8 @@ ch_err ch_node_open(const struct ch_node_options *options, struct ch_node **out,
     no_consumers(n);
     ch_config_defaults(&n->config);
     ch_err err = ch_config_load(path_in(path, folder, "chappe.yaml"), &n->config, why, CH_NODE_WHY_BYTES);
-    if (err == CH_OK) {
-        err = ch_cpu_parse_mask(n->config.stages_cpu_mask, &mask);
-        if (err == CH_OK)
-            ch_cpu_set_mask(mask);
-        else
-            explain(why, err, "stages.cpu_mask");
-    }
+    if (err == CH_OK && (err = ch_cpu_parse_mask(n->config.stages_cpu_mask, &mask)) == CH_OK)
+        ch_cpu_set_mask(mask);
     if (err == CH_OK && (err = ch_sign_init()) != CH_OK)
         explain(why, err, "libsodium");
     if (err == CH_OK)
@@ -383,6 +402,7 @@ void ch_node_close(struct ch_node *n)
         ch_verify_close(n->verify[i]);
     ch_serve_close(n->serve);
     ch_asks_close(n->asks);
+    ch_scrub_close(n->scrub);
     ch_retention_close(n->retention);
     ch_apply_close(n->apply);
     ch_order_close(n->order);

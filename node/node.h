@@ -28,6 +28,7 @@ struct ch_serve;
 struct ch_retention;
 struct ch_ipfs;
 struct ch_asks;
+struct ch_scrub;
 
 struct ch_node {
     struct ch_config config;
@@ -70,6 +71,7 @@ struct ch_node {
     struct ch_retention *retention;
     struct ch_ipfs *ipfs; /* NULL: off */
     struct ch_asks *asks; /* its questions */
+    struct ch_scrub *scrub;
     struct ch_thread threads[CH_THREADS_MAX];
     uint32_t thread_count;
 

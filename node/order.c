@@ -651,7 +651,7 @@ ch_err ch_order_open(struct ch_node *node, const struct ch_order_replay *replay,
     struct ch_guard guard;
     bool has_guard = false, log_is_new = false;
     if (err == CH_OK && node->rejoin && replay->after == 0) { /* the disk may have been lost with all that was on it */
-        err = ch_log_create(node->folder, &node->committee, &wal);
+        err = ch_log_create(node->folder, &node->committee, &wal, false);
         log_is_new = err == CH_OK;
         err = err == CH_ERR_EXISTS ? CH_OK : err;
     }

@@ -1,6 +1,7 @@
 #include "node/serve.h"
 
 #include "base/log.h"
+#include "node/keeper.h"
 #include "node/objects.h"
 #include "node/watch.h"
 
@@ -20,7 +21,8 @@ struct ch_serve {
     struct ch_wal_reader *log;
     struct ch_object_reader *objects;
     struct ch_objects *spread; /* objects over the committee; NULL: we are alone */
-    struct ch_request *held;   /* a put that found the store's batches full */
+    struct ch_keeper *keeper;
+    struct ch_request *held; /* a put that found the store's batches full */
     bool puts_gathered;      /* puts were taken since the last flush */
     struct ch_watches watches;
     struct ch_work *work; /* being given on */
@@ -348,8 +350,20 @@ static void put_object(struct ch_serve *s, struct ch_request *request)
         ch_objects_put(s->spread, request);
         return;
     }
-    ch_err err = ch_object_put(s->node->objects, &cid, request->body + CH_CID_BYTES,
-                               request->header.length - (size_t)CH_CID_BYTES, (uint64_t)(uintptr_t)request);
+    size_t length = request->header.length - (size_t)CH_CID_BYTES;
+    enum ch_status status = ch_keeper_admit(s->keeper, serial, length);
+    if (status != CH_STATUS_OK) {
+        reply_status(s, request, CH_FRAME_STATUS, status);
+        return;
+    }
+    const struct ch_object_tag tag = ch_keeper_tag(serial);
+    ch_err err = ch_object_put_for(s->node->objects, &cid, request->body + CH_CID_BYTES, length, &tag,
+                                   (uint64_t)(uintptr_t)request);
+    if (err == CH_OK || err == CH_ERR_EXISTS) {
+        ch_err kept = ch_keeper_stored(s->keeper, &cid, serial, err == CH_OK ? length : 0);
+        if (kept != CH_OK)
+            fail(s, kept);
+    }
     switch (err) {
     case CH_OK:
         s->puts_gathered = true;
@@ -383,8 +397,8 @@ static void get_object(struct ch_serve *s, struct ch_request *request)
         return;
     }
     ch_err err = ch_object_get(s->objects, &cid, request->body + 2, CH_FRAME_BODY_BYTES_MAX - 2, &length);
-    if (err != CH_OK) {
-        reply_status(s, request, CH_FRAME_OBJECT, status_of(err));
+    if (err != CH_OK) { /* a damaged block is one that we don't have: another validator may */
+        reply_status(s, request, CH_FRAME_OBJECT, err == CH_ERR_CORRUPT ? CH_STATUS_NOT_FOUND : status_of(err));
         return;
     }
     ch_store16(request->body, CH_STATUS_OK);
@@ -423,8 +437,9 @@ static bool poll_objects(struct ch_serve *s)
             ch_objects_durable(s->spread, cookies[i]);
             continue;
         }
-        reply_status(s, (struct ch_request *)(uintptr_t)cookies[i], CH_FRAME_STATUS, CH_STATUS_OK);
-        ch_count(&s->node->metrics.serve_objects_stored_total, 1);
+        if (cookies[i]) /* 0: one that the keeper dropped */
+            reply_status(s, (struct ch_request *)(uintptr_t)cookies[i], CH_FRAME_STATUS, CH_STATUS_OK);
+        ch_count(&s->node->metrics.serve_objects_stored_total, cookies[i] != 0);
     }
     return count;
 }
@@ -505,6 +520,18 @@ static void answer(struct ch_serve *s, struct ch_request *request)
     }
 }
 
+/* What the applied messages of a payload name is kept. */
+static void name_objects(struct ch_serve *s, const struct ch_payload *payload)
+{
+    for (uint32_t i = 0; i < payload->count && ch_keeper_waits(s->keeper); i++) {
+        const struct ch_payload_tx *entry = &payload->txs[i];
+        struct ch_tx tx;
+        if (entry->status == CH_STATUS_OK && ch_tx_parse(payload->bytes + entry->offset, payload->length - entry->offset,
+                                                         &tx) == CH_STATUS_OK)
+            ch_keeper_named(s->keeper, &tx);
+    }
+}
+
 /* Gives an applied commit's payloads on to the net stage, and wakes the watches of their recipients. */
 static bool give_on(struct ch_serve *s)
 {
@@ -517,6 +544,7 @@ static bool give_on(struct ch_serve *s)
         return false;
     for (; work && s->work_next < work->count; s->work_next++) {
         struct ch_payload *payload = work->payloads[s->work_next];
+        name_objects(s, payload);
         for (uint32_t i = 0; s->watches.used && i < payload->count; i++) {
             const struct ch_payload_tx *tx = &payload->txs[i];
             if (tx->status != CH_STATUS_OK || tx->inbox_sequence == 0)
@@ -530,6 +558,7 @@ static bool give_on(struct ch_serve *s)
         }
         CH_ASSERT(ch_ring_push_one(&s->node->receipts, payload));
     }
+    ch_keeper_committed(s->keeper, work->commit_time_ms);
     s->work = NULL;
     CH_ASSERT(ch_ring_push_one(&s->node->flow.free_works, work));
     return true;
@@ -585,6 +614,7 @@ bool ch_serve_poll(void *self, uint64_t now_ns)
     if (s->spread)
         worked |= ch_objects_poll(s->spread, now_ns, &s->puts_gathered);
     worked |= poll_objects(s);
+    worked |= ch_keeper_poll(s->keeper, now_ns);
     worked |= send_watch(s);
     ch_gauge(&s->node->metrics.serve_watches, s->watches.used);
     return worked;
@@ -595,7 +625,9 @@ uint64_t ch_serve_deadline_ns(void *self, uint64_t now_ns)
     struct ch_serve *s = self;
     if (s->held || s->watches.due || ch_object_busy(s->node->objects))
         return now_ns + 1000000;
-    return s->spread ? ch_objects_deadline_ns(s->spread) : UINT64_MAX;
+    uint64_t keeper_ns = ch_keeper_deadline_ns(s->keeper, now_ns);
+    uint64_t spread_ns = s->spread ? ch_objects_deadline_ns(s->spread) : UINT64_MAX;
+    return keeper_ns < spread_ns ? keeper_ns : spread_ns;
 }
 
 int ch_serve_fd(const struct ch_serve *s)
@@ -634,6 +666,8 @@ ch_err ch_serve_open(struct ch_node *node, struct ch_serve **out)
     if (err == CH_OK)
         err = ch_object_reader_open(node->objects, &s->objects);
     if (err == CH_OK)
+        err = ch_keeper_open(node, s->objects, &s->keeper);
+    if (err == CH_OK)
         err = ch_watches_open(&s->watches);
     if (err == CH_OK && node->committee.n > 1)
         err = ch_objects_open(node, s->objects, &s->spread);
@@ -649,6 +683,7 @@ void ch_serve_close(struct ch_serve *s)
 {
     if (!s)
         return;
+    ch_keeper_close(s->keeper);
     ch_state_reader_close(s->state);
     ch_wal_reader_close(s->log);
     ch_objects_close(s->spread);

@@ -141,7 +141,10 @@ static int command_init(int argc, char **argv)
         switch (c) {
         case GENESIS: genesis_file = optarg; break;
         case 'f': init.folder = optarg; break;
-        case NAME: snprintf(g->name, sizeof g->name, "%s", optarg); break;
+        case NAME:
+            good &= *optarg && strlen(optarg) < sizeof g->name;
+            snprintf(g->name, sizeof g->name, "%s", optarg);
+            break;
         case ADDRESS: snprintf(init.config.network_address, CH_CONFIG_TEXT_BYTES_MAX, "%s", optarg); break;
         case PORT: good &= number(optarg, &init.config.network_port); break;
         case PROFILE: snprintf(init.config.network_profile, CH_CONFIG_TEXT_BYTES_MAX, "%s", optarg); break;

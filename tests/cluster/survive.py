@@ -11,6 +11,7 @@ from people import Person, Sender, new_registrar, register
 
 parser = argparse.ArgumentParser()
 parser.add_argument("chappe")
+parser.add_argument("state_digest")
 parser.add_argument("--kills", type=int, default=3)
 args = parser.parse_args()
 N = 4
@@ -82,6 +83,7 @@ def run():
         print(f"{sum(len(sender.done) for sender in senders)} receipts, none lost, none applied twice")
         states = [net.status_of(i) for i in range(1, N + 1)]
         lab.expect(all(state["halt"] == "none" for state in states), "a validator halted")
+        net.expect_equal_states(args.state_digest)
     with lab.Devnet(args.chappe, 7) as net:
         net.devnet("kill", "2")
         net.devnet("kill", "6")

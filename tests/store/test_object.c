@@ -344,6 +344,95 @@ static void compaction_gives_space_back_and_keeps_what_lives(void **state)
     finish(&w);
 }
 
+/* --- owners and ages --- */
+
+#define OWNERS 5
+
+struct totals {
+    uint64_t bytes[OWNERS], blocks;
+};
+
+static void add_block(void *context, const struct ch_cid *cid, const struct ch_object_tag *tag, size_t length)
+{
+    struct totals *totals = context;
+    totals->bytes[tag->owner] += length;
+    totals->blocks++;
+}
+
+static void take_block(void *context, const struct ch_object_tag *tag, size_t length)
+{
+    struct totals *totals = context;
+    totals->bytes[tag->owner] -= length;
+    totals->blocks--;
+}
+
+static void put_for(struct world *w, uint64_t number, struct totals *totals)
+{
+    uint8_t block[LENGTH_MAX];
+    struct ch_cid cid;
+    const struct ch_object_tag tag = {.owner = number % OWNERS, .put_ms = number % 7 ? 1000 + number : 0};
+    size_t length = block_of(number, block);
+    ch_err err;
+    ch_cid_of(CH_CID_RAW, block, length, &cid);
+    w->known[number] = ASKED;
+    while ((err = ch_object_put_for(w->store, &cid, block, length, &tag, number)) == CH_ERR_FULL)
+        assert_ok(poll(w));
+    assert_ok(err);
+    totals->bytes[tag.owner] += length;
+    totals->blocks++;
+}
+
+static void blocks_keep_owner_and_age_and_expire_by_it(void **state)
+{
+    struct world w;
+    struct totals expected = {0}, found;
+    begin(&w, test_seed());
+    for (uint64_t i = 0; i < 900; i++)
+        put_for(&w, i, &expected);
+    assert_ok(settle(&w));
+    for (int round = 0; round < 2; round++) {
+        found = (struct totals){0};
+        assert_ok(ch_object_each(w.store, add_block, &found));
+        assert_memory_equal(&found, &expected, sizeof found);
+        for (uint64_t i = 0; i < 900; i += 13) {
+            struct ch_object_tag tag;
+            struct ch_cid cid;
+            size_t length;
+            cid_of(i, &cid);
+            assert_ok(ch_object_tag(w.reader, &cid, &tag, &length));
+            assert_int_equal(tag.owner, i % OWNERS);
+            assert_int_equal(tag.put_ms, i % 7 ? 1000 + i : 0);
+        }
+        close_world(&w);
+        open_world(&w);
+    }
+    struct ch_object_stats before, after;
+    ch_object_stats(w.store, &before);
+    ch_err err;
+    for (int calls = 0; (err = ch_object_expire(w.store, 1500, take_block, &expected)) == CH_OK; calls++) {
+        assert_true(calls < 100);
+        assert_ok(settle(&w)); /* seals one that was ended */
+    }
+    assert_int_equal(err, CH_ERR_NOT_FOUND);
+    for (uint64_t i = 0; i < 500; i++)
+        if (i % 7)
+            w.known[i] = DROPPED;
+    check_all(&w, 900);
+    assert_ok(compact_all(&w));
+    check_all(&w, 900);
+    ch_object_stats(w.store, &after);
+    assert_true(after.segments_destroyed > 0 && after.disk_bytes < before.disk_bytes);
+    close_world(&w);
+    open_world(&w);
+    while ((err = ch_object_expire(w.store, 1500, take_block, &found)) == CH_OK)
+        assert_ok(settle(&w));
+    check_all(&w, 900);
+    found = (struct totals){0};
+    assert_ok(ch_object_each(w.store, add_block, &found));
+    assert_memory_equal(&found, &expected, sizeof found);
+    finish(&w);
+}
+
 static void destroyed_segment_has_no_salt_left_even_if_its_file_stays(void **state)
 {
     bool seen = false;
@@ -512,6 +601,7 @@ int main(void)
         cmocka_unit_test(tree_is_there_when_every_leaf_is),
         cmocka_unit_test(named_records_are_kept_apart_and_listed_in_order),
         cmocka_unit_test(compaction_gives_space_back_and_keeps_what_lives),
+        cmocka_unit_test(blocks_keep_owner_and_age_and_expire_by_it),
         cmocka_unit_test(destroyed_segment_has_no_salt_left_even_if_its_file_stays),
         cmocka_unit_test(killed_process_loses_nothing_stored),
         cmocka_unit_test(reader_on_another_thread_finds_blocks_while_they_move),

@@ -226,7 +226,8 @@ static void show_objects(void)
     uint8_t commitment[CH_COMMITMENT_BYTES];
     say("a file \"a.txt\" that holds \"abc\", sealed as an object to bob's key of epoch 0; random bytes from 00 on");
     const struct ch_envelope file = {
-        .written_ms = TX_MS, .type = CH_ENVELOPE_FILE, .name_length = 5, .name = (const uint8_t *)"a.txt"};
+        .written_ms = TX_MS, .type = CH_ENVELOPE_FILE, .name_length = 5, .name = (const uint8_t *)"a.txt",
+        .content_length = 3};
     counter = 0;
     CH_ASSERT(ch_sealer_open(bob_seal.public_key, 0, &file, gather, &object, &sealer) == CH_OK);
     CH_ASSERT(ch_sealer_add(sealer, (const uint8_t *)"abc", 3) == CH_OK);
