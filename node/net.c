@@ -561,7 +561,7 @@ static bool send_replies(struct ch_net *net)
         if (!request->connection) { /* to a validator */
             if (request->header.type != CH_FRAME_STATUS)
                 ch_peers_answer(net->links, request->validator, &request->header, request->body);
-            if (request->home == &net->node->flow.free_requests) /* out of the log, not a parcel */
+            if (request->home == &net->node->flow.free_requests)
                 atomic_fetch_sub(&net->node->links.answers[request->validator], 1);
             ch_flow_free_request(&net->node->flow, request);
             continue;

@@ -401,8 +401,8 @@ void ch_node_close(struct ch_node *n)
     for (uint32_t i = 0; i < n->verify_count; i++)
         ch_verify_close(n->verify[i]);
     ch_serve_close(n->serve);
-    ch_asks_close(n->asks);
     ch_scrub_close(n->scrub);
+    ch_asks_close(n->asks);
     ch_retention_close(n->retention);
     ch_apply_close(n->apply);
     ch_order_close(n->order);

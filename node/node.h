@@ -27,8 +27,8 @@ struct ch_apply;
 struct ch_serve;
 struct ch_retention;
 struct ch_ipfs;
-struct ch_asks;
 struct ch_scrub;
+struct ch_asks;
 
 struct ch_node {
     struct ch_config config;
@@ -70,8 +70,8 @@ struct ch_node {
     struct ch_serve *serve;
     struct ch_retention *retention;
     struct ch_ipfs *ipfs; /* NULL: off */
-    struct ch_asks *asks; /* its questions */
     struct ch_scrub *scrub;
+    struct ch_asks *asks; /* its questions */
     struct ch_thread threads[CH_THREADS_MAX];
     uint32_t thread_count;
 

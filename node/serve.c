@@ -20,9 +20,9 @@ struct ch_serve {
     struct ch_state_reader *state;
     struct ch_wal_reader *log;
     struct ch_object_reader *objects;
-    struct ch_objects *spread; /* objects over the committee; NULL: we are alone */
     struct ch_keeper *keeper;
-    struct ch_request *held; /* a put that found the store's batches full */
+    struct ch_objects *spread; /* objects over the committee; NULL: we are alone */
+    struct ch_request *held;   /* a put that found the store's batches full */
     bool puts_gathered;      /* puts were taken since the last flush */
     struct ch_watches watches;
     struct ch_work *work; /* being given on */
@@ -611,8 +611,12 @@ bool ch_serve_poll(void *self, uint64_t now_ns)
         answer(s, request);
         worked = true;
     }
-    if (s->spread)
+    if (s->spread) {
+        struct ch_cid damaged[REQUESTS_MAX];
+        for (size_t i = ch_object_damaged(s->node->objects, damaged, REQUESTS_MAX); i > 0; i--)
+            ch_objects_damaged(s->spread, &damaged[i - 1]);
         worked |= ch_objects_poll(s->spread, now_ns, &s->puts_gathered);
+    }
     worked |= poll_objects(s);
     worked |= ch_keeper_poll(s->keeper, now_ns);
     worked |= send_watch(s);

@@ -35,14 +35,13 @@
 struct ch_object_store;
 struct ch_object_reader;
 
-/* The name of kind 1..CH_OBJECT_NAME_KINDS for a hash. No block can be made whose CID would take its place. */
-void ch_object_name(unsigned kind, const uint8_t hash[32], struct ch_cid *name);
-
 /* Whose a block is and since when: kept with it, for quotas and age. All zero: nobody's, and of no age. */
 struct ch_object_tag {
     uint64_t owner;
     uint64_t put_ms;
 };
+/* The name of kind 1..CH_OBJECT_NAME_KINDS for a hash. No block can be made whose CID would take its place. */
+void ch_object_name(unsigned kind, const uint8_t hash[32], struct ch_cid *name);
 
 enum ch_object_cipher { CH_OBJECT_CIPHER_AUTO, CH_OBJECT_AES_256_GCM, CH_OBJECT_XCHACHA20_POLY1305 };
 
@@ -88,11 +87,6 @@ bool ch_object_busy(const struct ch_object_store *store);
  * between. CH_ERR_NOT_FOUND: no segment is half dead. CH_ERR_NO_SPACE: nowhere to move to; later again. */
 CH_MUST_CHECK ch_err ch_object_compact(struct ch_object_store *store, uint64_t bytes_max, uint64_t *moved);
 
-/* The hashes of up to `max` names of a kind that are stored, in the order of the disk from *cursor on (0: all), *count how
- * many; moves the cursor behind them. *end: there are no more now; what comes later lies behind the cursor, what is moved
- * by compaction too (and is given again). The owner's; reads the index of each sealed segment that it enters. */
-CH_MUST_CHECK ch_err ch_object_list(struct ch_object_store *store, unsigned kind, uint64_t *cursor, uint8_t (*hashes)[32],
-                                    size_t max, size_t *count, bool *end);
 /* Forgets blocks with an age before `before_ms`, those of one sealed segment, and tells of each; compaction then
  * destroys the segment with its key. A segment that is being filled is sealed first when it has such blocks. After a
  * crash some may be there again until the next call. CH_ERR_NOT_FOUND: there are none. CH_ERR_CORRUPT: the segment's
@@ -105,6 +99,11 @@ CH_MUST_CHECK ch_err ch_object_each(struct ch_object_store *store,
                                     void (*each)(void *context, const struct ch_cid *cid,
                                                  const struct ch_object_tag *tag, size_t length),
                                     void *context);
+/* The hashes of up to `max` names of a kind that are stored, in the order of the disk from *cursor on (0: all), *count how
+ * many; moves the cursor behind them. *end: there are no more now; what comes later lies behind the cursor, what is moved
+ * by compaction too (and is given again). The owner's; reads the index of each sealed segment that it enters. */
+CH_MUST_CHECK ch_err ch_object_list(struct ch_object_store *store, unsigned kind, uint64_t *cursor, uint8_t (*hashes)[32],
+                                    size_t max, size_t *count, bool *end);
 
 struct ch_object_stats {
     uint64_t blocks, live_bytes, disk_bytes, segments, index_bytes;
