@@ -166,6 +166,22 @@ def download(net, alice, bob):
     lab.expect(not left, f"half files are left: {left}")
 
 
+def half(net, bob):
+    """A reader that is killed on the way leaves no file under the name."""
+    got = net.folder / "half"
+    message = bob.inbox()[-1]
+
+    def attempt(length):
+        fetching = Running(bob, "fetch", str(message["sequence"]), "--out", str(got), "--node", net.address_of(3))
+        before = counter(net, 3, "serve_requests_total")
+        while counter(net, 3, "serve_requests_total") < before + 4 and not fetching.over():
+            time.sleep(0.001)
+        fetching.process.kill()
+        return fetching.process.wait() == -signal.SIGKILL
+    in_the_middle(attempt)
+    lab.expect(not got.exists(), "half a file has the name of the whole")
+
+
 def refusals(net, alice):
     """What is cut or changed is not taken for an object."""
     car = net.folder / "down.car"
@@ -194,6 +210,7 @@ def run():
         upload(net, alice, bob)
         resume(net, alice)
         download(net, alice, bob)
+        half(net, bob)
         refusals(net, alice)
 
 
