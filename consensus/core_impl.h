@@ -371,6 +371,8 @@ void suspended_drop(struct ch_core *core, uint32_t id);
 /* clean.c */
 void clean_compute(struct ch_core *core, uint32_t id);
 void clean_again(struct ch_core *core);
+/* Whether an unclean block of this author reaches what is missing in the band. */
+bool clean_needs(struct ch_core *core, uint16_t author, const struct ch_ref *missing);
 
 /* want.c */
 uint32_t want_find(const struct ch_core *core, const struct ch_ref *ref);

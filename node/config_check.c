@@ -13,10 +13,11 @@ static bool one_of(const char *value, const char *a, const char *b, const char *
     return strcmp(value, a) == 0 || strcmp(value, b) == 0 || (c && strcmp(value, c) == 0);
 }
 
+/* The ports can do IPv6; the prefix and the genesis's address that init makes can't yet. */
 static bool is_address(const char *text)
 {
     struct ch_address address;
-    return ch_address_parse(text, &address, NULL) == CH_OK && address.port == 0;
+    return ch_address_parse(text, &address, NULL) == CH_OK && address.port == 0 && ch_address_is4(&address);
 }
 
 static bool are_networks(const char *text)
@@ -63,9 +64,9 @@ ch_err ch_config_check(const struct ch_config *c, char *message, size_t message_
     } checks[] = {
         {ch_port_profile_parse(c->network_profile, &profile) == CH_OK, "network.profile", c->network_profile,
          "no profile"},
-        {is_address(c->network_address), "network.address", c->network_address, "no IP address"},
+        {is_address(c->network_address), "network.address", c->network_address, "no IPv4 address"},
         {!*c->network_gateway || is_address(c->network_gateway), "network.gateway", c->network_gateway,
-         "no IP address"},
+         "no IPv4 address"},
         {are_networks(c->network_hose_allow), "network.hose_allow", c->network_hose_allow, "no list of networks"},
         {one_of(c->network_hugepages, "auto", "yes", "no"), "network.hugepages", c->network_hugepages,
          "none of auto, yes, no"},

@@ -304,11 +304,15 @@ static void send_bytes(struct ch_exchange *x, const struct ch_core_action *actio
 
 static struct ch_request *new_answer(struct ch_exchange *x, uint16_t peer, enum ch_message_type type)
 {
-    struct ch_request *r = ch_ring_pull_one(&x->node->flow.free_requests);
+    struct ch_request *r = NULL;
+    if (atomic_load_explicit(&x->links->answers[peer], memory_order_relaxed) < CH_ANSWER_SHARE &&
+        ch_ring_count(&x->node->flow.free_requests) > CH_REQUESTS_OF_CLIENTS)
+        r = ch_ring_pull_one(&x->node->flow.free_requests);
     if (!r) {
         ch_count(&x->node->metrics.order_messages_lost_total, 1);
         return NULL;
     }
+    atomic_fetch_add(&x->links->answers[peer], 1);
     r->connection = 0;
     r->validator = peer;
     r->header = (struct ch_frame_header){.type = CH_REQUEST_ASSEMBLE, .flags = (uint16_t)(CH_LINK_FRAME_TYPE + type)};

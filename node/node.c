@@ -5,11 +5,13 @@
 #include "base/time.h"
 #include "crypto/keyfile.h"
 #include "node/apply.h"
+#include "node/ask.h"
 #include "node/genesis_file.h"
 #include "node/ipfs.h"
 #include "node/net.h"
 #include "node/order.h"
 #include "node/retention.h"
+#include "node/scrub.h"
 #include "node/serve.h"
 #include "node/verify.h"
 
@@ -93,6 +95,7 @@ static ch_err read_key(struct ch_node *node, const char *name, enum ch_keyfile_p
 
 static ch_err open_rings(struct ch_node *n)
 {
+    uint32_t parcels_in = (n->committee.n - 1u) * (CH_PARCELS_IN + CH_PARCELS_TOLD);
     const struct {
         struct ch_ring *ring;
         const char *name;
@@ -107,8 +110,8 @@ static ch_err open_rings(struct ch_node *n)
         {&n->to_apply, "to apply", CH_WORK_POOL_COUNT, false},
         {&n->applied, "applied", CH_WORK_POOL_COUNT, false},
         {&n->receipts, "receipts", CH_WORK_POOL_COUNT * CH_WORK_PAYLOADS, false},
-        {&n->to_serve, "to serve", CH_REQUEST_POOL_COUNT, true},
-        {&n->replies, "replies", CH_REQUEST_POOL_COUNT, false},
+        {&n->to_serve, "to serve", CH_REQUEST_POOL_COUNT + CH_ASKS_MAX + parcels_in, true},
+        {&n->replies, "replies", CH_REQUEST_POOL_COUNT + CH_PARCELS_OUT, false},
     };
     for (size_t i = 0; i < sizeof rings / sizeof *rings; i++)
         if (ch_ring_open(rings[i].ring, rings[i].name, rings[i].capacity, rings[i].shared_ends) != CH_OK)
@@ -170,6 +173,12 @@ static ch_err lay_out_threads(struct ch_node *n)
         if (i)
             ch_verify_set_next(n->verify[i - 1], &n->threads[n->thread_count - 1].bell);
     }
+    if (err == CH_OK)
+        err = add_thread(n, (struct ch_stage){.name = "scrub",
+                                              .self = n->scrub,
+                                              .poll = ch_scrub_poll,
+                                              .deadline_ns = ch_scrub_deadline_ns,
+                                              .fds = {-1, -1}});
     if (err != CH_OK)
         return err;
     struct ch_bell *net = &n->threads[0].bell, *order = &n->threads[1].bell, *apply = &n->threads[2].bell,
@@ -224,36 +233,38 @@ static ch_err open_stores(struct ch_node *n, const uint8_t master[32], char why[
 
 static ch_err open_blocks(void *context, void **reader)
 {
-    struct ch_node *n = context;
-    return ch_object_reader_open(n->objects, (struct ch_object_reader **)reader);
+    return ch_asker_open(context, (struct ch_asker **)reader);
 }
 static ch_err get_block(void *reader, const struct ch_cid *cid, void *to, size_t capacity, size_t *length)
 {
-    return ch_object_get(reader, cid, to, capacity, length);
+    return ch_asker_get(reader, cid, to, capacity, length);
 }
 static ch_err has_tree(void *reader, const struct ch_cid *root, uint64_t *file_bytes)
 {
-    return ch_object_has_tree(reader, root, file_bytes);
+    return ch_asker_has_tree(reader, root, file_bytes);
 }
 static void close_blocks(void *reader)
 {
-    ch_object_reader_close(reader);
+    ch_asker_close(reader);
 }
 
 static ch_err open_ipfs(struct ch_node *n, char why[CH_NODE_WHY_BYTES])
 {
+    ch_err err = n->config.network_ipfs_port ? ch_asks_open(n, &n->asks) : CH_OK;
+    if (err != CH_OK)
+        return explain(why, err, "the IPFS gateway");
     const struct ch_ipfs_options options = {
         .address = n->config.network_ipfs_address,
         .port = (uint16_t)n->config.network_ipfs_port,
         .connections_max = (uint32_t)n->config.network_ipfs_connections,
         .connections_per_address = (uint32_t)n->config.network_ipfs_connections_per_address,
         .idle_s = (uint32_t)n->config.network_idle_seconds,
-        .source = {n, open_blocks, get_block, has_tree, close_blocks},
+        .source = {n->asks, open_blocks, get_block, has_tree, close_blocks},
         .metrics = &n->metrics,
     };
     if (options.port == 0)
         return CH_OK;
-    ch_err err = ch_ipfs_open(&options, &n->ipfs);
+    err = ch_ipfs_open(&options, &n->ipfs);
     return err == CH_OK ? CH_OK
                         : explain(why, err, "network.ipfs_address %s, ipfs_port %u", options.address, options.port);
 }
@@ -276,6 +287,8 @@ static ch_err open_stages(struct ch_node *n, char why[CH_NODE_WHY_BYTES])
     err = ch_retention_open(n, &n->retention);
     if (err == CH_OK)
         err = ch_serve_open(n, &n->serve);
+    if (err == CH_OK)
+        err = ch_scrub_open(n, &n->scrub);
     n->verify_count = verify_stages(&n->config);
     for (uint32_t i = 0; i < n->verify_count && err == CH_OK; i++)
         err = ch_verify_open(n, &n->verify[i]);
@@ -325,7 +338,8 @@ ch_err ch_node_open(const struct ch_node_options *options, struct ch_node **out,
     if (err == CH_OK && (err = open_rings(n)) != CH_OK)
         explain(why, err, "the rings");
     if (err == CH_OK) {
-        err = ch_flow_open(&n->flow, (uint32_t)n->genesis.params.max_payload, (uint32_t)n->genesis.params.max_items);
+        err = ch_flow_open(&n->flow, (uint32_t)n->genesis.params.max_payload, (uint32_t)n->genesis.params.max_items,
+                           n->committee.n - 1u);
         if (err != CH_OK)
             explain(why, err, "the pools");
     }
@@ -387,6 +401,8 @@ void ch_node_close(struct ch_node *n)
     for (uint32_t i = 0; i < n->verify_count; i++)
         ch_verify_close(n->verify[i]);
     ch_serve_close(n->serve);
+    ch_scrub_close(n->scrub);
+    ch_asks_close(n->asks);
     ch_retention_close(n->retention);
     ch_apply_close(n->apply);
     ch_order_close(n->order);

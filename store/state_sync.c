@@ -137,6 +137,11 @@ ch_err sync_recover(struct ch_state *s, const char *folder)
     path_of(path, folder, "data.mdb");
     if (err == CH_OK)
         err = ch_io_open(y->io, path, CH_IO_WRITE, &y->data);
+    /* What is read of a killed process may still be in a cache, and the meta page of the mark before is given up for it. */
+    if (err == CH_OK)
+        err = ch_io_sync(y->io, y->mark);
+    if (err == CH_OK)
+        err = ch_io_sync_dir(y->io, folder);
     return err == CH_OK ? recover_marked(y) : err == CH_ERR_NOT_FOUND ? CH_ERR_CORRUPT : err;
 }
 

@@ -193,12 +193,60 @@ static void commits_are_proven_without_those_who_do_not_vote(void **state)
     cluster_close(&c);
 }
 
+/* What does not reach 0 while this holds: answers, and the blocks of 1 and 2 at one round. */
+static bool round_does_not_reach_0(struct cluster *c, uint16_t from, uint16_t to, enum ch_message_type type,
+                                   const uint8_t *body, size_t length)
+{
+    const uint32_t *round = c->context;
+    struct ch_block b;
+    if (to != 0 || type != CH_MESSAGE_HEADER)
+        return to == 0;
+    ch_block_view(body, (uint32_t)length, &b);
+    return b.round == *round && b.author > 0;
+}
+
+/* L2: 3 is the first to name two honest blocks that 0 lacks, and fills its own quota. Others wait for them too. */
+static void blocks_are_not_refused_because_a_spammer_named_them_first(void **state)
+{
+    struct cluster c;
+    uint32_t round;
+    const struct ch_ref nothing = {.round = 1, .author = 3, .digest = {9}};
+    cluster_open(&c, 4, test_seed());
+    cluster_params(&c, 300, 1);
+    c.context = &round;
+    for (uint16_t i = 0; i < 3; i++) {
+        c.nodes[i].config.min_round_delay_ms = c.nodes[i].config.idle_round_delay_ms = 10;
+        assert_ok(cluster_start(&c, i));
+    }
+    while (cluster_status(&c, 0).round < 140)
+        cluster_run(&c, c.now_us + 10 * MS);
+    round = cluster_status(&c, 0).round + 2;
+    c.drop = round_does_not_reach_0;
+    while (!find_block(&c.nodes[1], round, 1) || !find_block(&c.nodes[1], round, 2))
+        cluster_run(&c, c.now_us + MS);
+    const struct forged first = forge(&c, &c.nodes[1], 3, round + 1, nothing, 3, NULL, 1);
+    give(&c, 0, &first);
+    cluster_run(&c, c.now_us + 200 * MS);
+    assert_null(find_block(&c.nodes[0], round, 1));
+    for (uint32_t r = round - 1; r >= round - 128; r--) {
+        const struct forged spam = forge(&c, &c.nodes[0], 3, r, nothing, 3, NULL, 1);
+        give(&c, 0, &spam);
+    }
+    assert_int_equal(ch_core_counters(c.nodes[0].core)->blocks_evicted, 1); /* it was the first that went */
+    c.drop = NULL;
+    cluster_run(&c, c.now_us + 10 * SECOND);
+    nobody_halted(&c);
+    assert_true(cluster_status(&c, 0).quorum_round > round + 20);
+    cluster_close(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_is_not_left_out_for_one_that_cannot_be_built),
         cmocka_unit_test(exposed_authors_claims_pass_to_the_honest_who_build_on_them),
         cmocka_unit_test(commits_are_proven_without_those_who_do_not_vote),
+        cmocka_unit_test(blocks_are_not_refused_because_a_spammer_named_them_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

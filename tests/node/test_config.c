@@ -46,9 +46,10 @@ static void word_without_meaning_is_refused(void **state)
         const char *text, *told;
     } cases[] = {
         {"network:\n  profile: sockets\n", "network.profile: \"sockets\" is no profile"},
-        {"network:\n  address: here\n", "network.address: \"here\" is no IP address"},
-        {"network:\n  address: 10.0.0.1:5000\n", "network.address: \"10.0.0.1:5000\" is no IP address"},
-        {"network:\n  gateway: 10.0.0\n", "network.gateway: \"10.0.0\" is no IP address"},
+        {"network:\n  address: here\n", "network.address: \"here\" is no IPv4 address"},
+        {"network:\n  address: 10.0.0.1:5000\n", "network.address: \"10.0.0.1:5000\" is no IPv4 address"},
+        {"network:\n  address: \"::1\"\n", "network.address: \"::1\" is no IPv4 address"},
+        {"network:\n  gateway: 10.0.0\n", "network.gateway: \"10.0.0\" is no IPv4 address"},
         {"network:\n  hose_allow: 10.0.0.0/33\n", "network.hose_allow: \"10.0.0.0/33\" is no list of networks"},
         {"network:\n  hugepages: maybe\n", "network.hugepages: \"maybe\" is none of auto, yes, no"},
         {"network:\n  rx_checksum: vrefy\n", "network.rx_checksum: \"vrefy\" is none of verify, trust"},

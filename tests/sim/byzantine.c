@@ -11,8 +11,7 @@ static bool does(struct sim *sim, const struct sim_node *node, enum sim_strategy
     return true;
 }
 
-/* CONSENSUS.md 8, rank 0. */
-static uint16_t leader_of(const struct sim *sim, uint32_t round)
+uint16_t sim_leader(const struct sim *sim, uint32_t round)
 {
     const struct ch_committee *c = &sim->committee;
     const uint32_t version = 0;
@@ -102,7 +101,7 @@ static void leave_out(const struct sim *sim, struct parents *p, uint16_t author)
 static void starve_certificates(const struct sim *sim, const struct sim_node *node, struct parents *p, uint32_t round,
                                 bool supports)
 {
-    const uint16_t newest = leader_of(sim, round - 1), older = leader_of(sim, round - 2);
+    const uint16_t newest = sim_leader(sim, round - 1), older = sim_leader(sim, round - 2);
     if (!supports && newest != node->index)
         leave_out(sim, p, newest);
     for (uint16_t a = 0; a < sim->n; a++)

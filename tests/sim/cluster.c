@@ -4,6 +4,9 @@
 #define HEAL_LIMIT_US   (120 * SIM_SECOND) /* I13, I14: 40 x (delay + longest timeout), and a restart before */
 #define HEAL_EVENTS_MAX 3000000
 #define HEAL_COMMITS    20
+#define SETTLED_ROUNDS  20 /* looked at once all have caught up */
+#define STORM_MESSAGES  8  /* I16's c */
+#define STORM_START_ROUNDS 100
 
 struct sim_body *sim_body(uint16_t from, enum ch_message_type type, const uint8_t *bytes, size_t length)
 {
@@ -87,7 +90,7 @@ static void send_once(struct sim *sim, uint16_t to, struct sim_body *body, uint6
 
 void sim_send(struct sim *sim, uint16_t from, uint16_t to, struct sim_body *body, uint64_t extra_us)
 {
-    sim->messages++;
+    sim->messages += sim->nodes[from].honest;
     if (!reaches(sim, from, to))
         return;
     send_once(sim, to, body, extra_us);
@@ -216,6 +219,11 @@ static uint32_t fresh(struct sim *sim)
     return tx;
 }
 
+static uint32_t last_committed_round(const struct sim *sim)
+{
+    return (uint32_t)(sim->slot_next / sim->committee.params.leaders_per_round);
+}
+
 /* Faults stop; at most f stake stays Byzantine. */
 static void heal(struct sim *sim)
 {
@@ -225,6 +233,8 @@ static void heal(struct sim *sim)
     sim_unclog(sim);
     sim->healed_at_us = sim->now_us;
     sim->healed_index = sim->commit_count;
+    sim->healed_messages = sim->messages;
+    sim->healed_round = last_committed_round(sim);
     for (uint16_t i = 0; i < sim->n; i++) {
         struct sim_node *node = &sim->nodes[i];
         node->sync_us = 1000;
@@ -264,6 +274,47 @@ static const struct sim_node *stuck(const struct sim *sim, const char **why)
                 return &sim->nodes[i];
         }
     return NULL;
+}
+
+static uint32_t highest_round(const struct sim *sim)
+{
+    uint32_t highest = 0;
+    for (uint16_t i = 0; i < sim->n; i++)
+        if (sim->nodes[i].signed_round > highest)
+            highest = sim->nodes[i].signed_round;
+    return highest;
+}
+
+/* Nobody holds blocks back, clocks run alike, and the shortest timer is 8 times the longest delay. */
+static bool leaders_are_timely(const struct sim *sim)
+{
+    for (uint16_t i = 0; i < sim->n; i++)
+        if (!sim->nodes[i].honest && !(sim->nodes[i].strategy & BYZ_SILENT))
+            return false;
+    return !(sim->faults & FAULT_CLOCK) && 8 * (sim->delay_us + sim->delay_us / 4) <= 250 * SIM_MS;
+}
+
+/* I15: rank 0 of every round since all have caught up, where its leader is honest. */
+static void check_timely_leaders(struct sim *sim)
+{
+    const uint32_t ranks = (uint32_t)sim->committee.params.leaders_per_round;
+    for (uint32_t r = sim->settled_round; leaders_are_timely(sim) && r + 1 < last_committed_round(sim); r++) {
+        if (!sim->nodes[sim_leader(sim, r)].honest)
+            continue;
+        sim->seen.slots_timely++;
+        if (sim->slots[(size_t)r * ranks].decision != CH_COMMIT)
+            sim_fail(sim, "I15: the block of node %u, leader of round %u, was not committed", sim_leader(sim, r), r);
+    }
+}
+
+/* I16: c x n^2 messages a round, once more for what is left over from the faults. */
+static void check_storm(struct sim *sim)
+{
+    const uint64_t rounds = last_committed_round(sim) - sim->healed_round + STORM_START_ROUNDS;
+    const uint64_t most = STORM_MESSAGES * rounds * sim->n * sim->n;
+    if (sim->messages - sim->healed_messages > most)
+        sim_fail(sim, "I16: %llu messages in %llu rounds", (unsigned long long)(sim->messages - sim->healed_messages),
+                 (unsigned long long)rounds);
 }
 
 static void describe(const struct sim *sim)
@@ -339,10 +390,22 @@ static bool over(struct sim *sim)
     if (sim->events % 256)
         return false;
     const struct sim_node *node = stuck(sim, &why);
+    if (!node && sim->settled_round && last_committed_round(sim) < sim->settled_round + SETTLED_ROUNDS) {
+        node = &sim->nodes[0];
+        why = "I13: nothing is committed any more";
+    }
     if (node && (sim->now_us - sim->healed_at_us > HEAL_LIMIT_US || sim->events > sim->heal_after + HEAL_EVENTS_MAX))
         sim_fail(sim, "node %u is stuck %.1f s after the faults ended: %s", node->index,
                  (double)(sim->now_us - sim->healed_at_us) / SIM_SECOND, why);
-    return !node || sim->failed;
+    if (node || sim->failed)
+        return sim->failed;
+    if (!sim->settled_round)
+        sim->settled_round = highest_round(sim) + 4;
+    if (last_committed_round(sim) < sim->settled_round + SETTLED_ROUNDS)
+        return false;
+    check_timely_leaders(sim);
+    check_storm(sim);
+    return true;
 }
 
 static void run(struct sim *sim)

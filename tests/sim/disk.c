@@ -7,7 +7,6 @@
 #include "tests/sim/sim.h"
 
 #define FOLDER        "n"
-#define SEGMENT_BYTES (512u << 10) /* holds the longest commit of a simulated committee */
 
 struct sim_disk {
     struct ch_sim_disk *files;
@@ -37,9 +36,15 @@ static void files_use(struct sim_node *node)
     here = node->disk->files;
 }
 
-static struct ch_wal_options options(void)
+/* A segment holds the longest commit of the committee; small, so that the log goes through several. */
+static uint32_t segment_bytes(const struct sim *sim)
 {
-    return (struct ch_wal_options){.segment_bytes = SEGMENT_BYTES, .frame_bytes_max = SEGMENT_BYTES};
+    return sim->n <= 7 ? 128u << 10 : 512u << 10;
+}
+
+static struct ch_wal_options options(const struct sim *sim)
+{
+    return (struct ch_wal_options){.segment_bytes = segment_bytes(sim), .frame_bytes_max = segment_bytes(sim)};
 }
 
 static void must(ch_err err)
@@ -52,7 +57,7 @@ static void must(ch_err err)
 
 void sim_disk_create(struct sim *sim, struct sim_node *node, bool fresh)
 {
-    const struct ch_wal_options o = options();
+    const struct ch_wal_options o = options(sim);
     sim_disk_free(node);
     node->disk = sim_alloc(sizeof *node->disk);
     must(ch_sim_disk_open(ch_prng_next(&sim->prng), &node->disk->files));
@@ -104,7 +109,7 @@ ch_err sim_disk_open(struct sim *sim, struct sim_node *node, bool accept_damage,
 {
     struct sim_disk *d = node->disk;
     struct replay context = {sim, node, 0};
-    struct ch_wal_options o = options();
+    struct ch_wal_options o = options(sim);
     o.accept_damage = accept_damage;
     o.replay = replay;
     o.context = &context;
@@ -212,7 +217,7 @@ void sim_disk_fill(struct sim *sim, struct sim_node *node)
     if (node->disk->fails)
         return;
     ch_sim_disk_set_capacity(node->disk->files, UINT64_MAX);
-    ch_sim_disk_set_capacity(node->disk->files, used_bytes(node->disk->files) + sim_below(sim, SEGMENT_BYTES));
+    ch_sim_disk_set_capacity(node->disk->files, used_bytes(node->disk->files) + sim_below(sim, segment_bytes(sim)));
 }
 
 void sim_disk_heal(struct sim_node *node)

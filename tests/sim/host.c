@@ -271,7 +271,7 @@ static void check_bounds(struct sim *sim, struct sim_node *node)
 {
     struct ch_core_status s;
     ch_core_status(node->core, &s);
-    if (s.suspended > 128u * sim->n || s.missing > 64u * sim->n * sim->n)
+    if (s.suspended > 2 * SIM_LIMIT_ROUNDS * sim->n || s.missing > SIM_LIMIT_ROUNDS * sim->n * sim->n + 4096)
         sim_fail(sim, "I9: node %u holds %u suspended blocks and %u wants", node->index, s.suspended, s.missing);
     if (node->applied > s.commit_index)
         sim_fail(sim, "I11: node %u applied %llu of %llu commits", node->index, (unsigned long long)node->applied,

@@ -30,6 +30,11 @@
 #define SIM_NODES_MAX    20
 #define SIM_VARIANTS_MAX 4 /* of one author and round that the adversary remembers */
 #define SIM_EARLY        1024
+#ifndef CH_SMALL_WORLD
+#define SIM_LIMIT_ROUNDS 64u /* CONSENSUS.md 16, L2, L3 */
+#else
+#define SIM_LIMIT_ROUNDS 8u
+#endif
 #define SIM_MS           1000ull
 #define SIM_SECOND       1000000ull
 
@@ -119,7 +124,8 @@ enum sim_strategy {
     X(transactions_applied)                                                                                            \
     X(transactions_refused)                                                                                            \
     X(messages_applied)    /* of them, from person to person */                                                        \
-    X(commits_applied_again)
+    X(commits_applied_again)                                                                                           \
+    X(slots_timely)        /* that I15 looked at */
 
 struct sim_counters {
 #define X(name) uint64_t name;
@@ -281,7 +287,7 @@ struct sim {
     uint16_t n;
     struct sim_node *nodes;
     struct sim_queue queue;
-    uint64_t now_us, events, events_max, messages;
+    uint64_t now_us, events, events_max, messages; /* messages: of honest nodes */
     /* faults */
     unsigned faults;
     uint32_t delay_us, drop, duplicate; /* thousandths */
@@ -290,7 +296,8 @@ struct sim {
     uint64_t link_free_us[SIM_NODES_MAX][SIM_NODES_MAX], slow_until_us[SIM_NODES_MAX];
     struct sim_event **held;
     size_t held_count, held_room;
-    uint64_t healed_at_us, healed_index, heal_after;
+    uint64_t healed_at_us, healed_index, heal_after, healed_messages;
+    uint32_t healed_round, settled_round; /* from there on timely leaders are committed (I15); 0: not there yet */
     bool forgot, lmdb;
     uint64_t chain_ms; /* time of the newest commit: what clients' clocks say */
     uint32_t person_next;
@@ -433,6 +440,8 @@ struct sim_totals { /* over seeds */
 void sim_run(uint64_t seed, const struct sim_options *options, struct sim_totals *totals, struct sim_result *out);
 
 /* byzantine.c */
+/* CONSENSUS.md 8, rank 0. */
+uint16_t sim_leader(const struct sim *sim, uint32_t round);
 void sim_byzantine_act(struct sim *sim, struct sim_node *node);
 void sim_byzantine_message(struct sim *sim, struct sim_node *node, const struct sim_body *body);
 
