@@ -77,9 +77,9 @@ static inline struct ed25519_scalar coefficient_magnitude(const struct ed25519_c
 /* Entries of a group of windows with `terms` terms, and padding: LANES buckets of the order are padded to the largest of
  * them, which is no larger than the smallest of those before, or than that plus 32 where buckets have 512 entries or more
  * (ed25519_sum_impl.h). So the first takes LANES * terms at most, the others the entries there are plus a sixteenth; and
- * one step may be read too many. */
+ * two steps may be read too many. */
 #define ED25519_ENTRIES_MAX(terms)                                                                                     \
-    ((terms)*ED25519_WINDOW_GROUP * 17 / 16 + ED25519_LANES_MAX * ((terms) + 32) + 2 * ED25519_LANES_MAX)
+    ((terms)*ED25519_WINDOW_GROUP * 17 / 16 + ED25519_LANES_MAX * ((terms) + 32) + 3 * ED25519_LANES_MAX)
 
 /* Scratch of one sum; sizes from ed25519_scratch_open. */
 struct ed25519_scratch {
