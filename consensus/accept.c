@@ -369,6 +369,7 @@ void accept_payload(struct ch_core *core, const struct ch_ref *ref, uint64_t han
     b->handle = handle;
     b->payload_here = true;
     b->payload_deadline_us = NEVER;
+    core->payload_at_us = core->now.mono_us; /* another may be asked for in its place */
     accept_ready(core, id);
 }
 

@@ -93,6 +93,7 @@ struct block {
     uint16_t charged; /* the author whose quota it uses while suspended; whose need it is while it is unclean */
     uint8_t state;
     uint8_t payload_attempts;
+    uint16_t payload_asked; /* who was asked last, when there was an attempt */
     bool committed, clean, payload_here, payload_expected;
     bool queued;     /* among the ready ones */
     bool solicited;  /* fetched because a child or a commit needs it: exempt from the variant cap */

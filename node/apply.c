@@ -15,7 +15,7 @@ struct ch_apply {
     struct ch_state_reader *reader; /* for the replay alone */
     bool in_batch;
     uint64_t replay_from, replay_after;
-    uint64_t last_replay_from; /* of the state's last commit */
+    uint64_t last_replay_from[2]; /* of the state's last commits, the older one second */
     uint64_t applied_index; /* in the state when the replay began */
     uint64_t remembered_log_index;
     bool remembered_any;
@@ -61,7 +61,7 @@ ch_err ch_apply_open(struct ch_node *node, uint64_t *replay_from, uint64_t *repl
         ch_apply_close(a);
         return err;
     }
-    a->last_replay_from = a->replay_from;
+    a->last_replay_from[0] = a->last_replay_from[1] = a->replay_from;
     *replay_from = a->replay_from;
     *replay_after = a->replay_after;
     *out = a;
@@ -98,6 +98,14 @@ static ch_err grow(struct ch_apply *a, size_t count)
     return CH_OK;
 }
 
+/* A row that is not what was written is found here: the state is not opened again. */
+static ch_err noted(struct ch_apply *a, ch_err err)
+{
+    if (err == CH_ERR_CORRUPT)
+        atomic_store(&a->node->state_damaged, true);
+    return err;
+}
+
 /* Applies one whole commit, its parts given in order. */
 static ch_err apply_commit(struct ch_apply *a, struct ch_work *const *works, uint32_t work_count)
 {
@@ -109,12 +117,16 @@ static ch_err apply_commit(struct ch_apply *a, struct ch_work *const *works, uin
     ch_err err = grow(a, count);
     if (err != CH_OK)
         return err;
+    for (uint32_t w = 0; a->check && w < work_count; w++)
+        for (uint32_t p = 0; p < works[w]->count; p++)
+            if (!works[w]->payloads[p]->verified)
+                ch_tx_check_add(a->check, works[w]->payloads[p]);
+    if (a->check)
+        ch_tx_check_end(a->check);
     size_t at = 0;
     for (uint32_t w = 0; w < work_count; w++)
         for (uint32_t p = 0; p < works[w]->count; p++) {
             struct ch_payload *payload = works[w]->payloads[p];
-            if (!payload->verified)
-                ch_tx_check_payload(a->check, payload);
             for (uint32_t i = 0; i < payload->count; i++, at++) {
                 const struct ch_payload_tx *tx = &payload->txs[i];
                 const uint8_t *bytes = payload->bytes + tx->offset;
@@ -174,9 +186,11 @@ static ch_err commit_state(struct ch_apply *a)
     a->in_batch = false;
     ch_count(&a->node->metrics.apply_state_commits_total, 1);
     ch_err err = ch_state_commit(a->node->state, ledger_head->commit_index, 0, head, sizeof head);
-    /* The state before this one is safe now; this one's last page a power loss may still take. */
-    atomic_store(&a->node->replay_from, a->last_replay_from);
-    a->last_replay_from = a->replay_from;
+    /* The state before this one is durable now, and a start may have to take the one before that. */
+    if (err == CH_OK)
+        atomic_store(&a->node->replay_from, a->last_replay_from[1]);
+    a->last_replay_from[1] = a->last_replay_from[0];
+    a->last_replay_from[0] = a->replay_from;
     return err;
 }
 
@@ -209,7 +223,7 @@ bool ch_apply_poll(void *self, uint64_t now_ns)
         if (err == CH_OK)
             give_on(a);
     }
-    if (err != CH_OK) {
+    if (noted(a, err) != CH_OK) {
         int none = CH_OK;
         atomic_compare_exchange_strong(&a->node->failed, &none, (int)err);
     }
@@ -268,10 +282,10 @@ ch_err ch_apply_replay(void *self, struct ch_work *work)
         CH_ASSERT(ch_ring_push_one(&a->node->flow.free_works, a->works[w]));
     }
     a->work_count = 0;
-    return err;
+    return noted(a, err);
 }
 
 ch_err ch_apply_replayed(struct ch_apply *a)
 {
-    return a->in_batch ? commit_state(a) : CH_OK;
+    return a->in_batch ? noted(a, commit_state(a)) : CH_OK;
 }

@@ -2,6 +2,11 @@
 
 #include "store/io_impl.h"
 
+ch_err ch_io_open_another(struct ch_io *io, struct ch_io **out)
+{
+    return io->ops->open_another(io, out);
+}
+
 void ch_io_close(struct ch_io *io)
 {
     if (io)

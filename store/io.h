@@ -38,6 +38,8 @@ enum ch_io_flags {
 
 /* Opens io_uring. CH_ERR_UNSUPPORTED where the kernel or a seccomp filter refuses it. */
 CH_MUST_CHECK ch_err ch_io_uring_open(struct ch_io **out);
+/* Another queue on the same disk, for another thread. Files opened by one queue belong to it. */
+CH_MUST_CHECK ch_err ch_io_open_another(struct ch_io *io, struct ch_io **out);
 /* All requests must have been polled, all files closed. NULL is nothing. */
 void ch_io_close(struct ch_io *io);
 

@@ -5,6 +5,7 @@
 #include "store/io.h"
 
 struct ch_io_ops {
+    ch_err (*open_another)(struct ch_io *, struct ch_io **);
     void (*close)(struct ch_io *);
     ch_err (*make_dir)(struct ch_io *, const char *);
     ch_err (*open)(struct ch_io *, const char *, unsigned, struct ch_file **);

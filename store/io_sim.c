@@ -541,7 +541,13 @@ static int sim_fd(const struct ch_io *io)
     return -1;
 }
 
+static ch_err sim_open_another(struct ch_io *io, struct ch_io **out)
+{
+    return ch_sim_io_open(disk_of(io), out);
+}
+
 static const struct ch_io_ops sim_ops = {
+    .open_another = sim_open_another,
     .close = sim_close,
     .make_dir = sim_make_dir,
     .open = sim_open,

@@ -352,7 +352,13 @@ static int uring_fd(const struct ch_io *io)
     return ((const struct uring *)io)->ring.ring_fd;
 }
 
+static ch_err uring_open_another(struct ch_io *io, struct ch_io **out)
+{
+    return ch_io_uring_open(out);
+}
+
 static const struct ch_io_ops uring_ops = {
+    .open_another = uring_open_another,
     .close = uring_close,
     .make_dir = uring_make_dir,
     .open = uring_open,

@@ -71,6 +71,12 @@ ch_err object_entry_add(struct object_segment *segment, const struct entry *entr
     return CH_OK;
 }
 
+void object_note_age(struct object_segment *segment, const struct entry *entry)
+{
+    if (entry->kind == RECORD_BLOCK && entry->tag.put_ms && entry->tag.put_ms < segment->oldest_ms)
+        segment->oldest_ms = entry->tag.put_ms;
+}
+
 ch_err object_slot_store(struct ch_object_store *s, struct object_segment *segment)
 {
     uint8_t *block = s->memory + s->memory_bytes - SLOT_BYTES;
@@ -159,6 +165,7 @@ static ch_err begin_segment(struct ch_object_store *s, uint64_t reserve_bytes)
     randombytes_buf(segment->slot.salt, SALT_BYTES);
     segment->data_end = DATA_START;
     segment->file_bytes = s->segment_bytes;
+    segment->oldest_ms = UINT64_MAX;
     object_path(s, s->next_number, path);
     err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_CREATE | CH_IO_DIRECT, &segment->file);
     if (err == CH_OK) {
@@ -242,17 +249,7 @@ static ch_err launch(struct ch_object_store *s)
     return CH_OK;
 }
 
-struct append {
-    enum record_kind kind;
-    const struct ch_cid *cid;
-    const void *plain;
-    uint32_t length;
-    struct batch_record record;
-};
-
-/* Puts a record into the gathering batch; *place is where it will lie. CH_ERR_FULL, CH_ERR_NO_SPACE: nothing happened.
- */
-static ch_err append(struct ch_object_store *s, const struct append *what, struct place *place)
+ch_err object_append(struct ch_object_store *s, const struct object_append *what, struct place *place)
 {
     struct batch *b = filling(s);
     uint32_t need = record_bytes(what->length);
@@ -281,24 +278,26 @@ static ch_err append(struct ch_object_store *s, const struct append *what, struc
         .incarnation = b->segment->slot.incarnation,
         .counter = s->counter++,
         .cid = *what->cid,
+        .tag = what->tag,
     };
     struct entry entry = {
         .unit = (uint32_t)((b->offset + b->used) / UNIT_BYTES),
         .length = what->length,
         .kind = (uint8_t)what->kind,
         .codec = (uint8_t)ch_cid_codec(what->cid),
+        .tag = what->tag,
     };
     memcpy(entry.digest, ch_cid_digest(what->cid), CH_HASH_BYTES);
     ch_err err = object_entry_add(b->segment, &entry);
     if (err != CH_OK)
         return s->failed = err;
+    object_note_age(b->segment, &entry);
     object_record_seal(s->crypt, s->key, &record, what->plain, b->memory + b->used);
     b->record[b->record_count] = what->record;
     b->record[b->record_count++].at = b->used;
     b->used += need;
     b->segment->data_bytes += need;
-    *place = (struct place){.segment = record.segment, .unit = entry.unit, .length = what->length};
-    memcpy(place->digest, entry.digest, CH_HASH_BYTES);
+    *place = (struct place){.segment = record.segment, .unit = entry.unit, .length = what->length & 0x3fffff};
     return CH_OK;
 }
 
@@ -323,33 +322,46 @@ static ch_err join(struct ch_object_store *s, const struct place *place, uint64_
 ch_err ch_object_put(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
                      uint64_t cookie)
 {
+    return ch_object_put_for(s, cid, block, length, &(struct ch_object_tag){0}, cookie);
+}
+
+ch_err ch_object_put_for(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
+                         const struct ch_object_tag *tag, uint64_t cookie)
+{
     if (s->failed != CH_OK)
         return s->failed;
-    if (length > CH_BLOCK_BYTES_MAX || record_bytes((uint32_t)length) > s->batch_bytes || !ch_cid_valid(cid->bytes))
+    if (length > CH_BLOCK_BYTES_MAX || record_bytes((uint32_t)length) > s->batch_bytes || !object_cid_valid(cid->bytes))
         return CH_ERR_INVALID;
     const struct place *there = object_index_find(&s->index, ch_cid_digest(cid));
-    if (there && there->durable)
-        return ch_cid_matches(cid, block, length) ? CH_ERR_EXISTS : CH_ERR_INVALID;
-    if (!ch_cid_matches(cid, block, length))
+    bool repairs = there && there->durable && there->damaged;
+    if (there && there->durable && !repairs)
+        return object_cid_holds(cid, block, length) ? CH_ERR_EXISTS : CH_ERR_INVALID;
+    if (!object_cid_holds(cid, block, length))
         return CH_ERR_INVALID;
-    if (there)
+    if (there && !repairs)
         return join(s, there, cookie);
 
-    struct append what = {.kind = RECORD_BLOCK,
+    struct object_append what = {.kind = RECORD_BLOCK,
                           .cid = cid,
                           .plain = block,
                           .length = (uint32_t)length,
+                          .tag = *tag,
                           .record = {.cookie = cookie, .has_cookie = true}};
     struct place place;
     pthread_rwlock_wrlock(&s->lock);
-    ch_err err = object_index_reserve(&s->index);
+    ch_err err = object_index_reserve(&s->index, ch_cid_digest(cid));
     pthread_rwlock_unlock(&s->lock);
     if (err == CH_OK)
-        err = append(s, &what, &place);
+        err = object_append(s, &what, &place);
     if (err != CH_OK)
         return err;
+    if (repairs) { /* the damaged one is dead from now on */
+        there = object_index_find(&s->index, ch_cid_digest(cid));
+        object_segment_find(s, there->segment)->live_bytes -= record_bytes(there->length);
+        s->stats.blocks--;
+    }
     pthread_rwlock_wrlock(&s->lock);
-    object_index_set(&s->index, &place);
+    object_index_set(&s->index, ch_cid_digest(cid), &place);
     pthread_rwlock_unlock(&s->lock);
     return CH_OK;
 }
@@ -360,10 +372,10 @@ ch_err ch_object_drop(struct ch_object_store *s, const struct ch_cid *cid, uint6
         return s->failed;
     if (!object_index_find(&s->index, ch_cid_digest(cid)))
         return CH_ERR_NOT_FOUND;
-    struct append what = {
+    struct object_append what = {
         .kind = RECORD_DROP, .cid = cid, .plain = "", .record = {.cookie = cookie, .has_cookie = true}};
     struct place dropped;
-    ch_err err = append(s, &what, &dropped);
+    ch_err err = object_append(s, &what, &dropped);
     if (err != CH_OK)
         return err;
     struct place *there = object_index_find(&s->index, ch_cid_digest(cid));
@@ -373,7 +385,7 @@ ch_err ch_object_drop(struct ch_object_store *s, const struct ch_cid *cid, uint6
         s->stats.blocks--;
     }
     pthread_rwlock_wrlock(&s->lock);
-    object_index_remove(&s->index, there);
+    object_index_remove(&s->index, ch_cid_digest(cid));
     pthread_rwlock_unlock(&s->lock);
     return CH_OK;
 }
@@ -490,116 +502,13 @@ bool ch_object_busy(const struct ch_object_store *s)
     return untold || s->flights || s->flush_wanted || to_be_sealed(s);
 }
 
-/* --- compaction --- */
-
-/* The sealed segment with most dead bytes, at least half of its own. */
-static struct object_segment *most_dead(const struct ch_object_store *s)
-{
-    struct object_segment *most = NULL;
-    for (size_t i = 0; i < s->segment_count; i++) {
-        struct object_segment *segment = s->segment[i];
-        uint64_t dead = segment->data_bytes - segment->live_bytes;
-        if (segment->sealed && 2 * dead >= segment->data_bytes && (!most || dead > most->data_bytes - most->live_bytes))
-            most = segment;
-    }
-    return most;
-}
-
-static ch_err begin_compaction(struct ch_object_store *s)
-{
-    struct object_segment *victim = most_dead(s);
-    struct ch_file *file;
-    char path[CH_IO_PATH_BYTES_MAX];
-    uint64_t data_end;
-    if (!victim)
-        return CH_ERR_NOT_FOUND;
-    object_path(s, victim->slot.segment, path);
-    ch_err err = ch_io_open(s->io, path, CH_IO_READ, &file);
-    if (err != CH_OK)
-        return err == CH_ERR_NOT_FOUND ? CH_ERR_IO : err;
-    err = object_footer_load(s, file, victim->slot.segment, victim->file_bytes, &s->compaction.entry,
-                             &s->compaction.count, &data_end);
-    ch_io_close_file(s->io, file);
-    if (err != CH_OK)
-        return err;
-    s->compaction.segment = victim->slot.segment;
-    s->compaction.next = s->compaction.in_flight = 0;
-    return CH_OK;
-}
-
-/* Moves one record if anything still needs it. */
-static ch_err move(struct ch_object_store *s, const struct entry *e, uint8_t *buffer, uint64_t *moved)
-{
-    struct compaction *c = &s->compaction;
-    struct place *there = object_index_find(&s->index, e->digest);
-    struct append what = {.kind = (enum record_kind)e->kind,
-                          .plain = buffer,
-                          .record = {.moved_segment = c->segment, .moved_unit = e->unit}};
-    struct place place;
-    struct record record;
-    if (e->kind == RECORD_BLOCK) {
-        if (!there || there->segment != c->segment || there->unit != e->unit)
-            return CH_OK;
-        ch_err err = object_read_at(s->own_reader, there, &record, buffer, CH_BLOCK_BYTES_MAX);
-        if (err == CH_ERR_CORRUPT) { /* missing is what it is: the other validators have it */
-            pthread_rwlock_wrlock(&s->lock);
-            object_index_remove(&s->index, there);
-            pthread_rwlock_unlock(&s->lock);
-            s->stats.blocks--;
-            s->stats.blocks_lost++;
-            return CH_OK;
-        }
-        if (err != CH_OK)
-            return err;
-        what.length = record.length;
-    } else {
-        /* A drop is needed while an older segment may hold what it drops. */
-        if (there || s->segment[0]->slot.segment == c->segment)
-            return CH_OK;
-        ch_cid_make((enum ch_cid_codec)e->codec, e->digest, &record.cid);
-    }
-    what.cid = &record.cid;
-    ch_err err = append(s, &what, &place);
-    if (err != CH_OK)
-        return err;
-    c->in_flight++;
-    *moved += record_bytes(what.length);
-    return CH_OK;
-}
-
-ch_err ch_object_compact(struct ch_object_store *s, uint64_t bytes_max, uint64_t *moved)
-{
-    struct compaction *c = &s->compaction;
-    ch_err err = s->failed;
-    *moved = 0;
-    if (err == CH_OK && !c->segment)
-        err = begin_compaction(s);
-    if (err != CH_OK)
-        return err;
-    uint8_t *buffer = malloc(CH_BLOCK_BYTES_MAX);
-    if (!buffer)
-        return CH_ERR_NO_MEMORY;
-    while (err == CH_OK && c->next < c->count && *moved < bytes_max) {
-        err = move(s, &c->entry[c->next], buffer, moved);
-        c->next += err == CH_OK;
-    }
-    free(buffer);
-    if (err == CH_ERR_FULL)
-        err = CH_OK;
-    if (err == CH_OK)
-        err = ch_object_flush(s);
-    if (err == CH_OK && c->next == c->count && c->in_flight == 0) {
-        err = s->failed = object_segment_destroy(s, object_segment_find(s, c->segment));
-        free(c->entry);
-        *c = (struct compaction){0};
-    }
-    return err;
-}
+/* --- what there is --- */
 
 void ch_object_stats(const struct ch_object_store *s, struct ch_object_stats *stats)
 {
     *stats = s->stats;
     stats->segments = s->segment_count;
+    stats->index_bytes = object_index_bytes(&s->index);
     stats->live_bytes = stats->disk_bytes = 0;
     for (size_t i = 0; i < s->segment_count; i++) {
         stats->live_bytes += s->segment[i]->live_bytes;
@@ -708,6 +617,7 @@ void ch_object_close(struct ch_object_store *s)
         free(s->batch[i].record);
     free(s->memory);
     free(s->compaction.entry);
+    free(s->listing.entry);
     object_key_free(s->key);
     object_crypt_close(s->crypt);
     pthread_rwlock_destroy(&s->lock);

@@ -6,7 +6,7 @@
  * Not:     no spreading over validators, no quotas, no knowledge of who needs a block (the caller drops).
  * Thread:  one owner; any number of ch_object_reader, each one thread's. They share the index under a lock that the
  *          owner takes for the time of a table entry (for a whole rehash when the table doubles).
- * Memory:  about 10 MiB of buffers, and 60 to 120 bytes for each block stored (index).
+ * Memory:  about 10 MiB of buffers, and 28 to 35 bytes for each block stored (index).
  * Durable: a put is durable when its cookie comes out of ch_object_poll. Puts gather while earlier ones are in flight,
  *          so that many share one sync. What is not durable no reader sees.
  * Secrecy: content is encrypted with AES-256-GCM (libipsec-mb) or XChaCha20-Poly1305 (libsodium), named in each
@@ -26,9 +26,22 @@
 #define CH_OBJECT_SEGMENT_BYTES (1u << 30)
 #define CH_OBJECT_BATCH_BYTES   ((2u << 20) + 4096) /* two largest blocks; four batches in flight */
 #define CH_OBJECT_TREE_NODES    1100 /* nodes of a tree of 1 TiB: what ch_object_has_tree reads at most */
+#define CH_OBJECT_DAMAGED_MAX   256  /* damaged blocks remembered until they are asked for */
+
+/* Records that aren't blocks: kept under a name that their bytes don't follow from, in one of a few kinds. A name is put,
+ * got and dropped like a CID; the first bytes put under it stay until it is dropped. */
+#define CH_OBJECT_NAME_KINDS 8
 
 struct ch_object_store;
 struct ch_object_reader;
+
+/* Whose a block is and since when: kept with it, for quotas and age. All zero: nobody's, and of no age. */
+struct ch_object_tag {
+    uint64_t owner;
+    uint64_t put_ms;
+};
+/* The name of kind 1..CH_OBJECT_NAME_KINDS for a hash. No block can be made whose CID would take its place. */
+void ch_object_name(unsigned kind, const uint8_t hash[32], struct ch_cid *name);
 
 enum ch_object_cipher { CH_OBJECT_CIPHER_AUTO, CH_OBJECT_AES_256_GCM, CH_OBJECT_XCHACHA20_POLY1305 };
 
@@ -54,8 +67,12 @@ void ch_object_close(struct ch_object_store *store);
  * works again when there is room. */
 CH_MUST_CHECK ch_err ch_object_put(struct ch_object_store *store, const struct ch_cid *cid, const void *block,
                                    size_t length, uint64_t cookie);
-/* Forgets a block, at once for readers; durable with the cookie. To repair a damaged block: drop, then put.
- * CH_ERR_NOT_FOUND, CH_ERR_FULL, CH_ERR_NO_SPACE as above. */
+/* The same for a block that has an owner and an age. A block that was found damaged is repaired by putting it again:
+ * until that is durable it is not there. */
+CH_MUST_CHECK ch_err ch_object_put_for(struct ch_object_store *store, const struct ch_cid *cid, const void *block,
+                                       size_t length, const struct ch_object_tag *tag, uint64_t cookie);
+/* Forgets a block, at once for readers; durable with the cookie. CH_ERR_NOT_FOUND, CH_ERR_FULL, CH_ERR_NO_SPACE as
+ * above. */
 CH_MUST_CHECK ch_err ch_object_drop(struct ch_object_store *store, const struct ch_cid *cid, uint64_t cookie);
 /* What was taken goes to the disk now, or as soon as fewer than four batches are in flight. Never blocks. */
 CH_MUST_CHECK ch_err ch_object_flush(struct ch_object_store *store);
@@ -70,8 +87,26 @@ bool ch_object_busy(const struct ch_object_store *store);
  * between. CH_ERR_NOT_FOUND: no segment is half dead. CH_ERR_NO_SPACE: nowhere to move to; later again. */
 CH_MUST_CHECK ch_err ch_object_compact(struct ch_object_store *store, uint64_t bytes_max, uint64_t *moved);
 
+/* Forgets blocks with an age before `before_ms`, those of one sealed segment, and tells of each; compaction then
+ * destroys the segment with its key. A segment that is being filled is sealed first when it has such blocks. After a
+ * crash some may be there again until the next call. CH_ERR_NOT_FOUND: there are none. CH_ERR_CORRUPT: the segment's
+ * footer is damaged, nothing of it was forgotten (it is made again at the next open). */
+CH_MUST_CHECK ch_err ch_object_expire(struct ch_object_store *store, uint64_t before_ms,
+                                      void (*gone)(void *context, const struct ch_object_tag *tag, size_t length),
+                                      void *context);
+/* Calls `each` for every block stored, in no order. Reads every footer: for the start. */
+CH_MUST_CHECK ch_err ch_object_each(struct ch_object_store *store,
+                                    void (*each)(void *context, const struct ch_cid *cid,
+                                                 const struct ch_object_tag *tag, size_t length),
+                                    void *context);
+/* The hashes of up to `max` names of a kind that are stored, in the order of the disk from *cursor on (0: all), *count how
+ * many; moves the cursor behind them. *end: there are no more now; what comes later lies behind the cursor, what is moved
+ * by compaction too (and is given again). The owner's; reads the index of each sealed segment that it enters. */
+CH_MUST_CHECK ch_err ch_object_list(struct ch_object_store *store, unsigned kind, uint64_t *cursor, uint8_t (*hashes)[32],
+                                    size_t max, size_t *count, bool *end);
+
 struct ch_object_stats {
-    uint64_t blocks, live_bytes, disk_bytes, segments;
+    uint64_t blocks, live_bytes, disk_bytes, segments, index_bytes;
     uint64_t segments_damaged; /* unreadable header: their blocks are missing, the files are left alone */
     uint64_t footers_rebuilt;  /* index of a segment read anew from its records, at open */
     uint64_t segments_destroyed;
@@ -79,26 +114,36 @@ struct ch_object_stats {
 };
 void ch_object_stats(const struct ch_object_store *store, struct ch_object_stats *stats);
 
+/* Up to `max` blocks that any reader or compaction found damaged since the last call; at most the newest
+ * CH_OBJECT_DAMAGED_MAX. They are to be put again. Any thread. */
+size_t ch_object_damaged(struct ch_object_store *store, struct ch_cid *cids, size_t max);
+
 CH_MUST_CHECK ch_err ch_object_reader_open(struct ch_object_store *store, struct ch_object_reader **out);
 void ch_object_reader_close(struct ch_object_reader *reader);
 /* Copies the block's bytes to `to` (CH_BLOCK_BYTES_MAX hold any), decrypted and checked against the CID.
  * CH_ERR_NOT_FOUND. CH_ERR_CORRUPT: the disk changed it; the others have it. CH_ERR_FULL: `capacity` is too small. */
 CH_MUST_CHECK ch_err ch_object_get(struct ch_object_reader *reader, const struct ch_cid *cid, void *to, size_t capacity,
                                    size_t *length);
-/* The block's length, without reading it. CH_ERR_NOT_FOUND. */
+/* The block's length, without reading it. CH_ERR_NOT_FOUND, also where it was found damaged: it is to be put again. */
 CH_MUST_CHECK ch_err ch_object_length(struct ch_object_reader *reader, const struct ch_cid *cid, size_t *length);
+/* Whose the block is, and its length. CH_ERR_NOT_FOUND, CH_ERR_CORRUPT as above. */
+CH_MUST_CHECK ch_err ch_object_tag(struct ch_object_reader *reader, const struct ch_cid *cid, struct ch_object_tag *tag,
+                                   size_t *length);
 /* CH_OK when every block of the tree under `root` is there, CH_ERR_NOT_FOUND when one is missing; *file_bytes is the
  * file's length. Reads the nodes, not the leaves. CH_ERR_INVALID: a node isn't one of a UnixFS file, lengths don't
  * agree, or the tree has more than CH_OBJECT_TREE_NODES nodes. CH_ERR_CORRUPT as above. */
 CH_MUST_CHECK ch_err ch_object_has_tree(struct ch_object_reader *reader, const struct ch_cid *root,
                                         uint64_t *file_bytes);
+/* Calls `each` for the blocks of the tree under `root`, it too, as far as they are there. Results as above. */
+CH_MUST_CHECK ch_err ch_object_walk_tree(struct ch_object_reader *reader, const struct ch_cid *root,
+                                         void (*each)(void *context, const struct ch_cid *cid), void *context);
 
 /* Reads up to about `bytes_max` bytes of sealed segments from the disk itself, going on where the last call of this
- * reader ended, and calls `damaged` for each block that is no longer what it was: to be dropped and put again. *passed:
- * all were gone through, the next call begins anew. The caller sets the rate. CH_ERR_CORRUPT: a segment's footer is
+ * reader ended, and calls `damaged` for each block that is no longer what it was: to be put again. *passed:
+ * all were gone through, the next call begins anew; *read how many bytes. The caller sets the rate. CH_ERR_CORRUPT: a segment's footer is
  * damaged (it is made again from the records at the next open); the next call goes on behind that segment. */
 CH_MUST_CHECK ch_err ch_object_scrub(struct ch_object_reader *reader, uint64_t bytes_max,
                                      void (*damaged)(void *context, const struct ch_cid *cid), void *context,
-                                     bool *passed);
+                                     uint64_t *read, bool *passed);
 
 #endif

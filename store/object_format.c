@@ -25,7 +25,9 @@
  * | 20  | 4  | incarnation that encrypted it |
  * | 24  | 8  | nonce counter |
  * | 32  | 36 | CID |
- * | 68  | 28 | zero |
+ * | 68  | 8  | owner |
+ * | 76  | 8  | time it was put, ms since 1970; 0: of no age |
+ * | 84  | 12 | zero |
  * | 96  | .  | ciphertext (bytes 8..95 are its associated data) |
  * | .   | 16 | tag |
  *
@@ -36,8 +38,10 @@
  * | 40  | 1  | kind |
  * | 41  | 1  | codec of the CID |
  * | 42  | 6  | zero |
+ * | 48  | 8  | owner |
+ * | 56  | 8  | time it was put |
  * Trailer, a block of 4096:
- * | 0   | 4  | magic "COF1" |
+ * | 0   | 4  | magic "COF2" |
  * | 4   | 4  | crc32c of bytes 8..63 |
  * | 8   | 4  | crc32c of the entries |
  * | 12  | 4  | count |
@@ -45,22 +49,17 @@
  * | 20  | 4  | zero |
  * | 24  | 8  | offset of the footer |
  */
-#include <isa-l.h>
 #include <sodium.h>
 #include <stdlib.h>
 
+#include "store/crc32c_impl.h"
 #include "store/object_impl.h"
 
 #define SLOT_MAGIC    0x31424f43u
 #define RECORD_MAGIC  0x31524f43u
-#define TRAILER_MAGIC 0x31464f43u
+#define TRAILER_MAGIC 0x32464f43u
 #define SLOT_USED     128
 #define TRAILER_USED  64
-
-static uint32_t crc32c(const uint8_t *data, size_t length)
-{
-    return ~crc32_iscsi((unsigned char *)(uintptr_t)data, (int)length, ~0u);
-}
 
 static void slot_mac(const uint8_t *block, const uint8_t *master_key, uint8_t mac[32])
 {
@@ -111,6 +110,8 @@ void object_record_write(uint8_t header[RECORD_HEADER_BYTES], const struct recor
     ch_store32(header + 20, record->incarnation);
     ch_store64(header + 24, record->counter);
     memcpy(header + 32, record->cid.bytes, CH_CID_BYTES);
+    ch_store64(header + 68, record->tag.owner);
+    ch_store64(header + 76, record->tag.put_ms);
     ch_store32(header + 4, crc32c(header + 8, RECORD_HEADER_BYTES - 8));
 }
 
@@ -124,8 +125,10 @@ bool object_record_read(const uint8_t header[RECORD_HEADER_BYTES], struct record
     record->incarnation = ch_load32(header + 20);
     record->counter = ch_load64(header + 24);
     memcpy(record->cid.bytes, header + 32, CH_CID_BYTES);
+    record->tag.owner = ch_load64(header + 68);
+    record->tag.put_ms = ch_load64(header + 76);
     return (record->kind == RECORD_BLOCK || record->kind == RECORD_DROP) && record->length <= CH_BLOCK_BYTES_MAX &&
-           ch_cid_valid(record->cid.bytes);
+           object_cid_valid(record->cid.bytes);
 }
 
 static int by_digest_and_unit(const void *a, const void *b)
@@ -149,6 +152,8 @@ void object_footer_write(uint8_t *footer, struct entry *entries, uint32_t count,
         ch_store32(at + 36, entries[i].length);
         at[40] = entries[i].kind;
         at[41] = entries[i].codec;
+        ch_store64(at + 48, entries[i].tag.owner);
+        ch_store64(at + 56, entries[i].tag.put_ms);
     }
     ch_store32(trailer, TRAILER_MAGIC);
     ch_store32(trailer + 8, crc32c(footer, entries_bytes));
@@ -181,6 +186,8 @@ bool object_footer_read(const uint8_t *footer, uint32_t count, struct entry *ent
         entries[i].length = ch_load32(at + 36);
         entries[i].kind = at[40];
         entries[i].codec = at[41];
+        entries[i].tag.owner = ch_load64(at + 48);
+        entries[i].tag.put_ms = ch_load64(at + 56);
     }
     return true;
 }

@@ -13,7 +13,7 @@
 #define RECORD_HEADER_BYTES 96
 #define TAG_BYTES           16
 #define UNIT_BYTES          64 /* records begin at multiples */
-#define ENTRY_BYTES         48 /* of a footer */
+#define ENTRY_BYTES         64 /* of a footer */
 #define BATCH_DEPTH         4
 #define BATCH_SLOTS         (BATCH_DEPTH + 1)
 #define BATCH_RECORDS_MAX   4096
@@ -56,6 +56,7 @@ struct record {
     uint32_t segment, incarnation;
     uint64_t counter;
     struct ch_cid cid;
+    struct ch_object_tag tag;
 };
 void object_record_write(uint8_t header[RECORD_HEADER_BYTES], const struct record *record);
 bool object_record_read(const uint8_t header[RECORD_HEADER_BYTES], struct record *record);
@@ -66,6 +67,7 @@ struct entry {
     uint32_t unit;
     uint32_t length;
     uint8_t kind, codec;
+    struct ch_object_tag tag;
 };
 /* Sorts the entries and writes the footer: footer_bytes(count) bytes that will lie at `offset`. */
 void object_footer_write(uint8_t *footer, struct entry *entries, uint32_t count, uint32_t segment, uint64_t offset);
@@ -97,26 +99,36 @@ bool object_record_open(struct object_crypt *crypt, const struct object_key *key
 
 /* --- object_index.c: digest to place --- */
 
+#define PRINT_BYTES 12
 struct place {
-    uint8_t digest[CH_HASH_BYTES];
-    uint32_t segment; /* 0: an empty place */
+    uint8_t print[PRINT_BYTES]; /* of the digest */
+    uint32_t segment;           /* 0: an empty place */
     uint32_t unit;
-    uint32_t length : 31;
+    uint32_t length : 22;
     uint32_t durable : 1;
+    uint32_t damaged : 1; /* the disk changed it: the next put takes its place */
+};
+_Static_assert(sizeof(struct place) == 24 && CH_BLOCK_BYTES_MAX < 1u << 22, "what a stored block costs in memory");
+
+#define INDEX_PARTS 256
+struct index_part {
+    struct place *place;
+    uint32_t capacity, count;
 };
 
 struct object_index {
-    struct place *place;
-    uint64_t mask, count, seed;
+    uint8_t key[16];
+    struct index_part part[INDEX_PARTS];
 };
 ch_err object_index_open(struct object_index *index);
 void object_index_close(struct object_index *index);
 struct place *object_index_find(const struct object_index *index, const uint8_t digest[CH_HASH_BYTES]);
-/* Room for one more without a failure; the only call that may move places. */
-ch_err object_index_reserve(struct object_index *index);
+/* Room for this one without a failure; it and remove are the calls that may move places. */
+ch_err object_index_reserve(struct object_index *index, const uint8_t digest[CH_HASH_BYTES]);
 /* Adds, or overwrites where the digest is there. After a reserve. */
-void object_index_set(struct object_index *index, const struct place *place);
-void object_index_remove(struct object_index *index, struct place *place);
+void object_index_set(struct object_index *index, const uint8_t digest[CH_HASH_BYTES], const struct place *place);
+void object_index_remove(struct object_index *index, const uint8_t digest[CH_HASH_BYTES]);
+uint64_t object_index_bytes(const struct object_index *index);
 
 /* --- the store --- */
 
@@ -125,6 +137,7 @@ struct object_segment {
     uint64_t data_end;               /* where the next batch, or the footer, begins */
     uint64_t file_bytes;             /* on the disk */
     uint64_t live_bytes, data_bytes; /* of records */
+    uint64_t oldest_ms;              /* of the blocks in it that have an age; UINT64_MAX: none */
     bool sealed;
     /* Until it is sealed: */
     struct ch_file *file;
@@ -150,6 +163,19 @@ struct batch {
     struct object_segment *segment;
     uint64_t offset;
     enum batch_state state;
+};
+
+/* A CID, or a name. */
+bool object_cid_valid(const uint8_t bytes[CH_CID_BYTES]);
+/* The bytes are the CID's; of a name any are. */
+bool object_cid_holds(const struct ch_cid *cid, const void *bytes, size_t length);
+
+/* A sealed segment's names of one kind, by where they lie. */
+struct listing {
+    unsigned kind;
+    uint32_t segment; /* 0: none */
+    struct entry *entry;
+    uint32_t count;
 };
 
 /* The segment that is being emptied. */
@@ -184,7 +210,8 @@ struct ch_object_store {
     size_t memory_bytes;
 
     struct compaction compaction;
-    struct ch_object_reader *own_reader; /* compaction's */
+    struct listing listing;
+    struct ch_object_reader *own_reader; /* the owner's */
     struct ch_object_stats stats;
 
     /* The owner writes under the write lock, readers read under the read lock. */
@@ -193,6 +220,9 @@ struct ch_object_store {
     struct object_segment **segment; /* ascending */
     size_t segment_count, segment_capacity;
     _Atomic uint64_t removals; /* of segments: readers then let go of files */
+    /* Readers and owner write under the write lock: blocks found damaged that nobody asked for yet, the newest kept. */
+    struct ch_cid damaged[CH_OBJECT_DAMAGED_MAX];
+    uint64_t damaged_first, damaged_end;
 };
 
 void object_path(const struct ch_object_store *store, uint32_t number, char path[CH_IO_PATH_BYTES_MAX]);
@@ -201,6 +231,22 @@ struct object_segment *object_segment_find(const struct ch_object_store *store, 
 ch_err object_segment_add(struct ch_object_store *store, struct object_segment *segment);
 void object_segment_free(struct ch_object_store *store, struct object_segment *segment);
 ch_err object_entry_add(struct object_segment *segment, const struct entry *entry);
+/* A block of this age is in the segment. */
+void object_note_age(struct object_segment *segment, const struct entry *entry);
+/* Reads that a place holds what isn't what was written; under no lock. */
+void object_note_damage(struct ch_object_store *store, const struct ch_cid *cid, const struct place *place);
+/* A record to be written. */
+struct object_append {
+    enum record_kind kind;
+    const struct ch_cid *cid;
+    const void *plain;
+    uint32_t length;
+    struct ch_object_tag tag;
+    struct batch_record record;
+};
+/* Puts a record into the gathering batch; *place is where it will lie. CH_ERR_FULL, CH_ERR_NO_SPACE: nothing happened.
+ */
+ch_err object_append(struct ch_object_store *store, const struct object_append *what, struct place *place);
 /* Writes the footer of an unsealed segment with nothing in flight; closes its file. */
 ch_err object_segment_seal(struct ch_object_store *store, struct object_segment *segment);
 /* Writes the slot of the segment's present incarnation and waits until it is durable. */
@@ -215,7 +261,7 @@ ch_err object_recover(struct ch_object_store *store);
 ch_err object_footer_load(struct ch_object_store *store, struct ch_file *file, uint32_t number, uint64_t file_bytes,
                           struct entry **entries, uint32_t *count, uint64_t *data_end);
 /* Reads and opens the block at a place (not the index's word for it: compaction). */
-ch_err object_read_at(struct ch_object_reader *reader, const struct place *place, struct record *record, void *to,
-                      size_t capacity);
+ch_err object_read_at(struct ch_object_reader *reader, const uint8_t digest[CH_HASH_BYTES], const struct place *place,
+                      struct record *record, void *to, size_t capacity);
 
 #endif

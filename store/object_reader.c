@@ -19,20 +19,23 @@ struct scrub {
     struct ch_file *file; /* NULL: between segments */
     struct entry *entry;
     uint32_t count, next;
-    uint8_t *buffer, *plain;
+    uint8_t *plain;
 };
 
 struct ch_object_reader {
     struct ch_object_store *store;
+    struct ch_io *io; /* its own: readers wait for nobody */
     struct object_crypt *crypt;
     struct reader_file cached[READER_FILES];
     uint64_t removals; /* of segments, when the cache was last looked through */
-    uint8_t *buffer;   /* a record as it lies on the disk */
+    uint8_t *buffer;   /* records as they lie on the disk; registered with io */
     uint8_t node[CH_UNIXFS_NODE_BYTES_MAX];
     struct ch_unixfs_link link[CH_UNIXFS_DEPTH_MAX][CH_UNIXFS_LINKS_MAX];
     uint32_t nodes_left; /* of a tree */
     struct scrub scrub;
 };
+
+#define BUFFER_BYTES (CH_BLOCK_BYTES_MAX + 2 * CH_IO_BLOCK_BYTES) /* the largest record, wherever it begins */
 
 ch_err ch_object_reader_open(struct ch_object_store *store, struct ch_object_reader **out)
 {
@@ -40,8 +43,13 @@ ch_err ch_object_reader_open(struct ch_object_store *store, struct ch_object_rea
     if (!r)
         return CH_ERR_NO_MEMORY;
     r->store = store;
-    r->buffer = malloc(record_bytes(CH_BLOCK_BYTES_MAX));
-    ch_err err = r->buffer ? object_crypt_open(&r->crypt) : CH_ERR_NO_MEMORY;
+    ch_err err = ch_io_open_another(store->io, &r->io);
+    if (err == CH_OK && posix_memalign((void **)&r->buffer, CH_IO_BLOCK_BYTES, BUFFER_BYTES) != 0)
+        err = CH_ERR_NO_MEMORY;
+    if (err == CH_OK) {
+        ch_io_register(r->io, r->buffer, BUFFER_BYTES);
+        err = object_crypt_open(&r->crypt);
+    }
     if (err == CH_OK)
         *out = r;
     else
@@ -49,16 +57,37 @@ ch_err ch_object_reader_open(struct ch_object_store *store, struct ch_object_rea
     return err;
 }
 
+/* Reads into the buffer. CH_ERR_CORRUPT: the file ends before. */
+static ch_err read_bytes(struct ch_object_reader *r, struct ch_file *file, size_t length, uint64_t offset)
+{
+    struct ch_io_done done = {.err = CH_OK};
+    uint64_t size;
+    ch_err err = ch_io_submit(r->io, &(struct ch_io_request){.kind = CH_IO_OP_READ,
+                                                             .file = file,
+                                                             .data = r->buffer,
+                                                             .length = (uint32_t)length,
+                                                             .offset = offset});
+    if (err == CH_OK)
+        err = ch_io_wait(r->io);
+    while (err == CH_OK && ch_io_poll(r->io, &done, 1) == 0)
+        err = ch_io_wait(r->io);
+    if (err == CH_OK)
+        err = done.err;
+    if (err == CH_ERR_IO && ch_io_size(r->io, file, &size) == CH_OK && size < offset + length)
+        err = CH_ERR_CORRUPT;
+    return err;
+}
+
 static void forget(struct ch_object_reader *r, struct reader_file *f)
 {
-    ch_io_close_file(r->store->io, f->file);
+    ch_io_close_file(r->io, f->file);
     f->file = NULL;
     f->segment = 0;
 }
 
 static void leave_segment(struct ch_object_reader *r)
 {
-    ch_io_close_file(r->store->io, r->scrub.file);
+    ch_io_close_file(r->io, r->scrub.file);
     free(r->scrub.entry);
     r->scrub.file = NULL;
     r->scrub.entry = NULL;
@@ -68,12 +97,15 @@ void ch_object_reader_close(struct ch_object_reader *r)
 {
     if (!r)
         return;
-    for (int i = 0; i < READER_FILES; i++) {
+    for (int i = 0; i < READER_FILES && r->io; i++) {
         forget(r, &r->cached[i]);
         object_key_free(r->cached[i].key);
     }
-    leave_segment(r);
-    free(r->scrub.buffer);
+    if (r->io) {
+        leave_segment(r);
+        ch_io_register(r->io, NULL, 0);
+    }
+    ch_io_close(r->io);
     free(r->scrub.plain);
     object_crypt_close(r->crypt);
     free(r->buffer);
@@ -117,7 +149,7 @@ static ch_err file_of(struct ch_object_reader *r, uint32_t number, struct reader
     object_path(r->store, number, path);
     ch_err err = f->key ? CH_OK : object_key_new(&f->key);
     if (err == CH_OK)
-        err = ch_io_open(r->store->io, path, CH_IO_READ, &f->file);
+        err = ch_io_open(r->io, path, CH_IO_READ, &f->file);
     if (err == CH_OK) {
         f->segment = number;
         f->incarnation = 0;
@@ -131,34 +163,32 @@ static size_t disk_bytes(const struct place *place)
 }
 
 /* Opens the disk_bytes of a record; CH_ERR_CORRUPT when anything in it isn't as it was written. */
-static ch_err open_record(struct ch_object_reader *r, struct reader_file *f, const struct place *place,
-                          const uint8_t *bytes, struct record *record, void *to)
+static ch_err open_record(struct ch_object_reader *r, struct reader_file *f, const uint8_t digest[CH_HASH_BYTES],
+                          const struct place *place, const uint8_t *bytes, struct record *record, void *to)
 {
     if (!object_record_read(bytes, record) || record->kind != RECORD_BLOCK || record->segment != place->segment ||
-        record->length != place->length || memcmp(ch_cid_digest(&record->cid), place->digest, CH_HASH_BYTES) != 0)
+        record->length != place->length || memcmp(ch_cid_digest(&record->cid), digest, CH_HASH_BYTES) != 0)
         return CH_ERR_CORRUPT;
     if (f->incarnation != record->incarnation) {
         object_key_derive(r->crypt, r->store->master_key, &f->slot, record->incarnation, f->key);
         f->incarnation = record->incarnation;
     }
-    if (!object_record_open(r->crypt, f->key, bytes, record, to) || !ch_cid_matches(&record->cid, to, record->length))
+    if (!object_record_open(r->crypt, f->key, bytes, record, to) || !object_cid_holds(&record->cid, to, record->length))
         return CH_ERR_CORRUPT;
     return CH_OK;
 }
 
-ch_err object_read_at(struct ch_object_reader *r, const struct place *place, struct record *record, void *to,
-                      size_t capacity)
+ch_err object_read_at(struct ch_object_reader *r, const uint8_t digest[CH_HASH_BYTES], const struct place *place,
+                      struct record *record, void *to, size_t capacity)
 {
     struct reader_file *f;
-    size_t got, need = disk_bytes(place);
+    size_t need = disk_bytes(place);
     if (place->length > capacity)
         return CH_ERR_FULL;
     ch_err err = file_of(r, place->segment, &f);
     if (err == CH_OK)
-        err = ch_io_read(r->store->io, f->file, r->buffer, need, (uint64_t)place->unit * UNIT_BYTES, &got);
-    if (err == CH_OK && got < need)
-        err = CH_ERR_CORRUPT;
-    return err == CH_OK ? open_record(r, f, place, r->buffer, record, to) : err;
+        err = read_bytes(r, f->file, need, (uint64_t)place->unit * UNIT_BYTES);
+    return err == CH_OK ? open_record(r, f, digest, place, r->buffer, record, to) : err;
 }
 
 ch_err ch_object_get(struct ch_object_reader *r, const struct ch_cid *cid, void *to, size_t capacity, size_t *length)
@@ -169,32 +199,88 @@ ch_err ch_object_get(struct ch_object_reader *r, const struct ch_cid *cid, void 
     for (int i = 0; i < TRIES && err == CH_ERR_NOT_FOUND; i++) {
         if (!find(r, cid, &place))
             return CH_ERR_NOT_FOUND;
-        err = object_read_at(r, &place, &record, to, capacity);
+        err = object_read_at(r, ch_cid_digest(cid), &place, &record, to, capacity);
     }
     if (err == CH_OK)
         *length = place.length;
+    if (err == CH_ERR_CORRUPT)
+        object_note_damage(r->store, cid, &place);
+    return err;
+}
+
+void object_note_damage(struct ch_object_store *s, const struct ch_cid *cid, const struct place *place)
+{
+    pthread_rwlock_wrlock(&s->lock);
+    struct place *there = object_index_find(&s->index, ch_cid_digest(cid));
+    if (there && !there->damaged && there->segment == place->segment && there->unit == place->unit) {
+        there->damaged = 1;
+        s->damaged[s->damaged_end++ % CH_OBJECT_DAMAGED_MAX] = *cid;
+        if (s->damaged_end - s->damaged_first > CH_OBJECT_DAMAGED_MAX)
+            s->damaged_first++;
+    }
+    pthread_rwlock_unlock(&s->lock);
+}
+
+size_t ch_object_damaged(struct ch_object_store *s, struct ch_cid *cids, size_t max)
+{
+    size_t count = 0;
+    pthread_rwlock_wrlock(&s->lock);
+    while (count < max && s->damaged_first < s->damaged_end)
+        cids[count++] = s->damaged[s->damaged_first++ % CH_OBJECT_DAMAGED_MAX];
+    pthread_rwlock_unlock(&s->lock);
+    return count;
+}
+
+ch_err ch_object_tag(struct ch_object_reader *r, const struct ch_cid *cid, struct ch_object_tag *tag, size_t *length)
+{
+    struct place place;
+    struct reader_file *f;
+    struct record record;
+    ch_err err = CH_ERR_NOT_FOUND;
+    for (int i = 0; i < TRIES && err == CH_ERR_NOT_FOUND; i++) {
+        if (!find(r, cid, &place))
+            return CH_ERR_NOT_FOUND;
+        err = file_of(r, place.segment, &f);
+    }
+    if (err == CH_OK)
+        err = read_bytes(r, f->file, RECORD_HEADER_BYTES, (uint64_t)place.unit * UNIT_BYTES);
+    if (err == CH_OK && (!object_record_read(r->buffer, &record) ||
+                         memcmp(ch_cid_digest(&record.cid), ch_cid_digest(cid), CH_HASH_BYTES) != 0))
+        err = CH_ERR_CORRUPT;
+    if (err == CH_OK) {
+        *tag = record.tag;
+        *length = place.length;
+    }
     return err;
 }
 
 ch_err ch_object_length(struct ch_object_reader *r, const struct ch_cid *cid, size_t *length)
 {
     struct place place;
-    if (!find(r, cid, &place))
+    if (!find(r, cid, &place) || place.damaged)
         return CH_ERR_NOT_FOUND;
     *length = place.length;
     return CH_OK;
 }
 
+/* A walk over a tree. */
+struct walk {
+    void (*each)(void *context, const struct ch_cid *cid); /* NULL: nobody listens, and what is missing ends it */
+    void *context;
+};
+
 /* The tree under one link at a depth; `expected` bytes of the file, UINT64_MAX at the root, which says it itself. */
-static ch_err has_below(struct ch_object_reader *r, const struct ch_cid *cid, int depth, uint64_t expected,
-                        uint64_t *file_bytes)
+static ch_err walk_below(struct ch_object_reader *r, const struct walk *walk, const struct ch_cid *cid, int depth,
+                         uint64_t expected, uint64_t *file_bytes)
 {
     size_t length;
     ch_err err;
     *file_bytes = 0;
     if (ch_cid_codec(cid) == CH_CID_RAW) {
         err = ch_object_length(r, cid, &length);
-        *file_bytes = length;
+        if (err == CH_OK && walk->each)
+            walk->each(walk->context, cid);
+        *file_bytes = err == CH_OK ? length : 0;
         return err == CH_OK && expected != UINT64_MAX && expected != length ? CH_ERR_INVALID : err;
     }
     if (depth == CH_UNIXFS_DEPTH_MAX || r->nodes_left == 0)
@@ -203,32 +289,44 @@ static ch_err has_below(struct ch_object_reader *r, const struct ch_cid *cid, in
     err = ch_object_get(r, cid, r->node, sizeof r->node, &length);
     if (err != CH_OK)
         return err == CH_ERR_FULL ? CH_ERR_INVALID : err;
+    if (walk->each)
+        walk->each(walk->context, cid);
     size_t count = ch_unixfs_decode(r->node, length, r->link[depth]);
     if (count == 0)
         return CH_ERR_INVALID;
-    for (size_t i = 0; i < count && err == CH_OK; i++) {
+    ch_err worst = CH_OK;
+    for (size_t i = 0; i < count && (worst == CH_OK || walk->each); i++) {
         uint64_t bytes;
-        err = has_below(r, &r->link[depth][i].cid, depth + 1, r->link[depth][i].file_bytes, &bytes);
+        err = walk_below(r, walk, &r->link[depth][i].cid, depth + 1, r->link[depth][i].file_bytes, &bytes);
+        worst = worst == CH_OK ? err : worst;
         *file_bytes += r->link[depth][i].file_bytes;
     }
-    return err == CH_OK && expected != UINT64_MAX && expected != *file_bytes ? CH_ERR_INVALID : err;
+    return worst == CH_OK && expected != UINT64_MAX && expected != *file_bytes ? CH_ERR_INVALID : worst;
 }
 
 ch_err ch_object_has_tree(struct ch_object_reader *r, const struct ch_cid *root, uint64_t *file_bytes)
 {
+    const struct walk walk = {0};
     uint64_t bytes;
     r->nodes_left = CH_OBJECT_TREE_NODES;
     if (!ch_cid_valid(root->bytes))
         return CH_ERR_INVALID;
-    ch_err err = has_below(r, root, 0, UINT64_MAX, &bytes);
+    ch_err err = walk_below(r, &walk, root, 0, UINT64_MAX, &bytes);
     if (err == CH_OK)
         *file_bytes = bytes;
     return err;
 }
 
-/* --- scrubbing --- */
+ch_err ch_object_walk_tree(struct ch_object_reader *r, const struct ch_cid *root,
+                           void (*each)(void *context, const struct ch_cid *cid), void *context)
+{
+    const struct walk walk = {each, context};
+    uint64_t bytes;
+    r->nodes_left = CH_OBJECT_TREE_NODES;
+    return ch_cid_valid(root->bytes) ? walk_below(r, &walk, root, 0, UINT64_MAX, &bytes) : CH_ERR_INVALID;
+}
 
-#define SCRUB_BYTES (CH_BLOCK_BYTES_MAX + 2 * CH_IO_BLOCK_BYTES) /* the largest record, wherever it begins */
+/* --- scrubbing --- */
 
 /* Enters the next sealed segment; *is false when there is none. */
 static ch_err enter_segment(struct ch_object_reader *r, bool *is)
@@ -251,7 +349,7 @@ static ch_err enter_segment(struct ch_object_reader *r, bool *is)
         return CH_OK;
     object_path(r->store, scrub->segment, path);
     scrub->next = scrub->count = 0;
-    ch_err err = ch_io_open(r->store->io, path, CH_IO_READ | CH_IO_DIRECT, &scrub->file);
+    ch_err err = ch_io_open(r->io, path, CH_IO_READ | CH_IO_DIRECT, &scrub->file);
     if (err == CH_ERR_NOT_FOUND) /* destroyed meanwhile */
         return CH_OK;
     if (err == CH_OK)
@@ -269,7 +367,6 @@ static ch_err scrub_entry(struct ch_object_reader *r, const struct entry *entry,
     struct place place;
     struct record record;
     struct reader_file *f;
-    size_t got;
     *bytes = 0;
     pthread_rwlock_rdlock(&r->store->lock);
     const struct place *there = object_index_find(&r->store->index, entry->digest);
@@ -283,26 +380,25 @@ static ch_err scrub_entry(struct ch_object_reader *r, const struct entry *entry,
     uint64_t offset = (uint64_t)place.unit * UNIT_BYTES, from = offset - offset % CH_IO_BLOCK_BYTES;
     *bytes = round_up(offset + disk_bytes(&place), CH_IO_BLOCK_BYTES) - from;
     if (err == CH_OK)
-        err = ch_io_read(r->store->io, scrub->file, scrub->buffer, *bytes, from, &got);
-    if (err == CH_OK && got < *bytes)
-        err = CH_ERR_CORRUPT;
+        err = read_bytes(r, scrub->file, *bytes, from);
     if (err == CH_OK)
-        err = open_record(r, f, &place, scrub->buffer + (offset - from), &record, scrub->plain);
+        err = open_record(r, f, entry->digest, &place, r->buffer + (offset - from), &record, scrub->plain);
     return err == CH_ERR_NOT_FOUND ? CH_OK : err;
 }
 
 ch_err ch_object_scrub(struct ch_object_reader *r, uint64_t bytes_max,
-                       void (*damaged)(void *context, const struct ch_cid *cid), void *context, bool *passed)
+                       void (*damaged)(void *context, const struct ch_cid *cid), void *context, uint64_t *read,
+                       bool *passed)
 {
     struct scrub *scrub = &r->scrub;
     ch_err err = CH_OK;
     *passed = false;
+    *read = 0;
     if (!scrub->plain)
         scrub->plain = malloc(CH_BLOCK_BYTES_MAX);
-    if (!scrub->plain ||
-        (!scrub->buffer && posix_memalign((void **)&scrub->buffer, CH_IO_BLOCK_BYTES, SCRUB_BYTES) != 0))
+    if (!scrub->plain)
         return CH_ERR_NO_MEMORY;
-    for (uint64_t read = 0, bytes; err == CH_OK && read < bytes_max; read += bytes) {
+    for (uint64_t bytes; err == CH_OK && *read < bytes_max; *read += bytes) {
         bytes = 0;
         if (!scrub->file) {
             bool is;
@@ -320,6 +416,8 @@ ch_err ch_object_scrub(struct ch_object_reader *r, uint64_t bytes_max,
             if (err == CH_ERR_CORRUPT) {
                 struct ch_cid cid;
                 ch_cid_make((enum ch_cid_codec)entry->codec, entry->digest, &cid);
+                object_note_damage(r->store, &cid,
+                                   &(struct place){.segment = scrub->segment, .unit = entry->unit});
                 damaged(context, &cid);
                 err = CH_OK;
             }

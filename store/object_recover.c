@@ -44,19 +44,19 @@ ch_err object_replay(struct ch_object_store *s, struct object_segment *segment, 
         object_segment_find(s, there->segment)->live_bytes -= record_bytes(there->length);
         s->stats.blocks--;
         if (entry->kind == RECORD_DROP)
-            object_index_remove(&s->index, there);
+            object_index_remove(&s->index, entry->digest);
     }
+    object_note_age(segment, entry);
     segment->data_bytes += record_bytes(entry->length);
     segment->live_bytes += record_bytes(entry->length);
     if (entry->kind == RECORD_DROP)
         return CH_OK;
-    ch_err err = object_index_reserve(&s->index);
+    ch_err err = object_index_reserve(&s->index, entry->digest);
     if (err != CH_OK)
         return err;
     struct place place = {
-        .segment = segment->slot.segment, .unit = entry->unit, .length = entry->length & 0x7fffffff, .durable = 1};
-    memcpy(place.digest, entry->digest, CH_HASH_BYTES);
-    object_index_set(&s->index, &place);
+        .segment = segment->slot.segment, .unit = entry->unit, .length = entry->length & 0x3fffff, .durable = 1};
+    object_index_set(&s->index, entry->digest, &place);
     s->stats.blocks++;
     return CH_OK;
 }
@@ -159,7 +159,8 @@ static ch_err take_record(struct scan *scan, uint64_t at, uint64_t *step)
     struct entry entry = {.unit = (uint32_t)(at / UNIT_BYTES),
                           .length = record.length,
                           .kind = (uint8_t)record.kind,
-                          .codec = (uint8_t)ch_cid_codec(&record.cid)};
+                          .codec = (uint8_t)ch_cid_codec(&record.cid),
+                          .tag = record.tag};
     memcpy(entry.digest, ch_cid_digest(&record.cid), CH_HASH_BYTES);
     *step = record_bytes(record.length);
     scan->end = at + *step;
@@ -244,6 +245,7 @@ static ch_err load_segment(struct ch_object_store *s, uint32_t number, bool newe
     struct object_segment *segment = calloc(1, sizeof *segment);
     if (!segment)
         return CH_ERR_NO_MEMORY;
+    segment->oldest_ms = UINT64_MAX;
     object_path(s, number, path);
     ch_err err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_DIRECT, &segment->file);
     if (err == CH_OK)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -85,7 +86,8 @@ static ch_err open_databases(struct ch_state *s)
         mdb_txn_abort(txn);
         return err == CH_ERR_NOT_FOUND ? CH_ERR_CORRUPT : err;
     }
-    return state_err(mdb_txn_commit(txn));
+    s->txn = txn;
+    return sync_commit(s, s->meta.applied_index, s->meta.applied_lsn);
 }
 
 /* The entries of the log's last block, when it is not full: the next flush writes it again. */
@@ -109,6 +111,13 @@ static ch_err open_environment(struct ch_state *s, const struct ch_state_options
         return state_err(errno);
     if (flock(s->folder_fd, LOCK_EX | LOCK_NB) != 0)
         return errno == EWOULDBLOCK ? CH_ERR_BUSY : state_err(errno);
+    s->sync.io = o->io;
+    bool marks = o->io && !o->nometasync;
+    ch_err err = o->io ? sync_recover(s, o->folder) : CH_OK;
+    if (err == CH_OK && o->io && !marks)
+        err = sync_leave(s, o->folder);
+    if (err != CH_OK)
+        return err;
     int rc = mdb_env_create(&s->env), dead;
     if (rc == 0)
         rc = mdb_env_set_mapsize(s->env, o->map_bytes ? o->map_bytes : MAP_BYTES);
@@ -116,13 +125,12 @@ static ch_err open_environment(struct ch_state *s, const struct ch_state_options
         rc = mdb_env_set_maxdbs(s->env, NAMED_DATABASES);
     if (rc == 0)
         rc = mdb_env_set_maxreaders(s->env, o->readers_max ? o->readers_max : READERS_MAX);
-    /* One sync a commit; the meta page reaches the disk with the next one. A faster scheme (MDB_NOSYNC, the sync by
-     * io_uring while the next batch is built, a mark in the log) would change this flag and ch_state_commit alone. */
+    /* MDB_NOMETASYNC: one sync a commit; the meta page reaches the disk with the next one. */
     if (rc == 0)
-        rc = mdb_env_open(s->env, o->folder, MDB_NOMETASYNC | MDB_NORDAHEAD | MDB_NOTLS, 0600);
+        rc = mdb_env_open(s->env, o->folder, (marks ? MDB_NOSYNC : MDB_NOMETASYNC) | MDB_NORDAHEAD | MDB_NOTLS, 0600);
     if (rc == 0)
         rc = mdb_reader_check(s->env, &dead);
-    return state_err(rc);
+    return rc == 0 && marks ? sync_begin(s, o->folder) : state_err(rc);
 }
 
 ch_err ch_state_open(const struct ch_state_options *o, struct ch_state **out)
@@ -151,6 +159,8 @@ ch_err ch_state_open(const struct ch_state_options *o, struct ch_state **out)
         err = open_environment(s, o);
     if (err == CH_OK)
         err = open_databases(s);
+    if (err == CH_OK && s->sync.mark)
+        err = sync_check(s);
     if (err == CH_OK)
         err = read_log_tail(s);
     if (err != CH_OK) {
@@ -170,6 +180,7 @@ void ch_state_close(struct ch_state *s)
         return;
     if (s->txn)
         mdb_txn_abort(s->txn);
+    sync_close(s);
     if (s->env)
         mdb_env_close(s->env);
     if (s->folder_fd >= 0)
@@ -181,6 +192,21 @@ void ch_state_close(struct ch_state *s)
     free(s->scratch);
     free(s->log);
     free(s);
+}
+
+ch_err ch_state_discard(struct ch_io *io, const char *folder)
+{
+    /* The mark last: what is left without the data it names is no state either. */
+    static const char *const names[] = {"data.mdb", "lock.mdb", "mark.new", "mark"};
+    char path[CH_IO_PATH_BYTES_MAX];
+    ch_err err = CH_OK;
+    for (size_t i = 0; i < sizeof names / sizeof *names && err == CH_OK; i++) {
+        int length = snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        err = length < (int)sizeof path ? ch_io_unlink(io, path) : CH_ERR_INVALID;
+        if (err == CH_OK || err == CH_ERR_NOT_FOUND)
+            err = ch_io_sync_dir(io, folder);
+    }
+    return err;
 }
 
 const struct ch_state_meta *ch_state_meta(const struct ch_state *s)
@@ -214,9 +240,10 @@ static ch_err flush_log(struct ch_state *s)
         uint8_t bytes[LOG_BLOCK_ENTRIES * CH_LOG_ENTRY_BYTES];
         for (uint64_t i = 0; i < count; i++)
             ch_log_entry_write(&s->log[at - s->log_first + i], bytes + i * CH_LOG_ENTRY_BYTES);
-        MDB_val k = val(&block, sizeof block), v = val(bytes, count * CH_LOG_ENTRY_BYTES);
+        MDB_val k = val(&block, sizeof block);
         /* The first block may be there already, shorter. */
-        int rc = mdb_put(s->txn, s->db.log, &k, &v, at == s->log_first ? 0 : MDB_APPEND);
+        int rc = value_put(s->txn, s->db.log, &k, bytes, count * CH_LOG_ENTRY_BYTES,
+                           at == s->log_first ? 0 : MDB_APPEND);
         if (rc)
             return state_err(rc);
     }
@@ -241,7 +268,7 @@ static ch_err write_meta(struct ch_state *s, const struct ch_state_meta *meta)
 {
     uint8_t bytes[48 + CH_STATE_HEAD_BYTES_MAX + INDICES * RUNS_BYTES_MAX];
     struct ch_writer w = ch_writer(bytes, sizeof bytes);
-    ch_write32(&w, 1);
+    ch_write32(&w, 2);
     ch_write32(&w, meta->head_length);
     ch_write64(&w, meta->applied_index);
     ch_write64(&w, meta->applied_lsn);
@@ -249,15 +276,14 @@ static ch_err write_meta(struct ch_state *s, const struct ch_state_meta *meta)
     ch_write64(&w, meta->relations);
     ch_write64(&w, meta->log_size);
     ch_write(&w, meta->head, meta->head_length);
-    MDB_val k = val("state", 5), v = val(bytes, w.used);
-    int rc = mdb_put(s->txn, s->db.meta, &k, &v, 0);
+    MDB_val k = val("state", 5);
+    int rc = value_put(s->txn, s->db.meta, &k, bytes, w.used, 0);
     if (rc)
         return state_err(rc);
     size_t length = runs_write(&s->runs[INBOX], bytes);
     length += runs_write(&s->runs[IDS], bytes + length);
     k = val("runs", 4);
-    v = val(bytes, length);
-    return state_err(mdb_put(s->txn, s->db.meta, &k, &v, 0));
+    return state_err(value_put(s->txn, s->db.meta, &k, bytes, length, 0));
 }
 
 static void publish_counters(struct ch_state *s)
@@ -297,10 +323,9 @@ ch_err ch_state_commit(struct ch_state *s, uint64_t applied_index, uint64_t appl
         err = CH_ERR_CORRUPT;
     if (err != CH_OK)
         return err;
-    int rc = mdb_txn_commit(s->txn);
-    s->txn = NULL;
-    if (rc)
-        return state_err(rc);
+    err = sync_commit(s, applied_index, applied_lsn);
+    if (err != CH_OK)
+        return err;
     s->meta = meta;
     publish_counters(s);
     return CH_OK;

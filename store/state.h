@@ -7,9 +7,12 @@
  *          reader never waits for the writer, nor the writer for it; it sees whole batches.
  * Batches: begin, rows and their changes, commit. Readers see a batch when commit returns and nothing of it before. So
  *          release receipts after commit: whoever holds one finds it. (The transaction itself is durable in the log.)
- * Crash:   LMDB is derived. A killed process leaves the last batch committed, a power loss that one or the one before
- *          (MDB_NOMETASYNC); the caller replays the log from applied_lsn + 1 and gets the same rows. So the log is
- *          cut only below the applied_lsn of the batch before the last.
+ * Crash:   LMDB is derived. A commit does not wait for the disk to have it: with options.io its sync by io_uring runs
+ *          while the next batch is built (store/state_sync.c has the order), without it LMDB syncs (MDB_NOMETASYNC). A
+ *          start finds the last batch or one of the two before it; the caller replays the log from there and gets the
+ *          same rows. So the log is cut only below what the batch before the last two needs.
+ * Damage:  CH_ERR_CORRUPT from open: no whole batch is there, ch_state_discard and a replay of all of the log make it
+ *          anew. From a reader or the writer: a row is not what was written.
  * Memory:  the two caches and one flush of records, from open; LMDB's pages are the page cache's, and a batch's dirty
  *          pages until commit.
  * Errors:  CH_ERR_IO, _NO_SPACE, _NO_MEMORY, _CORRUPT. After one of a writer function the batch is lost and the state
@@ -19,9 +22,11 @@
 #define CHAPPE_STORE_STATE_H
 
 #include "base/hash.h"
+#include "store/io.h"
 #include "wire/rows.h"
 
-#define CH_STATE_HEAD_BYTES_MAX 4096
+#define CH_STATE_HEAD_BYTES_MAX  4096
+#define CH_STATE_VALUE_BYTES_MAX 16384 /* no value in LMDB is larger */
 /* Non-message changes dirty random pages; past this many pages a batch should be committed (LMDB spills at 131,071). */
 #define CH_STATE_DIRTY_PAGES_MAX 60000u
 
@@ -29,7 +34,9 @@ struct ch_state;
 struct ch_state_reader;
 
 struct ch_state_options {
-    const char *folder;        /* exists; becomes the home of data.mdb, lock.mdb */
+    const char *folder;        /* exists; becomes the home of data.mdb, lock.mdb, mark */
+    struct ch_io *io;          /* the state's alone. NULL, for trials: MDB_NOMETASYNC, and no folder that has a mark */
+    bool nometasync;           /* LMDB syncs each commit for itself, although there is `io` */
     uint64_t map_bytes;        /* 0: 1 TiB (address space only) */
     uint32_t readers_max;      /* 0: 126 */
     uint32_t accounts_cached;  /* 0: 1 << 20, 256 bytes each; at least 4 x batch_records is used */
@@ -49,8 +56,10 @@ struct ch_state_meta {
 
 /* Opens or makes the state. CH_ERR_BUSY: another process has it; CH_ERR_CORRUPT; CH_ERR_IO, _NO_SPACE, _NO_MEMORY. */
 CH_MUST_CHECK ch_err ch_state_open(const struct ch_state_options *options, struct ch_state **out);
-/* Drops an open batch. Readers must be closed before. NULL is fine. */
+/* Drops an open batch; the last one committed is durable then. Readers must be closed before. NULL is fine. */
 void ch_state_close(struct ch_state *state);
+/* Removes what is in `folder`, durably: the next open makes an empty state. For one that is closed. */
+CH_MUST_CHECK ch_err ch_state_discard(struct ch_io *io, const char *folder);
 const struct ch_state_meta *ch_state_meta(const struct ch_state *state);
 
 /* --- the writer: one batch at a time --- */
@@ -59,7 +68,7 @@ CH_MUST_CHECK ch_err ch_state_begin(struct ch_state *state);
 /* True when the batch should be committed before another commit is applied: many records or dirty pages. It is advice;
  * a larger batch is right too, only slower. */
 bool ch_state_batch_full(const struct ch_state *state);
-/* Makes the batch durable and visible. */
+/* Makes the batch visible, the one before it durable. */
 CH_MUST_CHECK ch_err ch_state_commit(struct ch_state *state, uint64_t applied_index, uint64_t applied_lsn,
                                      const void *head, size_t head_length);
 
@@ -120,6 +129,10 @@ CH_MUST_CHECK ch_err ch_state_read_log_entry(struct ch_state_reader *reader, uin
 /* The log index of an applied transaction, by the first 16 bytes of its id: the caller compares the transaction. */
 CH_MUST_CHECK ch_err ch_state_read_log_index(struct ch_state_reader *reader, const uint8_t tx_id[CH_HASH_BYTES],
                                              uint64_t *log_index);
+/* Looks at up to `entries_max` entries, at least 2, of all there are, going on where the last call of this reader ended: each has
+ * its checksum, is in order, and is found by its key. *passed: all were gone through. CH_ERR_CORRUPT. What is not looked
+ * at is LMDB's list of free pages. */
+CH_MUST_CHECK ch_err ch_state_check(struct ch_state_reader *reader, uint64_t entries_max, bool *passed);
 /* applied_index, applied_lsn, sizes and head of the newest batch. */
 CH_MUST_CHECK ch_err ch_state_read_meta(struct ch_state_reader *reader, struct ch_state_meta *meta);
 

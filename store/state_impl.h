@@ -3,7 +3,9 @@
  * Databases in data.mdb. Numbers are little-endian in values and in the integer keys of accounts, relations, log; they
  * are big-endian in composed keys, so that bytes sort as numbers. An account or relation is named by its u64 serial.
  *
- *   meta          "state" -> u32 version 1 | u32 head length | u64 applied index | u64 applied lsn | u64 accounts |
+ *   Each value is followed by u32 crc32c of key and value.
+ *
+ *   meta          "state" -> u32 version 2 | u32 head length | u64 applied index | u64 applied lsn | u64 accounts |
  *                            u64 relations | u64 log size | head
  *                 "runs"  -> the directories of inbox and ids, see state_runs.c
  *   accounts      account -> its row; inbox sequence and head are zero there: those of its newest log entry count
@@ -21,7 +23,7 @@
  *                            recipient, inbox sequence -> log index
  *   ids.N         the same: the first 16 bytes of a tx_id -> log index
  *
- * Blocks of log, inbox, ids are just under half a page: two fill one, and MDB_APPEND leaves no slack.
+ * Blocks of log, inbox, ids are, with that, just under half a page: two fill one, and MDB_APPEND leaves no slack.
  */
 #ifndef CHAPPE_STORE_STATE_IMPL_H
 #define CHAPPE_STORE_STATE_IMPL_H
@@ -96,9 +98,22 @@ struct databases {
     MDB_dbi meta, accounts, keys, handles, relations, pairs, relations_of, requests, log;
 };
 
+/* What a state durable by io_uring keeps of its commits (state_sync.c). */
+#define PINS 3
+struct state_sync {
+    struct ch_io *io;            /* NULL: nothing here is used */
+    struct ch_file *data, *mark; /* data.mdb; mark, NULL where LMDB syncs each commit itself */
+    uint8_t *block;             /* one, aligned: a mark's slot, or a meta page */
+    bool syncing;               /* the newest commit is on its way to the disk */
+    uint64_t txnid;             /* of the newest commit */
+    uint64_t applied_index, applied_lsn; /* in it */
+    MDB_txn *pin[PINS];         /* on commit txnid, txnid - 1, txnid - 2, each in slot number modulo PINS */
+};
+
 struct ch_state {
     MDB_env *env;
     int folder_fd;
+    struct state_sync sync;
     struct databases db;
     struct runs runs[INDICES];
     uint64_t seed;
@@ -122,10 +137,16 @@ struct ch_state {
     } counters;
 };
 
+#define CHECK_KEY_BYTES_MAX 32
 struct ch_state_reader {
     const struct ch_state *state; /* of it env and db alone: constant after open */
     MDB_txn *txn;                 /* reset between calls */
     struct runs inbox, ids;       /* the directory as of this call */
+    struct {                      /* ch_state_check: where it is */
+        unsigned db;
+        size_t key_length;
+        uint8_t key[CHECK_KEY_BYTES_MAX];
+    } check;
 };
 
 static inline uint64_t to_big(uint64_t v)
@@ -140,8 +161,30 @@ static inline MDB_val val(const void *data, size_t length)
 /* LMDB's and the system's error as ours. */
 ch_err state_err(int rc);
 
+/* state_values.c: values carry a crc32c of key and value behind them, as LMDB's pages have none. LMDB's results;
+ * MDB_CORRUPTED where the crc isn't right. */
+int value_put(MDB_txn *txn, MDB_dbi db, MDB_val *key, const void *data, size_t length, unsigned flags);
+int value_get(MDB_txn *txn, MDB_dbi db, MDB_val *key, MDB_val *value);
+/* The same for what a cursor found: takes the crc off the value. */
+int value_open(const MDB_val *key, MDB_val *value);
+int value_at(MDB_cursor *cursor, MDB_val *key, MDB_val *value, MDB_cursor_op op);
+
 /* state.c: brings the records of messages into the batch's transaction. */
 CH_MUST_CHECK ch_err state_flush(struct ch_state *s);
+
+/* state_sync.c: what makes commits durable, and finds the one that is. */
+/* Before LMDB opens the folder: puts the marked commit in its place. CH_ERR_CORRUPT: none of those marked is whole. */
+CH_MUST_CHECK ch_err sync_recover(struct ch_state *s, const char *folder);
+/* Between these: LMDB will sync for itself, so nothing is marked from now on. */
+CH_MUST_CHECK ch_err sync_leave(struct ch_state *s, const char *folder);
+/* After LMDB opened it: marks what is there, where nothing is marked yet. */
+CH_MUST_CHECK ch_err sync_begin(struct ch_state *s, const char *folder);
+/* Whether the commit that was opened is the one that was marked. */
+CH_MUST_CHECK ch_err sync_check(const struct ch_state *s);
+/* Commits s->txn, which is gone afterwards. */
+CH_MUST_CHECK ch_err sync_commit(struct ch_state *s, uint64_t applied_index, uint64_t applied_lsn);
+/* Marks the newest commit, if nothing failed before; lets go of everything. */
+void sync_close(struct ch_state *s);
 
 /* state_runs.c */
 CH_MUST_CHECK ch_err runs_open(MDB_txn *txn, struct runs *runs, const char *name);

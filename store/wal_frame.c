@@ -21,16 +21,10 @@
  * A frame follows another when its generation is not lower, its lsn is the next (an opening frame's may be higher:
  * after accepted damage) and bytes 60..63 fit. All numbers are little-endian.
  */
-#include <isa-l.h>
-
+#include "store/crc32c_impl.h"
 #include "store/wal_impl.h"
 
 #define MAGIC 0x314c5743u /* "CWL1" */
-
-static uint32_t crc32c(const uint8_t *data, size_t length)
-{
-    return ~crc32_iscsi((unsigned char *)(uintptr_t)data, (int)length, ~0u);
-}
 
 void ch_wal_frame_seal(uint8_t *frame, struct frame_header *h)
 {

@@ -242,6 +242,84 @@ static void tree_is_there_when_every_leaf_is(void **state)
 
 /* --- compaction --- */
 
+static void drain(struct world *w)
+{
+    uint64_t cookies[16];
+    size_t count;
+    assert_ok(ch_object_flush(w->store));
+    do
+        assert_ok(ch_object_poll(w->store, cookies, 16, &count));
+    while (ch_object_busy(w->store));
+}
+
+/* The name of a number's hash. */
+static struct ch_cid name_of(unsigned kind, uint32_t number, uint8_t hash[CH_HASH_BYTES])
+{
+    struct ch_cid name;
+    ch_hash(&number, sizeof number, hash);
+    ch_object_name(kind, hash, &name);
+    return name;
+}
+
+static void named_records_are_kept_apart_and_listed_in_order(void **state)
+{
+    struct world w;
+    enum { NAMES = 600 };
+    uint8_t hash[CH_HASH_BYTES], bytes[1500], hashes[7][CH_HASH_BYTES];
+    size_t length, count;
+    bool end = false;
+    begin(&w, test_seed());
+    for (uint32_t i = 0; i < NAMES; i++) { /* about four segments; every third of the other kind */
+        struct ch_cid name = name_of(1 + i % 3 / 2, i, hash);
+        ch_err err;
+        memset(bytes, (int)i, sizeof bytes);
+        while ((err = ch_object_put(w.store, &name, bytes, 900 + i, i)) == CH_ERR_FULL)
+            drain(&w);
+        assert_ok(err);
+    }
+    drain(&w);
+    /* a block whose bytes are what the name is the hash of takes nothing's place */
+    uint32_t zero = 0;
+    struct ch_cid block, name = name_of(1, 0, hash);
+    ch_cid_of(CH_CID_RAW, &zero, sizeof zero, &block);
+    assert_ok(ch_object_put(w.store, &block, &zero, sizeof zero, 1000));
+    drain(&w);
+    assert_ok(ch_object_get(w.reader, &name, bytes, sizeof bytes, &length));
+    assert_int_equal(length, 900);
+    assert_int_equal(ch_object_put(w.store, &name, "other", 5, 1), CH_ERR_EXISTS);
+    name = name_of(1, 4, hash);
+    assert_ok(ch_object_drop(w.store, &name, 1));
+    drain(&w);
+    for (int round = 0; round < 2; round++) {
+        uint64_t cursor = 0;
+        uint32_t next = 0;
+        for (end = false; !end;) {
+            assert_ok(ch_object_list(w.store, 1, &cursor, hashes, 7, &count, &end));
+            for (size_t i = 0; i < count; i++, next++) {
+                while (next % 3 == 2 || next == 4)
+                    next++;
+                (void)name_of(1, next, hash);
+                assert_memory_equal(hashes[i], hash, CH_HASH_BYTES);
+            }
+        }
+        assert_int_equal(next, NAMES - 1); /* the last is of kind 2 */
+        uint32_t more = NAMES + 1 + 3 * (uint32_t)round; /* what comes later lies behind the cursor, where it is */
+        name = name_of(1, more, hash);
+        assert_ok(ch_object_put(w.store, &name, "late", 4, 1));
+        assert_ok(ch_object_list(w.store, 1, &cursor, hashes, 7, &count, &end));
+        assert_true(end && count == 0); /* not durable yet */
+        drain(&w);
+        assert_ok(ch_object_list(w.store, 1, &cursor, hashes, 7, &count, &end));
+        assert_true(end && count == 1);
+        assert_memory_equal(hashes[0], hash, CH_HASH_BYTES);
+        assert_ok(ch_object_drop(w.store, &name, 1));
+        drain(&w);
+        close_world(&w); /* and all the same after opening anew */
+        open_world(&w);
+    }
+    finish(&w);
+}
+
 static void compaction_gives_space_back_and_keeps_what_lives(void **state)
 {
     struct world w;
@@ -263,6 +341,95 @@ static void compaction_gives_space_back_and_keeps_what_lives(void **state)
     close_world(&w);
     open_world(&w);
     check_all(&w, 1500);
+    finish(&w);
+}
+
+/* --- owners and ages --- */
+
+#define OWNERS 5
+
+struct totals {
+    uint64_t bytes[OWNERS], blocks;
+};
+
+static void add_block(void *context, const struct ch_cid *cid, const struct ch_object_tag *tag, size_t length)
+{
+    struct totals *totals = context;
+    totals->bytes[tag->owner] += length;
+    totals->blocks++;
+}
+
+static void take_block(void *context, const struct ch_object_tag *tag, size_t length)
+{
+    struct totals *totals = context;
+    totals->bytes[tag->owner] -= length;
+    totals->blocks--;
+}
+
+static void put_for(struct world *w, uint64_t number, struct totals *totals)
+{
+    uint8_t block[LENGTH_MAX];
+    struct ch_cid cid;
+    const struct ch_object_tag tag = {.owner = number % OWNERS, .put_ms = number % 7 ? 1000 + number : 0};
+    size_t length = block_of(number, block);
+    ch_err err;
+    ch_cid_of(CH_CID_RAW, block, length, &cid);
+    w->known[number] = ASKED;
+    while ((err = ch_object_put_for(w->store, &cid, block, length, &tag, number)) == CH_ERR_FULL)
+        assert_ok(poll(w));
+    assert_ok(err);
+    totals->bytes[tag.owner] += length;
+    totals->blocks++;
+}
+
+static void blocks_keep_owner_and_age_and_expire_by_it(void **state)
+{
+    struct world w;
+    struct totals expected = {0}, found;
+    begin(&w, test_seed());
+    for (uint64_t i = 0; i < 900; i++)
+        put_for(&w, i, &expected);
+    assert_ok(settle(&w));
+    for (int round = 0; round < 2; round++) {
+        found = (struct totals){0};
+        assert_ok(ch_object_each(w.store, add_block, &found));
+        assert_memory_equal(&found, &expected, sizeof found);
+        for (uint64_t i = 0; i < 900; i += 13) {
+            struct ch_object_tag tag;
+            struct ch_cid cid;
+            size_t length;
+            cid_of(i, &cid);
+            assert_ok(ch_object_tag(w.reader, &cid, &tag, &length));
+            assert_int_equal(tag.owner, i % OWNERS);
+            assert_int_equal(tag.put_ms, i % 7 ? 1000 + i : 0);
+        }
+        close_world(&w);
+        open_world(&w);
+    }
+    struct ch_object_stats before, after;
+    ch_object_stats(w.store, &before);
+    ch_err err;
+    for (int calls = 0; (err = ch_object_expire(w.store, 1500, take_block, &expected)) == CH_OK; calls++) {
+        assert_true(calls < 100);
+        assert_ok(settle(&w)); /* seals one that was ended */
+    }
+    assert_int_equal(err, CH_ERR_NOT_FOUND);
+    for (uint64_t i = 0; i < 500; i++)
+        if (i % 7)
+            w.known[i] = DROPPED;
+    check_all(&w, 900);
+    assert_ok(compact_all(&w));
+    check_all(&w, 900);
+    ch_object_stats(w.store, &after);
+    assert_true(after.segments_destroyed > 0 && after.disk_bytes < before.disk_bytes);
+    close_world(&w);
+    open_world(&w);
+    while ((err = ch_object_expire(w.store, 1500, take_block, &found)) == CH_OK)
+        assert_ok(settle(&w));
+    check_all(&w, 900);
+    found = (struct totals){0};
+    assert_ok(ch_object_each(w.store, add_block, &found));
+    assert_memory_equal(&found, &expected, sizeof found);
     finish(&w);
 }
 
@@ -432,7 +599,9 @@ int main(void)
         cmocka_unit_test(other_key_is_refused),
         cmocka_unit_test(both_ciphers_hide_and_give_back),
         cmocka_unit_test(tree_is_there_when_every_leaf_is),
+        cmocka_unit_test(named_records_are_kept_apart_and_listed_in_order),
         cmocka_unit_test(compaction_gives_space_back_and_keeps_what_lives),
+        cmocka_unit_test(blocks_keep_owner_and_age_and_expire_by_it),
         cmocka_unit_test(destroyed_segment_has_no_salt_left_even_if_its_file_stays),
         cmocka_unit_test(killed_process_loses_nothing_stored),
         cmocka_unit_test(reader_on_another_thread_finds_blocks_while_they_move),

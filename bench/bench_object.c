@@ -1,0 +1,319 @@
+/* Bytes a second of the log and of objects, durable, beside the raw stages that an object goes through: hash and cipher.
+ *
+ *   bench_object FOLDER [MIB [BLOCKS]]
+ *
+ * One JSON object on stdout. Each kind moves MIB (default 512); a put counts when it is durable. Gets are of blocks in
+ * random order, one after another, from the disk: what was put has never been in the page cache. BLOCKS (default
+ * 1,000,000) small blocks tell what the index costs. bench/store_against_fio.py runs it between two runs of fio. */
+#include "base/prng.h"
+#include "base/time.h"
+#include "store/object_impl.h"
+#include "store/wal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RECORD_BYTES 300u
+#define FILE_BYTES   (100u << 20)
+#define SAMPLES_MAX  (1u << 20)
+
+static uint64_t bytes_each = 512ull << 20, blocks = 1000000;
+static uint8_t buffer[CH_BLOCK_BYTES_MAX], got[CH_BLOCK_BYTES_MAX];
+static struct ch_cid *cids; /* of the blocks, computed outside of what is measured: that is the client's work */
+static const uint8_t master_key[CH_OBJECT_KEY_BYTES] = "a key for a bench, 32 bytes long";
+
+static void check(ch_err err, const char *what)
+{
+    if (err == CH_OK)
+        return;
+    fprintf(stderr, "%s: %s\n", what, ch_err_text(err));
+    exit(1);
+}
+
+static double seconds_since(uint64_t from_ns)
+{
+    return 1e-9 * (double)(ch_time_monotonic_ns() - from_ns);
+}
+
+static void content_of(uint64_t number, size_t length)
+{
+    struct ch_prng g;
+    ch_prng_seed(&g, number);
+    for (size_t at = 0; at < 64 && at + 8 <= length; at += 8) /* enough to make each another one */
+        ch_store64(buffer + at, ch_prng_next(&g));
+}
+
+static void make_cids(uint64_t count, size_t length)
+{
+    free(cids);
+    cids = calloc(count, sizeof *cids);
+    if (!cids)
+        exit(1);
+    for (uint64_t i = 0; i < count; i++) {
+        content_of(i, length);
+        ch_cid_of(CH_CID_RAW, buffer, length, &cids[i]);
+    }
+}
+
+/* --- the log --- */
+
+static void bench_log(const char *folder)
+{
+    char path[1024];
+    struct ch_io *io;
+    struct ch_wal *wal;
+    const struct ch_wal_options options = {0};
+    uint64_t appended = 0, lsn;
+    ch_wal_position position;
+    snprintf(path, sizeof path, "%s/wal", folder);
+    check(ch_io_uring_open(&io), "io_uring");
+    check(ch_wal_create(io, path, &options), path);
+    check(ch_wal_open(io, path, &options, &wal), path);
+    /* Once through the first segments: those after the first are prepared while the log goes on. */
+    const struct ch_bytes record = {buffer, RECORD_BYTES};
+    uint64_t from_ns = ch_time_monotonic_ns();
+    while (appended < bytes_each) {
+        ch_err err = ch_wal_append(wal, 1, &record, 1, &lsn, &position);
+        if (err == CH_OK) {
+            appended += RECORD_BYTES;
+            continue;
+        }
+        if (err != CH_ERR_FULL)
+            check(err, "append");
+        check(ch_io_wait(io), "wait");
+        check(ch_wal_poll(wal), "poll");
+    }
+    check(ch_wal_settle(wal), "settle");
+    double seconds = seconds_since(from_ns);
+    printf("  \"log_mb_s\": %.1f,\n  \"log_records_s\": %.0f,\n", 1e-6 * (double)appended / seconds,
+           (double)appended / RECORD_BYTES / seconds);
+    ch_wal_close(wal);
+    ch_io_close(io);
+}
+
+/* --- the raw stages --- */
+
+static double hash_rate(size_t length)
+{
+    struct ch_cid cid;
+    uint64_t rounds = (256ull << 20) / length, from_ns = ch_time_monotonic_ns();
+    for (uint64_t i = 0; i < rounds; i++) {
+        ch_store64(buffer, i);
+        ch_cid_of(CH_CID_RAW, buffer, length, &cid);
+    }
+    return (double)(rounds * length) / seconds_since(from_ns);
+}
+
+static double cipher_rate(size_t length)
+{
+    struct object_crypt *crypt;
+    struct object_key *key;
+    uint8_t *to = malloc(record_bytes((uint32_t)length));
+    enum ch_object_cipher cipher =
+        object_cipher_here(CH_OBJECT_AES_256_GCM) ? CH_OBJECT_AES_256_GCM : CH_OBJECT_XCHACHA20_POLY1305;
+    const struct slot slot = {.cipher = cipher, .segment = 1, .incarnation = 1};
+    struct record record = {.kind = RECORD_BLOCK, .length = (uint32_t)length, .segment = 1, .incarnation = 1};
+    if (!to)
+        exit(1);
+    check(object_crypt_open(&crypt), "cipher");
+    check(object_key_new(&key), "key");
+    object_key_derive(crypt, master_key, &slot, 1, key);
+    uint64_t rounds = (512ull << 20) / length, from_ns = ch_time_monotonic_ns();
+    for (uint64_t i = 0; i < rounds; i++) {
+        record.counter = i;
+        object_record_seal(crypt, key, &record, buffer, to);
+    }
+    double rate = (double)(rounds * length) / seconds_since(from_ns);
+    object_key_free(key);
+    object_crypt_close(crypt);
+    free(to);
+    return rate;
+}
+
+/* --- objects --- */
+
+struct store {
+    struct ch_io *io;
+    struct ch_object_store *objects;
+    struct ch_object_reader *reader;
+    uint64_t *put_ns, *latency_ns, durable;
+};
+
+static void open_store(struct store *s, const char *folder, const char *name)
+{
+    char path[1024];
+    const struct ch_object_options options = {.master_key = master_key};
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    s->durable = 0;
+    check(ch_io_uring_open(&s->io), "io_uring");
+    check(ch_object_open(s->io, path, &options, &s->objects), path);
+    check(ch_object_reader_open(s->objects, &s->reader), path);
+}
+
+static void close_store(struct store *s)
+{
+    ch_object_reader_close(s->reader);
+    ch_object_close(s->objects);
+    ch_io_close(s->io);
+}
+
+static void take(struct store *s)
+{
+    uint64_t cookies[256];
+    size_t count;
+    check(ch_object_flush(s->objects), "flush");
+    check(ch_io_wait(s->io), "wait");
+    do {
+        check(ch_object_poll(s->objects, cookies, 256, &count), "poll");
+        uint64_t now_ns = ch_time_monotonic_ns();
+        for (size_t i = 0; i < count; i++)
+            s->latency_ns[cookies[i] % SAMPLES_MAX] = now_ns - s->put_ns[cookies[i] % SAMPLES_MAX];
+        s->durable += count;
+    } while (count == 256);
+}
+
+/* Puts blocks `from` to `to`; `ahead` of them may be on their way. */
+static void put_blocks(struct store *s, uint64_t from, uint64_t to, size_t length, uint64_t ahead)
+{
+    uint64_t before = s->durable;
+    for (uint64_t i = from; i < to; i++) {
+        content_of(i, length);
+        s->put_ns[i % SAMPLES_MAX] = ch_time_monotonic_ns();
+        ch_err err;
+        while ((err = ch_object_put(s->objects, &cids[i], buffer, length, i)) == CH_ERR_FULL)
+            take(s);
+        check(err, "put");
+        while (i - from + 1 - (s->durable - before) >= ahead)
+            take(s);
+    }
+    while (s->durable - before < to - from)
+        take(s);
+}
+
+static int ascending(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void bench_blocks(const char *folder, const char *name, size_t length, uint64_t count, uint64_t ahead)
+{
+    struct store s;
+    struct ch_prng g;
+    s.put_ns = calloc(SAMPLES_MAX, sizeof *s.put_ns);
+    s.latency_ns = calloc(SAMPLES_MAX, sizeof *s.latency_ns);
+    if (!s.put_ns || !s.latency_ns)
+        exit(1);
+    open_store(&s, folder, name);
+    make_cids(count, length);
+    uint64_t from_ns = ch_time_monotonic_ns();
+    put_blocks(&s, 0, count, length, ahead);
+    double put_s = seconds_since(from_ns);
+    uint64_t samples = count < SAMPLES_MAX ? count : SAMPLES_MAX;
+    qsort(s.latency_ns, samples, sizeof *s.latency_ns, ascending);
+    ch_prng_seed(&g, 1);
+    uint64_t gets = count < 20000 ? count : 20000;
+    from_ns = ch_time_monotonic_ns();
+    for (uint64_t i = 0; i < gets; i++) {
+        size_t got_length;
+        check(ch_object_get(s.reader, &cids[ch_prng_below(&g, count)], got, sizeof got, &got_length), "get");
+    }
+    double get_s = seconds_since(from_ns), hash = hash_rate(length), cipher = cipher_rate(length);
+    printf("  \"%s\": {\"put_mb_s\": %.1f, \"put_p50_us\": %.0f, \"put_p99_us\": %.0f, \"get_mb_s\": %.1f, \"hash_mb_s\": "
+           "%.1f, \"cipher_mb_s\": %.1f},\n",
+           name, 1e-6 * (double)(count * length) / put_s, 1e-3 * (double)s.latency_ns[samples / 2],
+           1e-3 * (double)s.latency_ns[samples - 1 - samples / 100], 1e-6 * (double)(gets * length) / get_s,
+           1e-6 * hash, 1e-6 * cipher);
+    close_store(&s);
+    free(s.put_ns);
+    free(s.latency_ns);
+}
+
+/* Objects of 100 MiB, one after another: each is durable before the next begins. */
+static void bench_files(const char *folder)
+{
+    struct store s;
+    s.put_ns = calloc(SAMPLES_MAX, sizeof *s.put_ns);
+    s.latency_ns = calloc(SAMPLES_MAX, sizeof *s.latency_ns);
+    if (!s.put_ns || !s.latency_ns)
+        exit(1);
+    open_store(&s, folder, "100 MiB");
+    const uint64_t leaves = FILE_BYTES / CH_BLOCK_BYTES_MAX, files = bytes_each / FILE_BYTES;
+    make_cids(files * leaves, CH_BLOCK_BYTES_MAX);
+    uint64_t from_ns = ch_time_monotonic_ns();
+    for (uint64_t i = 0; i < files; i++)
+        put_blocks(&s, i * leaves, (i + 1) * leaves, CH_BLOCK_BYTES_MAX, UINT64_MAX);
+    double put_s = seconds_since(from_ns);
+    from_ns = ch_time_monotonic_ns();
+    for (uint64_t i = 0; i < files * leaves; i++) {
+        size_t got_length;
+        check(ch_object_get(s.reader, &cids[i], got, sizeof got, &got_length), "get");
+    }
+    double get_s = seconds_since(from_ns);
+    printf("  \"100 MiB\": {\"put_mb_s\": %.1f, \"get_mb_s\": %.1f},\n", 1e-6 * (double)(files * FILE_BYTES) / put_s,
+           1e-6 * (double)(files * FILE_BYTES) / get_s);
+    close_store(&s);
+    free(s.put_ns);
+    free(s.latency_ns);
+}
+
+static uint64_t resident_bytes(void)
+{
+    unsigned long long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (!file || fscanf(file, "%*u %llu", &pages) != 1)
+        exit(1);
+    fclose(file);
+    return pages * 4096;
+}
+
+static void bench_index(const char *folder)
+{
+    struct store s;
+    struct ch_object_stats stats;
+    s.put_ns = calloc(SAMPLES_MAX, sizeof *s.put_ns);
+    s.latency_ns = calloc(SAMPLES_MAX, sizeof *s.latency_ns);
+    if (!s.put_ns || !s.latency_ns)
+        exit(1);
+    memset(s.put_ns, 1, SAMPLES_MAX * sizeof *s.put_ns);
+    memset(s.latency_ns, 1, SAMPLES_MAX * sizeof *s.latency_ns);
+    make_cids(blocks, 64);
+    open_store(&s, folder, "index");
+    put_blocks(&s, 0, blocks, 64, UINT64_MAX);
+    close_store(&s);
+    uint64_t before = resident_bytes(), from_ns = ch_time_monotonic_ns();
+    open_store(&s, folder, "index");
+    double open_s = seconds_since(from_ns);
+    ch_object_stats(s.objects, &stats);
+    printf("  \"index\": {\"blocks\": %llu, \"bytes_per_block\": %.1f, \"resident_bytes_per_block\": %.1f, \"open_s\": "
+           "%.2f}\n",
+           (unsigned long long)stats.blocks, (double)stats.index_bytes / (double)stats.blocks,
+           (double)(resident_bytes() - before) / (double)stats.blocks, open_s);
+    close_store(&s);
+    free(s.put_ns);
+    free(s.latency_ns);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        fprintf(stderr, "bench_object FOLDER [MIB [BLOCKS]]\n");
+        return 2;
+    }
+    if (argc > 2)
+        bytes_each = strtoull(argv[2], NULL, 0) << 20;
+    if (argc > 3)
+        blocks = strtoull(argv[3], NULL, 0);
+    if (bytes_each < FILE_BYTES || blocks == 0)
+        return 2;
+    printf("{\n");
+    bench_log(argv[1]);
+    bench_blocks(argv[1], "4 KiB", 4096, bytes_each / 4096 / 4, 256);
+    bench_blocks(argv[1], "1 MiB", CH_BLOCK_BYTES_MAX, bytes_each / CH_BLOCK_BYTES_MAX, 16);
+    bench_files(argv[1]);
+    bench_index(argv[1]);
+    printf("}\n");
+    return 0;
+}

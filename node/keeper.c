@@ -1,0 +1,315 @@
+#include "node/keeper.h"
+
+#include "base/log.h"
+#include "base/time.h"
+
+#include <sodium.h>
+#include <stdlib.h>
+
+#define PLACES         (CH_KEEPER_UNNAMED_MAX / 3 * 4)
+#define ROUND_S        60u     /* in which every waiting block is looked at */
+#define COMMIT_STEP_MS 1000u   /* what a commit counts at most: after an outage, messages admitted before it come first */
+#define PIECE_BYTES    (256u << 10) /* of compaction, at a time */
+#define SECOND_NS      1000000000ull
+#define EXPIRY_NS      (10 * SECOND_NS)
+
+/* A block that no message has named yet. */
+struct waiting {
+    struct ch_cid cid; /* first byte 0: an empty place */
+    uint32_t length;
+    uint64_t account, until_ms; /* of the keeper's clock */
+};
+
+struct usage {
+    uint64_t account_1; /* plus one; 0: empty */
+    uint64_t bytes;
+};
+
+struct ch_keeper {
+    struct ch_node *node;
+    struct ch_object_reader *reader;
+    uint8_t key[crypto_shorthash_KEYBYTES];
+    struct waiting *waiting;
+    uint32_t waiting_count, hand;
+    uint64_t clock_ms, commit_ms; /* the chain's time as it counts here, and of the last commit */
+    struct usage *usage;
+    uint64_t usage_count, usage_mask;
+    ch_err failed;
+    uint64_t round_ns, expiry_ns, compact_ns; /* when each is due */
+    bool no_compaction; /* a footer is damaged: the next start makes it again */
+};
+
+/* --- what accounts have --- */
+
+static struct usage *usage_of(struct usage *usage, uint64_t mask, const uint8_t *key, uint64_t account)
+{
+    uint64_t hash, name = account + 1;
+    crypto_shorthash((uint8_t *)&hash, (const uint8_t *)&name, sizeof name, key);
+    for (uint64_t at = hash & mask;; at = (at + 1) & mask)
+        if (usage[at].account_1 == name || usage[at].account_1 == 0)
+            return &usage[at];
+}
+
+static ch_err charge(struct ch_keeper *k, uint64_t account, uint64_t bytes)
+{
+    if (!k->usage)
+        return CH_OK;
+    if ((k->usage_count + 1) * 4 > (k->usage_mask + 1) * 3) {
+        uint64_t mask = 2 * k->usage_mask + 1;
+        struct usage *larger = calloc(mask + 1, sizeof *larger);
+        if (!larger)
+            return CH_ERR_NO_MEMORY;
+        for (uint64_t i = 0; i <= k->usage_mask; i++)
+            if (k->usage[i].account_1)
+                *usage_of(larger, mask, k->key, k->usage[i].account_1 - 1) = k->usage[i];
+        free(k->usage);
+        k->usage = larger;
+        k->usage_mask = mask;
+    }
+    struct usage *u = usage_of(k->usage, k->usage_mask, k->key, account);
+    k->usage_count += u->account_1 == 0;
+    u->account_1 = account + 1;
+    u->bytes += bytes;
+    return CH_OK;
+}
+
+static void discharge(struct ch_keeper *k, uint64_t account, uint64_t bytes)
+{
+    if (!k->usage)
+        return;
+    struct usage *u = usage_of(k->usage, k->usage_mask, k->key, account);
+    u->bytes -= u->bytes < bytes ? u->bytes : bytes;
+}
+
+static void found(void *self, const struct ch_cid *cid, const struct ch_object_tag *tag, size_t length)
+{
+    struct ch_keeper *k = self;
+    if (tag->owner && k->failed == CH_OK)
+        k->failed = charge(k, tag->owner - 1, length);
+}
+
+enum ch_status ch_keeper_admit(const struct ch_keeper *k, uint64_t account, size_t length)
+{
+    if (k->waiting_count >= CH_KEEPER_UNNAMED_MAX)
+        return CH_STATUS_OVERLOADED;
+    if (!k->usage)
+        return CH_STATUS_OK;
+    uint64_t used = usage_of(k->usage, k->usage_mask, k->key, account)->bytes;
+    return used + length > k->node->config.store_object_quota_mib << 20 ? CH_STATUS_QUOTA : CH_STATUS_OK;
+}
+
+struct ch_object_tag ch_keeper_tag(uint64_t account)
+{
+    return (struct ch_object_tag){.owner = account + 1, .put_ms = ch_time_unix_ms()};
+}
+
+/* --- blocks without a name --- */
+
+static uint32_t home(const struct ch_keeper *k, const struct ch_cid *cid)
+{
+    uint64_t hash;
+    crypto_shorthash((uint8_t *)&hash, cid->bytes, sizeof cid->bytes, k->key);
+    return (uint32_t)(hash % PLACES);
+}
+
+/* Its place, or the empty one where it would be. */
+static struct waiting *waiting_of(struct ch_keeper *k, const struct ch_cid *cid)
+{
+    uint32_t at = home(k, cid);
+    while (k->waiting[at].cid.bytes[0] && memcmp(&k->waiting[at].cid, cid, sizeof *cid) != 0)
+        at = (at + 1) % PLACES;
+    return &k->waiting[at];
+}
+
+static void stop_waiting(struct ch_keeper *k, struct waiting *w)
+{
+    uint32_t hole = (uint32_t)(w - k->waiting);
+    for (uint32_t at = (hole + 1) % PLACES; k->waiting[at].cid.bytes[0]; at = (at + 1) % PLACES) {
+        uint32_t first = home(k, &k->waiting[at].cid);
+        if ((at + PLACES - first) % PLACES >= (at + PLACES - hole) % PLACES) {
+            k->waiting[hole] = k->waiting[at];
+            hole = at;
+        }
+    }
+    k->waiting[hole].cid.bytes[0] = 0;
+    k->waiting_count--;
+}
+
+ch_err ch_keeper_stored(struct ch_keeper *k, const struct ch_cid *cid, uint64_t account, size_t length)
+{
+    struct waiting *w = waiting_of(k, cid);
+    bool waits = w->cid.bytes[0];
+    if (waits)
+        w->until_ms = k->clock_ms + CH_KEEPER_UNNAMED_MS;
+    if (waits || length == 0)
+        return CH_OK;
+    *w = (struct waiting){.cid = *cid, .length = (uint32_t)length, .account = account,
+                          .until_ms = k->clock_ms + CH_KEEPER_UNNAMED_MS};
+    k->waiting_count++;
+    return charge(k, account, length);
+}
+
+void ch_keeper_committed(struct ch_keeper *k, uint64_t commit_time_ms)
+{
+    uint64_t step = commit_time_ms > k->commit_ms ? commit_time_ms - k->commit_ms : 0;
+    k->clock_ms += step < COMMIT_STEP_MS ? step : COMMIT_STEP_MS;
+    k->commit_ms = commit_time_ms > k->commit_ms ? commit_time_ms : k->commit_ms;
+}
+
+static void named(void *self, const struct ch_cid *cid)
+{
+    struct ch_keeper *k = self;
+    struct waiting *w = waiting_of(k, cid);
+    if (w->cid.bytes[0])
+        stop_waiting(k, w);
+}
+
+void ch_keeper_named(struct ch_keeper *k, const struct ch_tx *tx)
+{
+    struct ch_cid root;
+    if (!tx->location || k->waiting_count == 0)
+        return;
+    memcpy(root.bytes, tx->location, CH_CID_BYTES);
+    /* Of a tree that is not whole here, the rest is named. */
+    ch_err err = ch_object_walk_tree(k->reader, &root, named, k);
+    if (err == CH_ERR_CORRUPT)
+        ch_log(CH_LOG_ERROR, "objects: a damaged node in a tree that a message names");
+}
+
+bool ch_keeper_waits(const struct ch_keeper *k)
+{
+    return k->waiting_count > 0;
+}
+
+/* Drops those whose time is over among the next places. */
+static void look_at_waiting(struct ch_keeper *k)
+{
+    for (uint32_t i = 0; i < PLACES / ROUND_S && k->waiting_count; i++) {
+        struct waiting *w = &k->waiting[k->hand];
+        if (w->cid.bytes[0] && w->until_ms <= k->clock_ms) {
+            struct waiting gone = *w;
+            ch_err err = ch_object_drop(k->node->objects, &gone.cid, 0);
+            if (err == CH_ERR_FULL || err == CH_ERR_NO_SPACE)
+                return; /* later */
+            if (err == CH_OK) {
+                discharge(k, gone.account, gone.length);
+                ch_count(&k->node->metrics.serve_objects_unnamed_total, 1);
+            } else if (err != CH_ERR_NOT_FOUND) {
+                k->failed = err;
+                return;
+            }
+            stop_waiting(k, w); /* another may be in this place now */
+            continue;
+        }
+        k->hand = (k->hand + 1) % PLACES;
+    }
+}
+
+/* --- age, and space --- */
+
+static void expired(void *self, const struct ch_object_tag *tag, size_t length)
+{
+    struct ch_keeper *k = self;
+    if (tag->owner)
+        discharge(k, tag->owner - 1, length);
+    ch_count(&k->node->metrics.serve_objects_expired_total, 1);
+}
+
+/* One segment's; false when nothing is too old. */
+static bool expire(struct ch_keeper *k)
+{
+    uint64_t keep_ms = k->node->config.store_object_keep_hours * 3600 * 1000, now_ms = ch_time_unix_ms();
+    if (keep_ms == 0 || now_ms <= keep_ms)
+        return false;
+    ch_err err = ch_object_expire(k->node->objects, now_ms - keep_ms, expired, k);
+    if (err == CH_ERR_CORRUPT)
+        ch_log(CH_LOG_ERROR, "objects: the footer of a segment is damaged; the next start makes it again");
+    else if (err != CH_OK && err != CH_ERR_NOT_FOUND)
+        k->failed = err;
+    return err == CH_OK || err == CH_ERR_CORRUPT;
+}
+
+/* Returns when to go on: as soon as the rate allows, or later when there is nothing to do. */
+static uint64_t compact(struct ch_keeper *k, uint64_t now_ns)
+{
+    uint64_t moved = 0, rate = k->node->config.store_upkeep_mib_s << 20;
+    if (k->no_compaction || rate == 0)
+        return UINT64_MAX;
+    ch_err err = ch_object_compact(k->node->objects, PIECE_BYTES, &moved);
+    ch_count(&k->node->metrics.serve_object_bytes_moved_total, moved);
+    if (err == CH_ERR_CORRUPT) {
+        k->no_compaction = true;
+        ch_log(CH_LOG_ERROR, "objects: the footer of a segment is damaged; nothing is compacted until the next start");
+    } else if (err != CH_OK && err != CH_ERR_NOT_FOUND && err != CH_ERR_NO_SPACE) {
+        k->failed = err;
+    }
+    return now_ns + (err == CH_OK ? (moved ? moved : PIECE_BYTES) * SECOND_NS / rate : SECOND_NS);
+}
+
+bool ch_keeper_poll(struct ch_keeper *k, uint64_t now_ns)
+{
+    struct ch_metrics *m = &k->node->metrics;
+    bool worked = false;
+    if (now_ns >= k->round_ns) {
+        struct ch_object_stats stats;
+        look_at_waiting(k);
+        k->round_ns = now_ns + SECOND_NS;
+        ch_object_stats(k->node->objects, &stats);
+        ch_gauge(&m->serve_object_blocks, stats.blocks);
+        ch_gauge(&m->serve_object_live_bytes, stats.live_bytes);
+        ch_gauge(&m->serve_object_disk_bytes, stats.disk_bytes);
+        ch_gauge(&m->serve_object_index_bytes, stats.index_bytes);
+        ch_gauge(&m->serve_object_segments_destroyed, stats.segments_destroyed);
+        worked = true;
+    }
+    if (k->failed == CH_OK && now_ns >= k->expiry_ns)
+        k->expiry_ns = expire(k) ? now_ns : now_ns + EXPIRY_NS;
+    if (k->failed == CH_OK && now_ns >= k->compact_ns)
+        k->compact_ns = compact(k, now_ns);
+    if (k->failed != CH_OK) {
+        int none = CH_OK;
+        atomic_compare_exchange_strong(&k->node->failed, &none, (int)k->failed);
+    }
+    return worked;
+}
+
+uint64_t ch_keeper_deadline_ns(const struct ch_keeper *k, uint64_t now_ns)
+{
+    uint64_t at = k->round_ns < k->expiry_ns ? k->round_ns : k->expiry_ns;
+    return at < k->compact_ns ? at : k->compact_ns;
+}
+
+ch_err ch_keeper_open(struct ch_node *node, struct ch_object_reader *reader, struct ch_keeper **out)
+{
+    struct ch_keeper *k = calloc(1, sizeof *k);
+    if (!k)
+        return CH_ERR_NO_MEMORY;
+    k->node = node;
+    k->reader = reader;
+    k->commit_ms = atomic_load(&node->commit_ms);
+    ch_random(k->key, sizeof k->key);
+    k->waiting = calloc(PLACES, sizeof *k->waiting);
+    ch_err err = k->waiting ? CH_OK : CH_ERR_NO_MEMORY;
+    if (err == CH_OK && node->config.store_object_quota_mib) {
+        k->usage_mask = 1023;
+        k->usage = calloc(k->usage_mask + 1, sizeof *k->usage);
+        err = k->usage ? ch_object_each(node->objects, found, k) : CH_ERR_NO_MEMORY;
+        if (err == CH_OK)
+            err = k->failed;
+    }
+    if (err != CH_OK) {
+        ch_keeper_close(k);
+        return err;
+    }
+    *out = k;
+    return CH_OK;
+}
+
+void ch_keeper_close(struct ch_keeper *k)
+{
+    if (!k)
+        return;
+    free(k->waiting);
+    free(k->usage);
+    free(k);
+}
