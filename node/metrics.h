@@ -30,7 +30,8 @@
     X(net, receipts_final_sent_total, "final receipts")                                                                \
     X(net, receipts_undeliverable_total, "final receipts whose connection was gone or too slow")                       \
     X(net, peer_messages_sent_total, "messages to other validators")                                                   \
-    X(net, peer_messages_lost_total, "of them not sent: the validator reads too slowly")
+    X(net, peer_messages_lost_total, "of them not sent: the validator reads too slowly")                               \
+    X(net, parcels_dropped_total, "frames about objects from validators above their share")
 #define CH_METRICS_VERIFY(X)                                                                                           \
     X(verify, signatures_checked_total, "signatures and approvals checked")                                            \
     X(verify, signatures_bad_total, "of them bad")                                                                     \
@@ -70,7 +71,18 @@
     X(serve, object_live_bytes, "their bytes on the disk")                                                             \
     X(serve, object_disk_bytes, "bytes of all object segments")                                                        \
     X(serve, object_index_bytes, "memory of the index of object blocks")                                               \
-    X(serve, watches, "inboxes watched now")
+    X(serve, watches, "inboxes watched now")                                                                           \
+    X(serve, blocks_spread_total, "blocks put here that n-f validators have signed for")                               \
+    X(serve, blocks_fetched_total, "blocks fetched from other validators for who asked here")                          \
+    X(serve, blocks_failed_total, "blocks that could not be spread, fetched or restored in time")                      \
+    X(serve, blocks_restored_total, "blocks whose part here was missing and was made again")                           \
+    X(serve, blocks_restored_bytes_total, "their bytes, whole")                                                        \
+    X(serve, blocks_given_up_total, "missing blocks that the others don't have either")                                \
+    X(serve, block_manifests_wrong_total, "manifests that decoded to something else than the block")                   \
+    X(serve, block_frames_malformed_total, "malformed or surplus frames about objects from validators")                \
+    X(serve, repair_seen_total, "certificates of others looked through for what is missing here")                      \
+    X(serve, repair_left, "validators whose lists are still to be looked through, ourselves included")                 \
+    X(serve, repair_waiting, "blocks known to be missing here")
 #define CH_METRICS_IPFS(X)                                                                                             \
     X(ipfs, requests_total, "requests of IPFS clients answered")                                                       \
     X(ipfs, requests_refused_total, "of them with another status than 200, 206 or 304")                                \
@@ -81,7 +93,8 @@
     X(scrub, bytes_read_total, "bytes of objects read again to see whether they are whole")                            \
     X(scrub, passes_total, "how often all were gone through")                                                          \
     X(scrub, blocks_damaged_total, "blocks found that the disk has changed")                                           \
-    X(scrub, segments_damaged_total, "segments that could not be gone through")
+    X(scrub, segments_damaged_total, "segments that could not be gone through")                                        \
+    X(scrub, state_passes_total, "how often all rows of the state were gone through")
 
 #define CH_METRICS_LIST(X)                                                                                             \
     CH_METRICS_NET(X)                                                                                                  \

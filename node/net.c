@@ -6,6 +6,7 @@
 #include "dataplane/dpdk/port_dpdk.h"
 #include "node/hose_gate.h"
 #include "node/peers.h"
+#include "node/spread.h"
 #include "wire/hose.h"
 
 #include <stdio.h>
@@ -264,6 +265,22 @@ static bool on_request(struct ch_net *net, struct peer *peer, uint64_t conn, con
     return true;
 }
 
+/* Objects between validators. What is above a validator's share is dropped: it asks again. */
+static void on_parcel(struct ch_net *net, const struct peer *peer, const struct ch_frame_header *header,
+                      const uint8_t *body)
+{
+    struct ch_request *parcel = ch_flow_parcel_in(&net->node->flow, peer->validator, header->type);
+    if (!parcel) {
+        ch_count(&net->node->metrics.net_parcels_dropped_total, 1);
+        return;
+    }
+    parcel->connection = 0;
+    parcel->validator = peer->validator;
+    parcel->header = *header;
+    memcpy(parcel->body, body, header->length);
+    CH_ASSERT(ch_ring_push_one(&net->node->to_serve, parcel));
+}
+
 static bool on_frame(void *context, uint64_t conn, const struct ch_frame_header *header, const uint8_t *body)
 {
     struct ch_net *net = context;
@@ -294,6 +311,10 @@ static bool on_frame(void *context, uint64_t conn, const struct ch_frame_header 
         taken = on_request(net, peer, conn, header, body);
         break;
     default:
+        if (ch_spread_frame_type(header->type) && peer->validator != CH_CORE_NOBODY) {
+            on_parcel(net, peer, header, body);
+            break;
+        }
         if (header->type >= CH_LINK_FRAME_TYPE && peer->validator != CH_CORE_NOBODY) {
             taken = ch_peers_frame(net->links, peer->validator, conn, header, body);
             break;
@@ -540,8 +561,9 @@ static bool send_replies(struct ch_net *net)
         if (!request->connection) { /* to a validator */
             if (request->header.type != CH_FRAME_STATUS)
                 ch_peers_answer(net->links, request->validator, &request->header, request->body);
-            atomic_fetch_sub(&net->node->links.answers[request->validator], 1);
-            CH_ASSERT(ch_ring_push_one(&net->node->flow.free_requests, request));
+            if (request->home == &net->node->flow.free_requests)
+                atomic_fetch_sub(&net->node->links.answers[request->validator], 1);
+            ch_flow_free_request(&net->node->flow, request);
             continue;
         }
         ch_err err = ch_quic_send(net->quic, request->connection, &request->header,
@@ -553,7 +575,7 @@ static bool send_replies(struct ch_net *net)
             CH_ASSERT(ch_ring_push_one(&net->node->to_serve, request));
             continue;
         }
-        CH_ASSERT(ch_ring_push_one(&net->node->flow.free_requests, request));
+        ch_flow_free_request(&net->node->flow, request);
     }
     return any;
 }
@@ -754,6 +776,7 @@ ch_err ch_net_open(struct ch_node *node, struct ch_net **out, char why[CH_PORT_W
         .connections_max = (uint32_t)c->network_connections_max,
         .handshakes_max = (uint32_t)c->network_handshakes_max,
         .connections_per_address = (uint32_t)c->network_connections_per_address,
+        .send_bytes_max = 12u << 20, /* of a validator: shards asked of us and put to it, payloads, old blocks */
         .send_bytes_total = 256u << 20,
         .receive_bytes_total = 256u << 20,
         .initial_rtt_ns = 1000000,

@@ -5,6 +5,7 @@
 #include "base/time.h"
 #include "crypto/keyfile.h"
 #include "node/apply.h"
+#include "node/ask.h"
 #include "node/genesis_file.h"
 #include "node/ipfs.h"
 #include "node/net.h"
@@ -94,6 +95,7 @@ static ch_err read_key(struct ch_node *node, const char *name, enum ch_keyfile_p
 
 static ch_err open_rings(struct ch_node *n)
 {
+    uint32_t parcels_in = (n->committee.n - 1u) * (CH_PARCELS_IN + CH_PARCELS_TOLD);
     const struct {
         struct ch_ring *ring;
         const char *name;
@@ -108,8 +110,8 @@ static ch_err open_rings(struct ch_node *n)
         {&n->to_apply, "to apply", CH_WORK_POOL_COUNT, false},
         {&n->applied, "applied", CH_WORK_POOL_COUNT, false},
         {&n->receipts, "receipts", CH_WORK_POOL_COUNT * CH_WORK_PAYLOADS, false},
-        {&n->to_serve, "to serve", CH_REQUEST_POOL_COUNT, true},
-        {&n->replies, "replies", CH_REQUEST_POOL_COUNT, false},
+        {&n->to_serve, "to serve", CH_REQUEST_POOL_COUNT + CH_ASKS_MAX + parcels_in, true},
+        {&n->replies, "replies", CH_REQUEST_POOL_COUNT + CH_PARCELS_OUT, false},
     };
     for (size_t i = 0; i < sizeof rings / sizeof *rings; i++)
         if (ch_ring_open(rings[i].ring, rings[i].name, rings[i].capacity, rings[i].shared_ends) != CH_OK)
@@ -204,12 +206,9 @@ static void no_consumers(struct ch_node *n)
 static ch_err open_stores(struct ch_node *n, const uint8_t master[32], char why[CH_NODE_WHY_BYTES])
 {
     char path[PATH_BYTES_MAX];
-    const char *sync = n->config.store_state_sync;
     struct ch_state_options state = {.folder = path_in(path, n->folder, "lmdb"),
-                                     .nometasync = strcmp(sync, "nometasync") == 0};
+                                     .nometasync = strcmp(n->config.store_state_sync, "nometasync") == 0};
     ch_random(&state.seed, sizeof state.seed);
-    if (!state.nometasync && strcmp(sync, "io_uring") != 0)
-        return explain(why, CH_ERR_INVALID, "store.state_sync is \"%s\"", sync);
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
         return explain(why, CH_ERR_IO, "%s", path);
     ch_err err = ch_io_uring_open(&n->state_io);
@@ -231,36 +230,38 @@ static ch_err open_stores(struct ch_node *n, const uint8_t master[32], char why[
 
 static ch_err open_blocks(void *context, void **reader)
 {
-    struct ch_node *n = context;
-    return ch_object_reader_open(n->objects, (struct ch_object_reader **)reader);
+    return ch_asker_open(context, (struct ch_asker **)reader);
 }
 static ch_err get_block(void *reader, const struct ch_cid *cid, void *to, size_t capacity, size_t *length)
 {
-    return ch_object_get(reader, cid, to, capacity, length);
+    return ch_asker_get(reader, cid, to, capacity, length);
 }
 static ch_err has_tree(void *reader, const struct ch_cid *root, uint64_t *file_bytes)
 {
-    return ch_object_has_tree(reader, root, file_bytes);
+    return ch_asker_has_tree(reader, root, file_bytes);
 }
 static void close_blocks(void *reader)
 {
-    ch_object_reader_close(reader);
+    ch_asker_close(reader);
 }
 
 static ch_err open_ipfs(struct ch_node *n, char why[CH_NODE_WHY_BYTES])
 {
+    ch_err err = n->config.network_ipfs_port ? ch_asks_open(n, &n->asks) : CH_OK;
+    if (err != CH_OK)
+        return explain(why, err, "the IPFS gateway");
     const struct ch_ipfs_options options = {
         .address = n->config.network_ipfs_address,
         .port = (uint16_t)n->config.network_ipfs_port,
         .connections_max = (uint32_t)n->config.network_ipfs_connections,
         .connections_per_address = (uint32_t)n->config.network_ipfs_connections_per_address,
         .idle_s = (uint32_t)n->config.network_idle_seconds,
-        .source = {n, open_blocks, get_block, has_tree, close_blocks},
+        .source = {n->asks, open_blocks, get_block, has_tree, close_blocks},
         .metrics = &n->metrics,
     };
     if (options.port == 0)
         return CH_OK;
-    ch_err err = ch_ipfs_open(&options, &n->ipfs);
+    err = ch_ipfs_open(&options, &n->ipfs);
     return err == CH_OK ? CH_OK
                         : explain(why, err, "network.ipfs_address %s, ipfs_port %u", options.address, options.port);
 }
@@ -334,7 +335,8 @@ ch_err ch_node_open(const struct ch_node_options *options, struct ch_node **out,
     if (err == CH_OK && (err = open_rings(n)) != CH_OK)
         explain(why, err, "the rings");
     if (err == CH_OK) {
-        err = ch_flow_open(&n->flow, (uint32_t)n->genesis.params.max_payload, (uint32_t)n->genesis.params.max_items);
+        err = ch_flow_open(&n->flow, (uint32_t)n->genesis.params.max_payload, (uint32_t)n->genesis.params.max_items,
+                           n->committee.n - 1u);
         if (err != CH_OK)
             explain(why, err, "the pools");
     }
@@ -392,16 +394,22 @@ void ch_node_close(struct ch_node *n)
     ch_ipfs_close(n->ipfs);
     for (uint32_t i = 0; i < n->thread_count; i++)
         ch_thread_close(&n->threads[i]);
+    /* A log that was cut can't make the state anew: then the damaged one is all there is. */
+    bool discard = atomic_load(&n->state_damaged) && n->state && n->wal && ch_wal_first(n->wal) == CH_WAL_BEGINNING;
+    char path[PATH_BYTES_MAX];
     ch_net_close(n->net);
     for (uint32_t i = 0; i < n->verify_count; i++)
         ch_verify_close(n->verify[i]);
     ch_serve_close(n->serve);
     ch_scrub_close(n->scrub);
+    ch_asks_close(n->asks);
     ch_retention_close(n->retention);
     ch_apply_close(n->apply);
     ch_order_close(n->order);
     ch_serve_close_objects(n);
     ch_state_close(n->state);
+    if (discard && ch_state_discard(n->state_io, path_in(path, n->folder, "lmdb")) == CH_OK)
+        ch_log(CH_LOG_ERROR, "%s: damaged, and removed; the next start makes the state anew from the log", path);
     ch_io_close(n->state_io);
     ch_flow_close(&n->flow);
     ch_links_close(&n->links);

@@ -28,6 +28,7 @@ struct ch_serve;
 struct ch_retention;
 struct ch_ipfs;
 struct ch_scrub;
+struct ch_asks;
 
 struct ch_node {
     struct ch_config config;
@@ -50,6 +51,7 @@ struct ch_node {
     struct ch_ring receipts;   /* payloads, serve -> net */
     struct ch_ring to_serve;   /* ch_request, net -> serve */
     struct ch_ring replies;    /* ch_request, serve -> net */
+    atomic_uint_fast64_t object_lies[CH_VALIDATORS_MAX]; /* of each validator about objects (node/spread.h) */
 
     struct ch_links links; /* the other validators; none where we are alone */
 
@@ -69,6 +71,7 @@ struct ch_node {
     struct ch_retention *retention;
     struct ch_ipfs *ipfs; /* NULL: off */
     struct ch_scrub *scrub;
+    struct ch_asks *asks; /* its questions */
     struct ch_thread threads[CH_THREADS_MAX];
     uint32_t thread_count;
 
@@ -78,6 +81,7 @@ struct ch_node {
     atomic_bool ready;              /* consensus time has caught up after the start: new work is taken */
     atomic_bool disk_low;           /* below the low-water mark: new work is refused */
     atomic_bool stop;               /* ends the threads */
+    atomic_bool state_damaged;      /* rows are not what was written: the next start makes the state anew, if the log can */
     atomic_int failed;              /* a ch_err that ended a stage: the process must end, loudly */
     uint64_t started_ms;
     bool clock_ok; /* the operator vouches for this machine's clock */

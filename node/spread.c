@@ -156,7 +156,7 @@ static ch_err write_one(struct ch_spread *s, struct task *t, enum write what)
     const struct ch_spread_store *store = &s->setup.store;
     uint8_t name[CH_HASH_BYTES], bytes[CH_STORED_BYTES_MAX];
     if (what == WRITE_SHARD)
-        return store->put(store->context, CH_SPREAD_SHARD, t->m.hash[t->own],
+        return store->put(store->context, CH_SPREAD_SHARD, t->m.hash[t->own < 0 ? 0 : t->own],
                           t->shards + (t->m.k > 1 ? (size_t)t->own * t->m.shard_bytes : 0), t->m.shard_bytes,
                           cookie_of(s, t));
     if (what == WRITE_MANIFEST) {
@@ -210,7 +210,9 @@ void ch_spread_durable(struct ch_spread *s, uint64_t cookie)
 static void write_own(struct ch_spread *s, struct task *t)
 {
     t->own_failed = false;
-    if (t->own >= 0)
+    if (t->own < 0 && ch_cid_codec(&t->cid) == CH_CID_DAG_PB)
+        t->writes = WRITE_SHARD; /* the node whole: trees are walked here too */
+    else if (t->own >= 0)
         t->writes = WRITE_MANIFEST | (t->own < t->m.copies ? WRITE_SHARD : 0u);
     write_on(s, t);
 }

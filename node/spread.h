@@ -19,9 +19,9 @@
 
 #define CH_SPREAD_TASKS       12 /* blocks under way */
 #define CH_SPREAD_RESTORES    3  /* of them at most for repair */
-#define CH_SPREAD_ASKED_MAX   8
+#define CH_SPREAD_ASKED_MAX   4
 #define CH_SPREAD_BYTES_MAX   (2u << 20)
-#define CH_SPREAD_REFUSED_MAX 8   /* wrong manifests of one block that a reader gets past */
+#define CH_SPREAD_REFUSED_MAX 16  /* wrong manifests of one block that a reader gets past */
 #define CH_SPREAD_ANSWERS_MAX 512 /* questions of others that wait for an answer */
 #define CH_SPREAD_LIST_MAX    64  /* certificates in one answer */
 #define CH_SPREAD_TASK_NS     UINT64_C(20000000000) /* then the client is told to try again */
@@ -110,6 +110,10 @@ uint64_t ch_spread_deadline_ns(const struct ch_spread *spread);
 
 /* The block's certificate is here: n-f validators have signed for their shards. */
 bool ch_spread_is_stored(const struct ch_spread_store *store, const struct ch_cid *cid, uint32_t length);
+
+/* How long a block is, by a manifest here that has its certificate here; false where there is none. */
+bool ch_spread_length(const struct ch_spread_store *store, unsigned validators, const struct ch_cid *cid,
+                      uint64_t *bytes);
 
 struct ch_spread_stats {
     uint64_t blocks_spread, blocks_fetched, blocks_restored, bytes_restored;

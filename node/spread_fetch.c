@@ -1,10 +1,13 @@
 /* node/spread_fetch.c - getting a block from any k validators, whatever the others say.
  *
- * One manifest is tried at a time: the one wanted, else the first that somebody names. Who answers with another one is
- * remembered. When nobody is left to ask, or what was decoded isn't what the CID names, this one is refused and the one
- * that most others named comes next. Honest coders make the same manifest of a block, so each refusal is one liar's.
+ * One manifest is tried at a time: the one wanted, else the first that somebody names, which is wanted then. Who answers
+ * with another one is remembered. When nobody is left to ask, the one that most others named is wanted next, if those are more
+ * than gave a shard by this one: a true one is named by k, more than there are liars. When what was decoded isn't what the
+ * CID names, the manifest is refused for good. Honest coders make the same manifest of a block, so each refusal is a liar's.
  */
 #include "node/spread_impl.h"
+
+static const uint8_t any[CH_HASH_BYTES]; /* no manifest's digest: every one is welcome */
 
 static bool is_refused(const struct task *t, const uint8_t digest[CH_HASH_BYTES])
 {
@@ -18,12 +21,13 @@ static bool is_refused(const struct task *t, const uint8_t digest[CH_HASH_BYTES]
 static void take(struct task *t, unsigned i, const struct ch_manifest *m, const uint8_t digest[CH_HASH_BYTES],
                  const uint8_t *shard)
 {
-    if (!t->has_manifest) {
+    bool wanted = memcmp(t->wanted, any, CH_HASH_BYTES) == 0 || memcmp(t->wanted, digest, CH_HASH_BYTES) == 0;
+    if (!t->has_manifest && wanted) {
         t->m = *m;
         t->has_manifest = true;
         memcpy(t->digest, digest, CH_HASH_BYTES);
         memcpy(t->wanted, digest, CH_HASH_BYTES);
-    } else if (memcmp(t->digest, digest, CH_HASH_BYTES) != 0) {
+    } else if (!wanted) {
         t->ask[i].state = ASK_OTHER;
         memcpy(t->ask[i].other, digest, CH_HASH_BYTES);
         return;
@@ -49,23 +53,26 @@ static void take_own(struct ch_spread *s, struct task *t)
         t->ask[t->own].state = ASK_NONE;
 }
 
-/* This manifest leads nowhere: on to the one that most others named. */
-static bool next_manifest(struct ch_spread *s, struct task *t)
+/* The manifest that most others named, and how many did. */
+static unsigned most_named(const struct task *t, const uint8_t **digest)
 {
     unsigned best = 0;
-    if (!t->has_manifest || t->refused_count == CH_SPREAD_REFUSED_MAX)
-        return false;
-    memcpy(t->refused[t->refused_count++], t->digest, CH_HASH_BYTES);
-    memset(t->wanted, 0, sizeof t->wanted);
     for (unsigned i = 0; i < t->holders; i++) {
         unsigned votes = 0;
         for (unsigned k = 0; k < t->holders && t->ask[i].state == ASK_OTHER; k++)
             votes += t->ask[k].state == ASK_OTHER && memcmp(t->ask[k].other, t->ask[i].other, CH_HASH_BYTES) == 0;
         if (votes > best && !is_refused(t, t->ask[i].other)) {
             best = votes;
-            memcpy(t->wanted, t->ask[i].other, CH_HASH_BYTES);
+            *digest = t->ask[i].other;
         }
     }
+    return best;
+}
+
+/* On to another manifest: `wanted`, or whichever comes first. */
+static void begin_anew(struct ch_spread *s, struct task *t, const uint8_t wanted[CH_HASH_BYTES])
+{
+    memcpy(t->wanted, wanted, CH_HASH_BYTES);
     for (unsigned i = 0; i < t->holders; i++) {
         if (t->ask[i].state == ASK_ASKED)
             spread_answered(s, t, i, ASK_IDLE);
@@ -75,6 +82,18 @@ static bool next_manifest(struct ch_spread *s, struct task *t)
     t->has_manifest = false;
     t->present = 0;
     take_own(s, t);
+}
+
+/* What was decoded by this manifest isn't the block: nobody is asked for it again. False: there were too many. */
+static bool refuse(struct ch_spread *s, struct task *t)
+{
+    const uint8_t *next = any;
+    s->stats.manifests_wrong++;
+    if (t->refused_count == CH_SPREAD_REFUSED_MAX)
+        return false;
+    memcpy(t->refused[t->refused_count++], t->digest, CH_HASH_BYTES);
+    (void)most_named(t, &next);
+    begin_anew(s, t, next);
     return true;
 }
 
@@ -112,29 +131,29 @@ static void fetched(struct ch_spread *s, struct task *t)
 static void settle(struct ch_spread *s, struct task *t)
 {
     while (t->phase == PHASE_FETCH) {
-        unsigned none = 0, open = 0, others = 0;
+        unsigned none = 0, open = 0;
+        const uint8_t *other = any;
         if (t->has_manifest && (unsigned)__builtin_popcount(t->present) >= t->m.k) {
             if (is_whole(s, t)) {
                 fetched(s, t);
                 return;
             }
-            s->stats.manifests_wrong++;
-            if (!next_manifest(s, t))
-                spread_finish(s, t, CH_STATUS_NOT_FOUND);
+            if (!refuse(s, t))
+                spread_finish(s, t, CH_STATUS_OVERLOADED);
             continue;
         }
         for (unsigned i = 0; i < t->holders; i++) {
             enum ask_state state = t->ask[i].state;
             none += state == ASK_NONE;
-            others += state == ASK_OTHER;
             open += state == ASK_ASKED || (state == ASK_IDLE && s->peer[t->holder[i]].up);
         }
         if (none > 2 * s->faults_max) { /* what n-f have signed for, f of them lying and f others, is seen at n-2f */
             spread_finish(s, t, CH_STATUS_NOT_FOUND);
             return;
         }
-        if (open || !others || !next_manifest(s, t))
-            return; /* or wait for those that failed, or are gone */
+        if (open || most_named(t, &other) <= (unsigned)__builtin_popcount(t->present))
+            return; /* maybe only until those are asked again that failed */
+        begin_anew(s, t, other);
     }
 }
 

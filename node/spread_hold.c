@@ -91,16 +91,15 @@ bool hold_proves(struct ch_spread *s, const struct ch_stored *c)
 
 /* --- what is here --- */
 
-static bool read_manifest(struct ch_spread *s, const struct ch_cid *cid, uint16_t writer, struct ch_manifest *m,
-                          uint8_t digest[CH_HASH_BYTES])
+static bool read_manifest(const struct ch_spread_store *store, unsigned validators, const struct ch_cid *cid,
+                          uint16_t writer, struct ch_manifest *m, uint8_t digest[CH_HASH_BYTES])
 {
-    const struct ch_spread_store *store = &s->setup.store;
     uint8_t name[CH_HASH_BYTES], bytes[CH_MANIFEST_BYTES_MAX];
     size_t length;
     hold_manifest_name(cid, writer, name);
     if (!store->has(store->context, CH_SPREAD_MANIFEST, name) ||
         store->get(store->context, CH_SPREAD_MANIFEST, name, bytes, sizeof bytes, &length) != CH_OK ||
-        !ch_manifest_read(bytes, length, s->setup.validators, m))
+        !ch_manifest_read(bytes, length, validators, m))
         return false;
     ch_manifest_digest(m, digest);
     return true;
@@ -112,7 +111,8 @@ static bool has_manifest(struct ch_spread *s, const struct ch_cid *cid, const ui
 {
     uint8_t digest[CH_HASH_BYTES];
     for (unsigned w = 0; w < s->setup.validators; w++)
-        if (read_manifest(s, cid, (uint16_t)w, m, digest) && memcmp(digest, wanted, CH_HASH_BYTES) == 0)
+        if (read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, m, digest) &&
+            memcmp(digest, wanted, CH_HASH_BYTES) == 0)
             return true;
     return false;
 }
@@ -129,7 +129,7 @@ bool hold_find(struct ch_spread *s, const struct ch_cid *cid, const uint8_t want
     for (int only_wanted = 1; only_wanted >= 0; only_wanted--)
         for (unsigned w = 0; w < s->setup.validators; w++) {
             size_t length;
-            if (!read_manifest(s, cid, (uint16_t)w, m, digest) ||
+            if (!read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, m, digest) ||
                 (only_wanted && memcmp(digest, wanted, CH_HASH_BYTES) != 0))
                 continue;
             bool not = false;
@@ -154,6 +154,20 @@ bool hold_mine(struct ch_spread *s, const struct ch_stored *stored)
         return true;
     return has_manifest(s, &stored->cid, stored->manifest, &m) &&
            (own >= m.copies || s->setup.store.has(s->setup.store.context, CH_SPREAD_SHARD, m.hash[own]));
+}
+
+bool ch_spread_length(const struct ch_spread_store *store, unsigned validators, const struct ch_cid *cid,
+                      uint64_t *bytes)
+{
+    for (unsigned w = 0; w < validators; w++) {
+        struct ch_manifest m;
+        uint8_t digest[CH_HASH_BYTES];
+        if (!read_manifest(store, validators, cid, (uint16_t)w, &m, digest) || !ch_spread_is_stored(store, cid, m.length))
+            continue;
+        *bytes = m.length;
+        return true;
+    }
+    return false;
 }
 
 /* --- questions --- */
