@@ -1,20 +1,20 @@
 /* client/chappe.h - libchappe: an integrator's way to a chain, over the peer protocol.
  *
- * What:    one connection to one validator at a time: submit transactions and learn what became of them; read accounts,
+ * What:    one connection to one validator at a time, and to another one when that is lost: submit transactions and learn what became of them; read accounts,
  *          relations, inboxes, records; put and get objects; on top of that, the verbs of a chat (client/chat.h).
- * Not:     no key files (client/account.h, crypto/keyfile.h), no choice among validators: connect to another by opening
- *          another client.
+ * Not:     no key files (client/account.h, crypto/keyfile.h).
  * Trust:   the validator's key is checked against those expected, a transaction's sender by its signature, an object by
  *          its address, a message by the sender's commitment. What a read leaves out, or how new it is, is the
  *          validator's word until it gives proofs.
  * Thread:  a client belongs to one thread; calls block, up to the timeout, in poll(). Needs ch_sign_init before.
- * Memory:  about 1 MB, and up to 8 MB while an object goes either way.
+ * Memory:  about 1 MB, and up to 32 MB while an object of any size goes either way (client/object.h).
  * Errors:  CH_ERR_REFUSED: the node answered with a reason, see ch_client_status; CH_ERR_TIMEOUT: no answer, or nobody
  *          there; CH_ERR_CLOSED; CH_ERR_DENIED: it shows another key than expected, or doesn't let ours in;
  *          CH_ERR_WRONG_CHAIN; CH_ERR_PROTOCOL; CH_ERR_NO_MEMORY; CH_ERR_IO. ch_client_why has one line for people about
  *          the last failure.
- *          A connection lost while a request waits is dialled again, and the request sent again, until its timeout: all
- *          requests may be repeated without harm (the same transaction is recorded once).
+ *          A connection lost while a request waits is dialled again, at the next address where that fails, and the
+ *          request sent again, until its timeout: all requests may be repeated without harm (the same transaction is
+ *          recorded once).
  */
 #ifndef CHAPPE_CLIENT_CHAPPE_H
 #define CHAPPE_CLIENT_CHAPPE_H
@@ -24,9 +24,13 @@
 
 #define CH_CLIENT_TIMEOUT_MS 30000
 #define CH_CLIENT_WHY_BYTES  256
+#define CH_CLIENT_ADDRESS_BYTES   128
+#define CH_CLIENT_ADDRESSES_MAX 128
 
 struct ch_client_options {
     const char *address;            /* "192.0.2.1:4740", "[2001:db8::1]:4740" or "name:4740" */
+    const char *const *others;      /* addresses of other validators of the chain, or NULL */
+    size_t other_count;             /* at most CH_CLIENT_ADDRESSES_MAX - 1 */
     const uint8_t *chain_id;        /* CH_HASH_BYTES */
     const struct ch_sign_key *key;  /* our own, which TLS proves */
     const uint8_t (*peer_keys)[32]; /* any of these may answer; kept by the caller while the client lives */
@@ -36,15 +40,12 @@ struct ch_client_options {
 
 struct ch_client;
 
-/* A client, not yet connected; the name is resolved here. CH_ERR_NOT_FOUND: no such name; CH_ERR_INVALID: no address.
+/* A client, not yet connected; the first name is resolved here. CH_ERR_NOT_FOUND: no such name; CH_ERR_INVALID: no address.
  * On failure `why`, where given (CH_CLIENT_WHY_BYTES), has the line for people. */
 CH_MUST_CHECK ch_err ch_client_open(const struct ch_client_options *options, struct ch_client **out, char *why);
 void ch_client_close(struct ch_client *client); /* says good-bye; NULL is fine */
 /* Dials, exchanges HELLO. Every request does this by itself where needed. */
 CH_MUST_CHECK ch_err ch_client_connect(struct ch_client *client);
-
-/* From now on. */
-void ch_client_set_timeout(struct ch_client *client, uint32_t timeout_ms);
 
 uint16_t ch_client_status(const struct ch_client *client); /* of the last CH_ERR_REFUSED; wire/status.h */
 const char *ch_client_why(const struct ch_client *client); /* the last failure */

@@ -10,19 +10,32 @@
 
 #define READ_BYTES 65536
 
-/* Completes the fields, signs, submits. */
-static ch_err transact(struct ch_client *c, const struct ch_sign_key *key, struct ch_tx *tx, struct ch_receipt *receipt)
+/* Completes the fields and signs; returns the length, 0 where a field is missing or too long. */
+static size_t sign_tx(struct ch_client *c, const struct ch_sign_key *key, struct ch_tx *tx,
+                      uint8_t bytes[CH_TX_BYTES_MAX])
 {
-    uint8_t bytes[CH_TX_BYTES_MAX], prefix[CH_SIGN_PREFIX_BYTES_MAX];
+    uint8_t prefix[CH_SIGN_PREFIX_BYTES_MAX];
     tx->sender = key->public_key;
     tx->timestamp_ms = ch_time_unix_ms();
     ch_random(&tx->salt, sizeof tx->salt);
     size_t length = ch_tx_encode(tx, bytes);
-    if (length == 0)
-        return ch_client_fail(c, CH_ERR_INVALID, "a field is missing or too long");
     size_t prefix_length = ch_sign_prefix(CH_DOMAIN_TX, c->chain_id, prefix);
-    ch_sign(key, prefix, prefix_length, bytes + CH_TX_SIGNED_OFFSET, length - CH_TX_SIGNED_OFFSET, bytes);
-    return ch_client_submit(c, bytes, length, false, receipt);
+    if (length)
+        ch_sign(key, prefix, prefix_length, bytes + CH_TX_SIGNED_OFFSET, length - CH_TX_SIGNED_OFFSET, bytes);
+    return length;
+}
+
+static ch_err submit(struct ch_client *c, const uint8_t *bytes, size_t length, struct ch_receipt *receipt)
+{
+    return length ? ch_client_submit(c, bytes, length, false, receipt)
+                  : ch_client_fail(c, CH_ERR_INVALID, "a field is missing or too long");
+}
+
+static ch_err transact(struct ch_client *c, const struct ch_sign_key *key, struct ch_tx *tx, struct ch_receipt *receipt)
+{
+    uint8_t bytes[CH_TX_BYTES_MAX];
+    size_t length = sign_tx(c, key, tx, bytes);
+    return submit(c, bytes, length, receipt);
 }
 
 /* The fields that a registrar signs. */
@@ -92,59 +105,106 @@ ch_err ch_chat_relate(struct ch_client *c, const struct ch_account_keys *account
 
 /* ---- sending ---- */
 
-static ch_err feed_text(struct ch_client *c, struct ch_sealer *sealer, const struct ch_outgoing *out)
-{
-    (void)c;
-    return ch_sealer_add(sealer, (const uint8_t *)out->text, out->text_length);
-}
-
-static ch_err feed_file(struct ch_client *c, struct ch_sealer *sealer, const struct ch_outgoing *out)
-{
-    uint8_t *piece = malloc(READ_BYTES);
-    uint64_t have = 0;
-    ch_err err = piece ? CH_OK : CH_ERR_NO_MEMORY;
-    while (err == CH_OK) {
-        ssize_t n = read(out->file, piece, READ_BYTES);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            err = ch_client_fail(c, CH_ERR_IO, "%s: %s", out->file_name, strerror(errno));
-        if (n <= 0)
-            break;
-        have += (uint64_t)n;
-        err = ch_sealer_add(sealer, piece, (size_t)n);
-    }
-    if (err == CH_OK && have != out->file_bytes)
-        err = ch_client_fail(c, CH_ERR_IO, "%s changed while it was sent", out->file_name);
-    free(piece);
-    return err;
-}
-
-struct uploaded {
+/* An object on its way: sealer and putter stay open until the message is final, to begin again at another validator. */
+struct upload {
+    struct ch_client *client;
+    const struct ch_outgoing *out;
+    bool file; /* else the text */
+    struct ch_putter *putter;
+    struct ch_sealer *sealer;
     struct ch_cid root;
     uint64_t bytes;
     uint8_t commitment[CH_COMMITMENT_BYTES];
 };
 
-static ch_err upload(struct ch_client *c, const struct ch_account *recipient, const struct ch_envelope *envelope,
-                     const struct ch_outgoing *out, struct uploaded *up)
+static ch_err feed_file(struct upload *up)
 {
-    struct ch_putter *putter = NULL;
-    struct ch_sealer *sealer = NULL;
-    bool file = envelope->type == CH_ENVELOPE_FILE;
-    uint64_t content = file ? out->file_bytes : out->text_length;
-    ch_err err = ch_putter_open(c, ch_seal_object_bytes(envelope->name_length, content), out->progress,
-                                out->progress_context, &putter);
+    const struct ch_outgoing *out = up->out;
+    uint8_t *piece = malloc(READ_BYTES);
+    uint64_t have = 0;
+    ch_err err = piece ? CH_OK : CH_ERR_NO_MEMORY;
+    while (err == CH_OK) {
+        ssize_t n = pread(out->file, piece, READ_BYTES, (off_t)have);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            err = ch_client_fail(up->client, CH_ERR_IO, "%s: %s", out->file_name, strerror(errno));
+        if (n <= 0)
+            break;
+        have += (uint64_t)n;
+        if (have > out->file_bytes)
+            break;
+        err = ch_sealer_add(up->sealer, piece, (size_t)n);
+    }
+    if (err == CH_OK && have != out->file_bytes)
+        err = ch_client_fail(up->client, CH_ERR_IO, "%s changed while it was sent", out->file_name);
+    free(piece);
+    return err;
+}
+
+/* All the content, from its first byte on. */
+static ch_err feed(struct upload *up)
+{
+    ch_err err = up->file ? feed_file(up)
+                          : ch_sealer_add(up->sealer, (const uint8_t *)up->out->text, up->out->text_length);
     if (err == CH_OK)
-        err = ch_sealer_open(recipient->seal_key, recipient->seal_epoch, envelope, ch_putter_add, putter, &sealer);
+        err = ch_sealer_end(up->sealer, up->commitment);
+    return err == CH_OK ? ch_putter_end(up->putter, &up->root, &up->bytes) : err;
+}
+
+/* Goes on until one validator has it all. The same secrets again: nothing but the same bytes passes the putter. */
+static ch_err feed_again(struct upload *up, ch_err err)
+{
+    while (err == CH_ERR_AGAIN) {
+        err = ch_putter_again(up->putter);
+        if (err == CH_OK)
+            err = ch_sealer_again(up->sealer);
+        if (err == CH_OK)
+            err = feed(up);
+    }
+    return err;
+}
+
+static void upload_close(struct upload *up)
+{
+    ch_sealer_close(up->sealer);
+    ch_putter_close(up->putter);
+}
+
+static ch_err upload(struct ch_client *c, const struct ch_account *recipient, const struct ch_envelope *envelope,
+                     const struct ch_outgoing *out, struct upload *up)
+{
+    struct ch_envelope sealed = *envelope;
+    *up = (struct upload){.client = c, .out = out, .file = envelope->type == CH_ENVELOPE_FILE};
+    sealed.content_length = up->file ? out->file_bytes : out->text_length;
+    ch_err err = ch_putter_open(c, ch_seal_object_bytes(envelope->name_length, sealed.content_length), out->progress,
+                                out->progress_context, &up->putter);
     if (err == CH_OK)
-        err = (file ? feed_file : feed_text)(c, sealer, out);
+        err = ch_sealer_open(recipient->seal_key, recipient->seal_epoch, &sealed, ch_putter_add, up->putter,
+                             &up->sealer);
     if (err == CH_OK)
-        err = ch_sealer_end(sealer, up->commitment);
-    if (err == CH_OK)
-        err = ch_putter_end(putter, &up->root, &up->bytes);
-    ch_sealer_close(sealer);
-    ch_putter_close(putter);
+        err = feed_again(up, feed(up));
+    if (err != CH_OK)
+        upload_close(up);
+    return err;
+}
+
+/* Completes, signs and submits the message of an object. A validator that took over from the one with the object knows
+ * nothing of it: then it is put there, and the same transaction handed in again. */
+static ch_err transact_object(struct upload *up, const struct ch_account_keys *account, struct ch_tx *tx,
+                              struct ch_receipt *receipt)
+{
+    struct ch_client *c = up->client;
+    uint8_t bytes[CH_TX_BYTES_MAX];
+    tx->location = up->root.bytes;
+    tx->object_size = up->bytes;
+    size_t length = sign_tx(c, &account->sign, tx, bytes);
+    ch_err err = submit(c, bytes, length, receipt);
+    while (err == CH_ERR_REFUSED && c->status == CH_STATUS_NO_SUCH_OBJECT) {
+        err = feed_again(up, CH_ERR_AGAIN);
+        if (err == CH_OK)
+            err = submit(c, bytes, length, receipt);
+    }
     return err;
 }
 
@@ -158,7 +218,7 @@ static ch_err send_file(struct ch_client *c, const struct ch_account_keys *accou
                         const struct ch_outgoing *out, struct ch_tx *tx, struct ch_receipt *receipt)
 {
     uint8_t sealed[CH_INLINE_BYTES_MAX], content[CH_INLINE_BYTES_MAX], commitment[CH_COMMITMENT_BYTES];
-    struct uploaded up;
+    struct upload up;
     size_t length, name_length = strlen(out->file_name);
     if (!note_fits(out, name_length))
         return ch_client_fail(c, CH_ERR_FULL, "the text beside the file is too long");
@@ -181,21 +241,21 @@ static ch_err send_file(struct ch_client *c, const struct ch_account_keys *accou
     envelope.content_length = w.used;
     err = ch_seal_inline(recipient->seal_key, recipient->seal_epoch, &envelope, sealed, sizeof sealed, &length,
                          commitment);
-    if (err != CH_OK)
-        return err;
-    tx->commitment = commitment;
-    tx->location = up.root.bytes;
-    tx->object_size = up.bytes;
-    tx->inline_bytes = sealed;
-    tx->inline_length = (uint16_t)length;
-    return transact(c, &account->sign, tx, receipt);
+    if (err == CH_OK) {
+        tx->commitment = commitment;
+        tx->inline_bytes = sealed;
+        tx->inline_length = (uint16_t)length;
+        err = transact_object(&up, account, tx, receipt);
+    }
+    upload_close(&up);
+    return err;
 }
 
 static ch_err send_text(struct ch_client *c, const struct ch_account_keys *account, const struct ch_account *recipient,
                         const struct ch_outgoing *out, struct ch_tx *tx, struct ch_receipt *receipt)
 {
     uint8_t sealed[CH_INLINE_BYTES_MAX], commitment[CH_COMMITMENT_BYTES];
-    struct uploaded up;
+    struct upload up;
     size_t length;
     const struct ch_envelope envelope = {
         .written_ms = ch_time_unix_ms(),
@@ -217,9 +277,9 @@ static ch_err send_text(struct ch_client *c, const struct ch_account_keys *accou
     if (err != CH_OK)
         return err;
     tx->commitment = up.commitment;
-    tx->location = up.root.bytes;
-    tx->object_size = up.bytes;
-    return transact(c, &account->sign, tx, receipt);
+    err = transact_object(&up, account, tx, receipt);
+    upload_close(&up);
+    return err;
 }
 
 ch_err ch_chat_send(struct ch_client *c, const struct ch_account_keys *account, const struct ch_account *recipient,

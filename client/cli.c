@@ -76,6 +76,17 @@ static const struct cli_command commands[] = {
      "Writes a file to its own name in this folder, or to --out; a text to standard output. Nothing is left under the\n"
      "name until all of it has come and is what the sender signed.",
      ONLINE | HAS(out) | HAS(force), 1, 1, cli_fetch},
+    {"object cid", "FILE", "show the address that a file has as an object, without storing it",
+     "The CID is that of any IPFS tool that makes version 1 with raw leaves of 1 MiB in a balanced tree of 1,024 links.", 0,
+     1, 1, cli_object_cid},
+    {"object import", "FILE", "put a file on the store as it is",
+     "NOT sealed: whoever knows its address can read it. Meant for ciphertext, and for what is public. With --car FILE is a\n"
+     "CAR (version 1) of an object, from here or from another gateway; each block is checked. Shows the address.",
+     ONLINE | HAS(car), 1, 1, cli_object_import},
+    {"object export", "CID", "get an object as it is, sealed or not",
+     "Writes its bytes, or with --car all its blocks depth first, to --out, which without it is CID.bin or CID.car. Every\n"
+     "block is checked; nothing is left under the name until all has come.",
+     ONLINE | HAS(car) | HAS(out) | HAS(force), 1, 1, cli_object_export},
 };
 #define COMMAND_COUNT (sizeof commands / sizeof *commands)
 
@@ -238,7 +249,11 @@ int ch_cli_main(int argc, char **argv)
     if (cli->command) {
         code = run(cli, argc - words, argv + words);
     } else {
-        FILE *to = argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0) ? stdout : stderr;
+        const char *word = argc > 1 ? argv[1] : "", *next = argc > 2 ? argv[2] : "";
+        bool asked = strcmp(word, "help") == 0;
+        if (*word && !asked && !ch_cli_knows(word))
+            fprintf(stderr, "%s: \"%.40s\" is no command\n\n", cli->program, word);
+        FILE *to = asked || strcmp(next, "--help") == 0 || strcmp(next, "-h") == 0 ? stdout : stderr;
         fprintf(to, "Usage: %s COMMAND [options]; see %s COMMAND --help\n\n", cli->program, cli->program);
         for (unsigned i = 0; i < COMMAND_COUNT; i++)
             if (argc < 2 || !ch_cli_knows(argv[1]) || first_word_is(&commands[i], argv[1]))

@@ -4,6 +4,7 @@
 #include "client/review.h"
 
 #include "base/time.h"
+#include "dataplane/address.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -19,6 +20,9 @@ static int keep_profile(struct cli *cli)
     char path[PATH_MAX], line[PATH_MAX], *bytes;
     size_t length;
     int code = CH_CLI_OK;
+    struct ch_address node;
+    if (cli->option[OPTION_node] && (ch_address_parse(cli->option[OPTION_node], &node, NULL) != CH_OK || !node.port))
+        return cli_fail(cli, CH_CLI_USAGE, "USAGE", "--node wants an address as 192.0.2.1:4740");
     if (cli->option[OPTION_genesis]) {
         code = cli_load_genesis(cli);
         if (code == CH_CLI_OK)

@@ -14,7 +14,7 @@
     X(home, "DIR", "profile folder (default: $CHAPPE_HOME, else ~/.chappe)")                                           \
     X(key, "FILE", "key file (default: account.key in the profile)")                                                   \
     X(genesis, "FILE", "the chain's genesis (default: chain.genesis in the profile)")                                  \
-    X(node, "ADDRESS", "node to talk to, as 192.0.2.1:4740 (default: the profile's, else the genesis's validators)")   \
+    X(node, "ADDRESS", "the one node to talk to, as 192.0.2.1:4740 (default: the profile's, then the genesis's validators)") \
     X(node_key, "HEX", "the only key that node may show (default: any validator's of the genesis)")                    \
     X(passphrase_file, "FILE",                                                                                         \
       "file with the key file's passphrase (else $CHAPPE_PASSPHRASE_FILE, a systemd\n"                                 \
@@ -33,7 +33,8 @@
     X(from, "N", "begin with message N of the inbox (they count 1, 2, 3 ...)")                                         \
     X(limit, "N", "at most N messages")                                                                                \
     X(quiet, "SECONDS", "end when nothing has come for so long (default: never)")                                      \
-    X(force, NULL, "replace a file that exists")
+    X(force, NULL, "replace a file that exists")                                                                       \
+    X(car, NULL, "as a CAR: all blocks in one file, each with its CID")
 
 enum cli_option {
 #define X(name, value, help) OPTION_##name,
@@ -110,6 +111,18 @@ int cli_read_file(struct cli *cli, const char *path, size_t bytes_max, char **by
 /* Writes anew, or to standard output for "-". */
 int cli_write_file(struct cli *cli, const char *path, const char *bytes, size_t length);
 int cli_make_home(struct cli *cli);
+/* A file beside `wanted` that gets its name when all of it is there; without `wanted`, one without a name. */
+struct cli_target {
+    char path[PATH_MAX], partial[PATH_MAX + 16];
+    int fd;
+    int error; /* errno of a write */
+};
+int cli_target_open(struct cli *cli, const char *wanted, struct cli_target *target);
+ch_err cli_target_write(void *target, const uint8_t *bytes, size_t length); /* a ch_sink */
+/* Durable, and under its name; CH_CLI_LOCAL where that is taken, unless --force. */
+int cli_target_keep(struct cli *cli, struct cli_target *target);
+int cli_target_copy_out(struct cli *cli, struct cli_target *target); /* all of it to standard output */
+void cli_target_close(struct cli_target *target); /* what was not kept is gone */
 int cli_load_genesis(struct cli *cli);
 int cli_load_account(struct cli *cli);
 /* A registrar's key. */
@@ -145,5 +158,8 @@ int cli_send(struct cli *cli, int operand_count, char **operands);
 int cli_inbox(struct cli *cli, int operand_count, char **operands);
 int cli_watch(struct cli *cli, int operand_count, char **operands);
 int cli_fetch(struct cli *cli, int operand_count, char **operands);
+int cli_object_cid(struct cli *cli, int operand_count, char **operands);
+int cli_object_import(struct cli *cli, int operand_count, char **operands);
+int cli_object_export(struct cli *cli, int operand_count, char **operands);
 
 #endif

@@ -297,79 +297,11 @@ static void tame_name(const char *name, char out[NAME_MAX + 1])
         (void)snprintf(out, NAME_MAX + 1, "unnamed");
 }
 
-struct target {
-    struct cli *cli;
-    char path[PATH_MAX], partial[PATH_MAX + 16];
-    int fd;
-    int error; /* errno of a write */
-};
-
-static ch_err write_content(void *context, const uint8_t *bytes, size_t length)
-{
-    struct target *t = context;
-    for (size_t done = 0; done < length;) {
-        ssize_t n = write(t->fd, bytes + done, length - done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0) {
-            t->error = errno;
-            return errno == ENOSPC ? CH_ERR_NO_SPACE : CH_ERR_IO;
-        }
-        done += (size_t)n;
-    }
-    return CH_OK;
-}
-
-/* A file of its own beside the target, which gets the name when all is well; without a target, one without a name. */
-static int open_target(struct cli *cli, const char *wanted, struct target *t)
-{
-    if (!wanted) {
-        FILE *nameless = tmpfile();
-        t->fd = nameless ? dup(fileno(nameless)) : -1;
-        if (nameless)
-            (void)fclose(nameless);
-        return t->fd >= 0 ? CH_CLI_OK : cli_fail(cli, CH_CLI_LOCAL, "IO", "no temporary file: %s", strerror(errno));
-    }
-    if (snprintf(t->path, sizeof t->path, "%s", wanted) >= PATH_MAX)
-        return cli_fail(cli, CH_CLI_USAGE, "USAGE", "the file's name is too long");
-    if (!cli->option[OPTION_force] && access(t->path, F_OK) == 0)
-        return cli_fail(cli, CH_CLI_LOCAL, "EXISTS", "%s exists already: --out FILE, or --force", t->path);
-    (void)snprintf(t->partial, sizeof t->partial, "%s.XXXXXX", t->path);
-    t->fd = mkostemp(t->partial, O_CLOEXEC);
-    if (t->fd < 0)
-        return cli_fail(cli, CH_CLI_LOCAL, "IO", "%s: %s", t->partial, strerror(errno));
-    return CH_CLI_OK;
-}
-
-static int give_name(struct cli *cli, struct target *t)
-{
-    mode_t mask = umask(0);
-    (void)umask(mask);
-    if (fchmod(t->fd, 0666 & ~mask) != 0 || fsync(t->fd) != 0 ||
-        renameat2(AT_FDCWD, t->partial, AT_FDCWD, t->path, cli->option[OPTION_force] ? 0 : RENAME_NOREPLACE) != 0)
-        return cli_fail(cli, CH_CLI_LOCAL, "IO", "%s: %s", t->path, strerror(errno));
-    t->partial[0] = 0;
-    return CH_CLI_OK;
-}
-
-/* What has come and holds, to standard output. */
-static int copy_out(struct cli *cli, struct target *t)
-{
-    char piece[65536];
-    ssize_t n;
-    if (lseek(t->fd, 0, SEEK_SET) < 0)
-        return cli_fail(cli, CH_CLI_LOCAL, "IO", "%s", strerror(errno));
-    while ((n = read(t->fd, piece, sizeof piece)) > 0)
-        if (fwrite(piece, 1, (size_t)n, stdout) != (size_t)n)
-            return cli_fail(cli, CH_CLI_LOCAL, "IO", "standard output: %s", strerror(errno));
-    return CH_CLI_OK;
-}
-
-static int fetched(struct cli *cli, struct target *t, uint64_t sequence, uint64_t bytes, uint8_t type, bool to_stdout)
+static int fetched(struct cli *cli, struct cli_target *t, uint64_t sequence, uint64_t bytes, uint8_t type, bool to_stdout)
 {
     if (to_stdout)
-        return copy_out(cli, t);
-    int code = give_name(cli, t);
+        return cli_target_copy_out(cli, t);
+    int code = cli_target_keep(cli, t);
     if (code != CH_CLI_OK)
         return code;
     if (cli->option[OPTION_json]) {
@@ -387,7 +319,7 @@ static int fetched(struct cli *cli, struct target *t, uint64_t sequence, uint64_
 
 static int fetch_object(struct cli *cli, const struct ch_incoming *in, uint64_t sequence)
 {
-    static struct target t;
+    static struct cli_target t;
     char original[CH_ENVELOPE_NAME_BYTES_MAX + 1], tame[NAME_MAX + 1];
     const char *out = cli->option[OPTION_out];
     /* A text has no name: without --out it goes to standard output. */
@@ -398,12 +330,11 @@ static int fetch_object(struct cli *cli, const struct ch_incoming *in, uint64_t 
     (void)snprintf(original, sizeof original, "%.*s", in->name ? (int)in->name_length : 0,
                    in->name ? (const char *)in->name : "");
     tame_name(original, tame);
-    t = (struct target){.cli = cli, .fd = -1};
-    int code = open_target(cli, to_stdout ? NULL : out ? out : tame, &t);
+    int code = cli_target_open(cli, to_stdout ? NULL : out ? out : tame, &t);
     if (code != CH_CLI_OK)
         return code;
     ch_err err =
-        ch_chat_fetch(cli->client, &cli->account, in, write_content, &t, cli_progress, cli, original, &type, &verdict);
+        ch_chat_fetch(cli->client, &cli->account, in, cli_target_write, &t, cli_progress, cli, original, &type, &verdict);
     if (err != CH_OK && t.error)
         code = cli_fail(cli, CH_CLI_LOCAL, ch_err_name(err), "%s: %s", t.partial, strerror(t.error));
     else if (err != CH_OK)
@@ -415,9 +346,7 @@ static int fetch_object(struct cli *cli, const struct ch_incoming *in, uint64_t 
         code = cli_fail(cli, CH_CLI_LOCAL, "IO", "%s", strerror(errno));
     else
         code = fetched(cli, &t, sequence, (uint64_t)st.st_size, type, to_stdout);
-    if (t.partial[0])
-        (void)unlink(t.partial);
-    (void)close(t.fd);
+    cli_target_close(&t);
     return code;
 }
 

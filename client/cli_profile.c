@@ -10,10 +10,8 @@
 
 #define CREDENTIAL          "chappe-passphrase"
 #define NODE_FILE_BYTES_MAX 4096
-#define NODES_MAX           16
 #define TIMEOUT_S_MAX       86400
 #define TIMEOUT_S           30
-#define OTHERS_TIMEOUT_S    3 /* for each node as long as there is another one to try */
 
 void cli_path(const struct cli *cli, const char *name, char path[PATH_MAX])
 {
@@ -181,7 +179,7 @@ int cli_load_registrar(struct cli *cli, const char *path, struct ch_sign_key *ke
 /* Addresses to try, and the keys that may answer. */
 struct nodes {
     char *text; /* what the addresses point into, or NULL */
-    const char *address[NODES_MAX];
+    const char *address[CH_CLIENT_ADDRESSES_MAX];
     unsigned count;
     size_t key_count; /* of cli->peer_keys */
 };
@@ -197,7 +195,7 @@ static int nodes_of_profile(struct cli *cli, struct nodes *nodes)
     int code = cli_read_file(cli, path, NODE_FILE_BYTES_MAX, &nodes->text, &length);
     if (code != CH_CLI_OK)
         return code;
-    for (char *line = strtok_r(nodes->text, "\n", &line_end); line && nodes->count < NODES_MAX;
+    for (char *line = strtok_r(nodes->text, "\n", &line_end); line && nodes->count < CH_CLIENT_ADDRESSES_MAX;
          line = strtok_r(NULL, "\n", &line_end)) {
         const char *address = strtok_r(line, " \t\r", &word_end), *key = strtok_r(NULL, " \t\r", &word_end);
         if (!address || *address == '#')
@@ -221,10 +219,14 @@ static int find_nodes(struct cli *cli, struct nodes *nodes)
         if (!cli_unhex(cli->option[OPTION_node_key], cli->peer_keys[0], 32))
             return cli_fail(cli, CH_CLI_USAGE, "USAGE", "--node-key wants 64 hex digits");
     }
-    bool any_address = nodes->count > 0, any_key = nodes->key_count > 0;
+    /* The genesis knows all validators: they take over where the profile's node is lost, unless one was asked for. */
+    bool pinned = cli->option[OPTION_node] || nodes->key_count > 0, any_key = nodes->key_count > 0;
     for (unsigned i = 0; i < cli->genesis.validator_count; i++) {
         const struct ch_genesis_validator *v = &cli->genesis.validators[i];
-        if (!any_address && nodes->count < NODES_MAX)
+        bool known = pinned;
+        for (unsigned k = 0; k < nodes->count; k++)
+            known = known || strcmp(nodes->address[k], v->address) == 0;
+        if (!known && nodes->count < CH_CLIENT_ADDRESSES_MAX)
             nodes->address[nodes->count++] = v->address;
         if (!any_key)
             memcpy(cli->peer_keys[nodes->key_count++], v->key, 32);
@@ -232,32 +234,26 @@ static int find_nodes(struct cli *cli, struct nodes *nodes)
     return code;
 }
 
-static int try_nodes(struct cli *cli, const struct nodes *nodes, const struct ch_sign_key *key, uint64_t timeout_s)
+static int open_client(struct cli *cli, const struct nodes *nodes, const struct ch_sign_key *key, uint64_t timeout_s)
 {
     char why[CH_CLIENT_WHY_BYTES] = "the genesis names no node";
-    ch_err err = CH_ERR_NOT_FOUND;
-    for (unsigned i = 0; i < nodes->count; i++) {
-        bool last = i + 1 == nodes->count;
-        struct ch_client_options options = {
-            .address = nodes->address[i],
-            .chain_id = cli->chain_id,
-            .key = key,
-            .peer_keys = (const uint8_t(*)[32])cli->peer_keys,
-            .peer_key_count = nodes->key_count,
-            .timeout_ms = (uint32_t)(last || timeout_s < OTHERS_TIMEOUT_S ? timeout_s : OTHERS_TIMEOUT_S) * 1000,
-        };
-        err = ch_client_open(&options, &cli->client, why);
-        if (err == CH_OK)
-            err = ch_client_connect(cli->client);
-        if (err == CH_OK) {
-            ch_client_set_timeout(cli->client, (uint32_t)timeout_s * 1000);
-            return CH_CLI_OK;
-        }
-        if (cli->client)
-            (void)snprintf(why, sizeof why, "%s", ch_client_why(cli->client));
-        ch_client_close(cli->client);
-        cli->client = NULL;
+    const struct ch_client_options options = {
+        .address = nodes->address[0],
+        .others = nodes->address + 1,
+        .other_count = nodes->count - 1,
+        .chain_id = cli->chain_id,
+        .key = key,
+        .peer_keys = (const uint8_t(*)[32])cli->peer_keys,
+        .peer_key_count = nodes->key_count,
+        .timeout_ms = (uint32_t)timeout_s * 1000,
+    };
+    ch_err err = nodes->count ? ch_client_open(&options, &cli->client, why) : CH_ERR_NOT_FOUND;
+    if (err == CH_OK) {
+        err = ch_client_connect(cli->client);
+        (void)snprintf(why, sizeof why, "%s", ch_client_why(cli->client));
     }
+    if (err == CH_OK)
+        return CH_CLI_OK;
     return cli_fail(cli, err == CH_ERR_INVALID ? CH_CLI_USAGE : CH_CLI_UNREACHABLE, ch_err_name(err), "%s", why);
 }
 
@@ -271,7 +267,7 @@ int cli_connect(struct cli *cli, const struct ch_sign_key *key)
     if (code == CH_CLI_OK)
         code = find_nodes(cli, &nodes);
     if (code == CH_CLI_OK)
-        code = try_nodes(cli, &nodes, key, timeout_s ? timeout_s : 1);
+        code = open_client(cli, &nodes, key, timeout_s ? timeout_s : 1);
     free(nodes.text);
     return code;
 }

@@ -17,11 +17,19 @@ struct ch_request {
     struct ch_request *next;
 };
 
+/* Clients of one transfer: the caller's own, and companions that get blocks from other validators. */
+#define CH_CLIENT_LANES_MAX 4
+
 struct ch_client {
     struct ch_quic *engine;
     int fd;
     uint64_t conn; /* 0: none */
     bool connected, hello_done, refused_by_host, was_connected;
+    bool dialling; /* until HELLO, or until the attempt is given up */
+    unsigned failures; /* attempts since the last success */
+    uint64_t dial_deadline_ns, redial_ns; /* of this attempt; not before the next */
+    uint64_t heard_bytes, heard_ns; /* received, and when last */
+    bool probed;                    /* since then */
     struct ch_quic_closed closed;
     struct ch_hello hello; /* the node's */
     struct ch_address remote;
@@ -35,7 +43,12 @@ struct ch_client {
     struct ch_request *pending;
     uint16_t status;
     char why[CH_CLIENT_WHY_BYTES];
-    char name[128]; /* the address as it was given */
+    char (*addresses)[CH_CLIENT_ADDRESS_BYTES];
+    unsigned address_count, address_at;
+    const char *name; /* the address as it was given */
+    struct ch_sign_key key;
+    struct ch_client *companions[CH_CLIENT_LANES_MAX - 1];
+    unsigned companion_count;
 };
 
 /* Notes why, and gives `err` back. */
@@ -50,7 +63,18 @@ CH_MUST_CHECK ch_err ch_client_start(struct ch_client *client, struct ch_request
 void ch_client_drop(struct ch_client *client, struct ch_request *request);
 /* Waits for packets or timers, at most until the deadline, and handles them. CH_ERR_IO. */
 CH_MUST_CHECK ch_err ch_client_round(struct ch_client *client, uint64_t deadline_ns);
-/* Connects unless connected, until the deadline; dials again as long as `patient` or until the node says no for good. */
+/* The same for several clients at once. */
+CH_MUST_CHECK ch_err ch_client_rounds(struct ch_client *const *clients, unsigned count, uint64_t deadline_ns);
+/* The next step towards a connection, without waiting. CH_OK: there is one. CH_ERR_AGAIN: under way, go on after a
+ * round. Else why this attempt came to nothing; the next call makes the next one, at the next address. */
+CH_MUST_CHECK ch_err ch_client_step(struct ch_client *client);
+/* With requests waiting, now and then: a validator that has gone silent is asked for a sign of life, and given up for
+ * another one, where there is one, when none comes: its requests end with CH_ERR_CLOSED. */
+void ch_client_look(struct ch_client *client, uint64_t now_ns);
+#define CH_CLIENT_LOOK_NS UINT64_C(500000000)
+/* Opens companions to other validators, as far as there are addresses; they aren't dialled yet. */
+CH_MUST_CHECK ch_err ch_client_open_companions(struct ch_client *client);
+/* Connects unless connected, until the deadline; dials again as long as `patient` or until the nodes say no for good. */
 CH_MUST_CHECK ch_err ch_client_reach(struct ch_client *client, uint64_t deadline_ns, bool patient);
 /* Until the request is done (CH_OK, whatever its result) or the deadline. */
 CH_MUST_CHECK ch_err ch_client_wait(struct ch_client *client, struct ch_request *request, uint64_t deadline_ns);

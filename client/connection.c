@@ -1,7 +1,8 @@
-/* One UDP socket, one QUIC engine, one connection; requests and their answers. */
+/* One UDP socket, one QUIC engine, one connection to one of several addresses; requests and their answers. */
 #include "client/client_impl.h"
 
 #include "base/time.h"
+#include "wire/cid.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -14,6 +15,10 @@
 
 #define SECOND_NS            UINT64_C(1000000000)
 #define REDIAL_PAUSE_NS      (SECOND_NS / 5)
+#define DIAL_NS              (3 * SECOND_NS) /* as long as there is another address to try */
+#define SILENT_NS            SECOND_NS       /* then a sign of life is asked for */
+#define REFUSED_NS           (SECOND_NS / 2) /* silence after which the host's word that nobody listens is believed */
+#define DEAD_NS              (5 * SECOND_NS)
 #define GOODBYE_ROUNDS_MAX   8
 #define DATAGRAMS_A_ROUND    256 /* so that timers run under a flood */
 #define SOCKET_RECEIVE_BYTES (2 << 20)
@@ -89,6 +94,9 @@ static void on_hello(struct ch_client *c, uint64_t conn, const struct ch_frame_h
     c->clock_ms = (int64_t)(hello.time_ms - ch_time_unix_ms());
     c->hello_done = true;
     c->was_connected = true;
+    c->dialling = false;
+    c->failures = 0;
+    c->heard_ns = ch_time_monotonic_ns();
 }
 
 static bool on_frame(void *context, uint64_t conn, const struct ch_frame_header *header, const uint8_t *body)
@@ -155,6 +163,8 @@ static ch_err open_socket(struct ch_client *c)
 {
     struct sockaddr_storage to;
     socklen_t length = ch_address_to_sockaddr(&c->remote, &to);
+    if (c->fd >= 0)
+        (void)close(c->fd);
     c->fd = socket(to.ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (c->fd < 0)
         return ch_client_fail(c, CH_ERR_IO, "no UDP socket: %s", strerror(errno));
@@ -171,10 +181,42 @@ static ch_err open_socket(struct ch_client *c)
     return CH_OK;
 }
 
+static ch_err use_address(struct ch_client *c, unsigned at)
+{
+    c->address_at = at;
+    c->name = c->addresses[at];
+    ch_err err = resolve(c->name, &c->remote, c->why);
+    return err == CH_OK ? open_socket(c) : err;
+}
+
+static ch_err open_engine(struct ch_client *c)
+{
+    const struct ch_quic_options options = {
+        .seed = c->key.seed,
+        .callbacks = {.connected = on_connected, .frame = on_frame, .closed = on_closed},
+        .context = c,
+        .connections_max = 4,
+        .initial_rtt_ns = SECOND_NS / 50,
+        .keep_alive_ns = 10 * SECOND_NS,
+    };
+    ch_err err = ch_quic_open(&options, &c->engine);
+    return err == CH_OK ? CH_OK : ch_client_fail(c, err, "QUIC: %s", ch_err_text(err));
+}
+
+/* The list of addresses, beginning with options->address. */
+static ch_err take_addresses(struct ch_client *c, const struct ch_client_options *options)
+{
+    c->address_count = (unsigned)options->other_count + 1;
+    c->addresses = calloc(c->address_count, sizeof *c->addresses);
+    if (!c->addresses)
+        return CH_ERR_NO_MEMORY;
+    for (unsigned i = 0; i < c->address_count; i++)
+        (void)snprintf(c->addresses[i], sizeof *c->addresses, "%s", i ? options->others[i - 1] : options->address);
+    return CH_OK;
+}
+
 ch_err ch_client_open(const struct ch_client_options *options, struct ch_client **out, char *why)
 {
-    char ignored[CH_CLIENT_WHY_BYTES];
-    char *text = why ? why : ignored;
     struct ch_client *c = calloc(1, sizeof *c);
     if (!c)
         return CH_ERR_NO_MEMORY;
@@ -182,35 +224,48 @@ ch_err ch_client_open(const struct ch_client_options *options, struct ch_client 
     c->timeout_ns = (options->timeout_ms ? options->timeout_ms : CH_CLIENT_TIMEOUT_MS) * UINT64_C(1000000);
     c->peer_keys = options->peer_keys;
     c->peer_key_count = options->peer_key_count;
+    c->key = *options->key;
     memcpy(c->chain_id, options->chain_id, CH_HASH_BYTES);
-    (void)snprintf(c->name, sizeof c->name, "%s", options->address);
-
-    const struct ch_quic_options engine = {
-        .seed = options->key->seed,
-        .callbacks = {.connected = on_connected, .frame = on_frame, .closed = on_closed},
-        .context = c,
-        .connections_max = 4,
-        .initial_rtt_ns = SECOND_NS / 50,
-        .keep_alive_ns = 10 * SECOND_NS,
-    };
-    ch_err err = resolve(options->address, &c->remote, text);
-    if (err != CH_OK)
-        goto fail;
-    err = open_socket(c);
-    if (err == CH_OK) {
-        err = ch_quic_open(&engine, &c->engine);
-        if (err != CH_OK)
-            (void)ch_client_fail(c, err, "QUIC: %s", ch_err_text(err));
-    }
+    CH_ASSERT(options->other_count < CH_CLIENT_ADDRESSES_MAX);
+    ch_err err = take_addresses(c, options);
+    if (err == CH_OK)
+        err = use_address(c, 0);
+    if (err == CH_OK)
+        err = open_engine(c);
     if (err != CH_OK) {
-        memcpy(text, c->why, CH_CLIENT_WHY_BYTES);
-        goto fail;
+        if (why)
+            memcpy(why, c->why, CH_CLIENT_WHY_BYTES);
+        ch_client_close(c);
+        return err;
     }
     *out = c;
     return CH_OK;
-fail:
-    ch_client_close(c);
-    return err;
+}
+
+ch_err ch_client_open_companions(struct ch_client *c)
+{
+    const char *others[CH_CLIENT_ADDRESSES_MAX];
+    while (c->companion_count < CH_CLIENT_LANES_MAX - 1 && c->companion_count + 1 < c->address_count) {
+        /* Each begins at another address, and turns to the others when it must. */
+        unsigned first = (c->address_at + 1 + c->companion_count) % c->address_count;
+        for (unsigned i = 1; i < c->address_count; i++)
+            others[i - 1] = c->addresses[(first + i) % c->address_count];
+        const struct ch_client_options options = {
+            .address = c->addresses[first],
+            .others = others,
+            .other_count = c->address_count - 1,
+            .chain_id = c->chain_id,
+            .key = &c->key,
+            .peer_keys = c->peer_keys,
+            .peer_key_count = c->peer_key_count,
+            .timeout_ms = (uint32_t)(c->timeout_ns / 1000000),
+        };
+        ch_err err = ch_client_open(&options, &c->companions[c->companion_count], NULL);
+        if (err != CH_OK)
+            return err;
+        c->companion_count++;
+    }
+    return CH_OK;
 }
 
 static void receive_all(struct ch_client *c)
@@ -227,6 +282,7 @@ static void receive_all(struct ch_client *c)
                 continue;
             return;
         }
+        c->refused_by_host = false;
         ch_quic_receive(c->engine, &from, datagram, (size_t)n, ch_time_monotonic_ns());
     }
 }
@@ -245,26 +301,40 @@ static void send_all(struct ch_client *c)
     }
 }
 
+ch_err ch_client_rounds(struct ch_client *const *clients, unsigned count, uint64_t deadline_ns)
+{
+    struct pollfd poll_fds[CH_CLIENT_LANES_MAX];
+    uint64_t until = deadline_ns;
+    CH_ASSERT(count <= CH_CLIENT_LANES_MAX);
+    for (unsigned i = 0; i < count; i++) {
+        send_all(clients[i]);
+        uint64_t expiry = ch_quic_expiry_ns(clients[i]->engine);
+        until = until < expiry ? until : expiry;
+        poll_fds[i] = (struct pollfd){.fd = clients[i]->fd, .events = POLLIN};
+    }
+    uint64_t now = ch_time_monotonic_ns(), wait_ns = until > now ? until - now : 0;
+    struct timespec timeout = {.tv_sec = (time_t)(wait_ns / SECOND_NS), .tv_nsec = (long)(wait_ns % SECOND_NS)};
+    if (ppoll(poll_fds, count, wait_ns > SECOND_NS * 3600 ? NULL : &timeout, NULL) < 0 && errno != EINTR)
+        return ch_client_fail(clients[0], CH_ERR_IO, "poll: %s", strerror(errno));
+    for (unsigned i = 0; i < count; i++) {
+        receive_all(clients[i]);
+        ch_quic_tick(clients[i]->engine, ch_time_monotonic_ns());
+        send_all(clients[i]);
+    }
+    return CH_OK;
+}
+
 ch_err ch_client_round(struct ch_client *c, uint64_t deadline_ns)
 {
-    send_all(c);
-    uint64_t now = ch_time_monotonic_ns(), until = ch_quic_expiry_ns(c->engine);
-    until = until < deadline_ns ? until : deadline_ns;
-    uint64_t wait_ns = until > now ? until - now : 0;
-    struct timespec timeout = {.tv_sec = (time_t)(wait_ns / SECOND_NS), .tv_nsec = (long)(wait_ns % SECOND_NS)};
-    struct pollfd poll_fd = {.fd = c->fd, .events = POLLIN};
-    if (ppoll(&poll_fd, 1, wait_ns > SECOND_NS * 3600 ? NULL : &timeout, NULL) < 0 && errno != EINTR)
-        return ch_client_fail(c, CH_ERR_IO, "poll: %s", strerror(errno));
-    receive_all(c);
-    ch_quic_tick(c->engine, ch_time_monotonic_ns());
-    send_all(c);
-    return CH_OK;
+    return ch_client_rounds(&c, 1, deadline_ns);
 }
 
 void ch_client_close(struct ch_client *c)
 {
     if (!c)
         return;
+    for (unsigned i = 0; i < c->companion_count; i++)
+        ch_client_close(c->companions[i]);
     if (c->engine && c->conn) {
         ch_quic_hang_up(c->engine, c->conn, CH_QUIC_CODE_DONE, NULL);
         for (unsigned i = 0; i < GOODBYE_ROUNDS_MAX && c->conn; i++)
@@ -274,6 +344,8 @@ void ch_client_close(struct ch_client *c)
     ch_quic_close(c->engine);
     if (c->fd >= 0)
         (void)close(c->fd);
+    free(c->addresses);
+    ch_wipe(&c->key, sizeof c->key);
     free(c);
 }
 
@@ -315,27 +387,61 @@ static ch_err end_of(struct ch_client *c)
     }
 }
 
-static ch_err dial(struct ch_client *c, uint64_t deadline_ns)
+static ch_err dial(struct ch_client *c, uint64_t now_ns)
 {
     const struct ch_quic_route to = {.remote = c->remote};
     const uint8_t *expected = c->peer_key_count == 1 ? c->peer_keys[0] : NULL;
     c->refused_by_host = false;
-    ch_err err = ch_quic_connect(c->engine, &to, expected, NULL, ch_time_monotonic_ns(), &c->conn);
+    ch_err err = ch_quic_connect(c->engine, &to, expected, NULL, now_ns, &c->conn);
     if (err != CH_OK)
         return ch_client_fail(c, err, "QUIC: %s", ch_err_text(err));
-    while (c->conn && !c->hello_done) {
-        if (c->refused_by_host || ch_time_monotonic_ns() >= deadline_ns) {
-            err = c->refused_by_host ? ch_client_fail(c, CH_ERR_CLOSED, "nobody listens at %s", c->name)
-                                     : ch_client_fail(c, CH_ERR_TIMEOUT, "%s: no answer", c->name);
-            ch_quic_hang_up(c->engine, c->conn, CH_QUIC_CODE_DONE, NULL);
-            c->conn = 0; /* its `closed` says nothing new */
-            return err;
-        }
-        err = ch_client_round(c, deadline_ns);
-        if (err != CH_OK)
-            return err;
-    }
-    return c->conn ? CH_OK : end_of(c);
+    c->dialling = true;
+    c->dial_deadline_ns = now_ns + (c->address_count > 1 && c->timeout_ns > DIAL_NS ? DIAL_NS : c->timeout_ns);
+    return CH_ERR_AGAIN;
+}
+
+/* Whatever there is of a connection is forgotten; `closed` says nothing new of it. */
+static void forget_connection(struct ch_client *c)
+{
+    if (c->conn)
+        ch_quic_hang_up(c->engine, c->conn, CH_QUIC_CODE_DONE, NULL);
+    c->conn = 0;
+    c->connected = c->hello_done = c->dialling = false;
+    c->closed = (struct ch_quic_closed){.end = CH_QUIC_END_TIMEOUT};
+    while (c->pending)
+        finish(c, c->pending, CH_ERR_CLOSED);
+}
+
+/* An attempt came to nothing: the next one is at the next address, after a pause when all had their turn. */
+static ch_err give_up(struct ch_client *c, ch_err err)
+{
+    char why[CH_CLIENT_WHY_BYTES];
+    memcpy(why, c->why, sizeof why);
+    forget_connection(c);
+    c->failures++;
+    bool all = c->failures % c->address_count == 0;
+    c->redial_ns = ch_time_monotonic_ns() + (all ? REDIAL_PAUSE_NS : 0);
+    /* A name that isn't found now may be the next time round: until then the address before it is dialled again. */
+    if (c->address_count > 1 && use_address(c, (c->address_at + 1) % c->address_count) != CH_OK)
+        c->redial_ns = ch_time_monotonic_ns() + REDIAL_PAUSE_NS;
+    memcpy(c->why, why, sizeof why);
+    return err;
+}
+
+ch_err ch_client_step(struct ch_client *c)
+{
+    uint64_t now = ch_time_monotonic_ns();
+    if (c->conn && c->hello_done)
+        return CH_OK;
+    if (!c->dialling)
+        return now < c->redial_ns ? CH_ERR_AGAIN : dial(c, now);
+    if (!c->conn)
+        return give_up(c, end_of(c));
+    if (c->refused_by_host)
+        return give_up(c, ch_client_fail(c, CH_ERR_CLOSED, "nobody listens at %s", c->name));
+    if (now >= c->dial_deadline_ns)
+        return give_up(c, ch_client_fail(c, CH_ERR_TIMEOUT, "%s: no answer", c->name));
+    return CH_ERR_AGAIN;
 }
 
 static bool may_pass(ch_err err)
@@ -345,18 +451,58 @@ static bool may_pass(ch_err err)
 
 ch_err ch_client_reach(struct ch_client *c, uint64_t deadline_ns, bool patient)
 {
-    while (!c->conn || !c->hello_done) {
-        ch_err err = dial(c, deadline_ns);
+    ch_err last = CH_OK;
+    for (unsigned failed = 0;;) {
+        ch_err err = ch_client_step(c);
+        uint64_t now = ch_time_monotonic_ns();
         if (err == CH_OK)
-            break;
-        uint64_t pause = ch_time_monotonic_ns() + REDIAL_PAUSE_NS;
-        if (!patient || !may_pass(err) || pause >= deadline_ns)
+            return CH_OK;
+        if (err != CH_ERR_AGAIN) {
+            last = err;
+            failed++;
+            /* Nobody there, or no for good: that is the answer once all were asked. Silence may pass. */
+            if (failed >= c->address_count && (!may_pass(err) || (!patient && err != CH_ERR_TIMEOUT)))
+                return err;
+        }
+        if (now >= deadline_ns)
+            return last != CH_OK ? last : ch_client_fail(c, CH_ERR_TIMEOUT, "%s: no answer", c->name);
+        uint64_t until = c->dialling ? c->dial_deadline_ns : c->redial_ns;
+        err = ch_client_round(c, until < deadline_ns ? until : deadline_ns);
+        if (err != CH_OK)
             return err;
-        while (ch_time_monotonic_ns() < pause)
-            if (ch_client_round(c, pause) != CH_OK)
-                return CH_ERR_IO;
     }
-    return CH_OK;
+}
+
+/* The answer is not waited for: that the packet is acknowledged says enough. */
+static void ask_for_life(struct ch_client *c)
+{
+    uint8_t digest[CH_HASH_BYTES];
+    struct ch_cid cid;
+    const struct ch_frame_header header = {.type = CH_FRAME_HAS_OBJECT, .request = ++c->last_number};
+    ch_hash(NULL, 0, digest);
+    ch_cid_make(CH_CID_RAW, digest, &cid);
+    c->probed = ch_quic_send(c->engine, c->conn, &header, &(struct ch_bytes){cid.bytes, CH_CID_BYTES}, 1) == CH_OK;
+}
+
+void ch_client_look(struct ch_client *c, uint64_t now_ns)
+{
+    struct ch_quic_conn_stats stats;
+    if (c->address_count == 1 || !c->pending || !c->conn || !c->hello_done ||
+        ch_quic_conn_stats(c->engine, c->conn, &stats) != CH_OK)
+        return;
+    if (stats.rx_bytes != c->heard_bytes) {
+        c->heard_bytes = stats.rx_bytes;
+        c->heard_ns = now_ns;
+        c->probed = false;
+        return;
+    }
+    uint64_t silent_ns = now_ns > c->heard_ns ? now_ns - c->heard_ns : 0;
+    if (silent_ns >= DEAD_NS || (c->refused_by_host && silent_ns >= REFUSED_NS)) {
+        (void)give_up(c, ch_client_fail(c, CH_ERR_TIMEOUT, "%s has gone silent", c->name));
+        c->failures = 0;
+    } else if (silent_ns >= SILENT_NS && !c->probed) {
+        ask_for_life(c);
+    }
 }
 
 ch_err ch_client_connect(struct ch_client *c)
@@ -373,6 +519,8 @@ ch_err ch_client_start(struct ch_client *c, struct ch_request *request, enum ch_
     ch_err err = ch_quic_send(c->engine, c->conn, &header, parts, part_count);
     if (err != CH_OK)
         return err;
+    if (!c->pending)
+        c->heard_ns = ch_time_monotonic_ns();
     request->number = ++c->last_number;
     request->done = false;
     request->status = CH_STATUS_OK;
@@ -422,8 +570,12 @@ static ch_err start_with_room(struct ch_client *c, struct ch_request *request, e
 ch_err ch_client_wait(struct ch_client *c, struct ch_request *request, uint64_t deadline_ns)
 {
     ch_err err = CH_OK;
-    while (!request->done && err == CH_OK)
-        err = ch_time_monotonic_ns() < deadline_ns ? ch_client_round(c, deadline_ns) : too_late(c);
+    while (!request->done && err == CH_OK) {
+        uint64_t now = ch_time_monotonic_ns();
+        bool alone = c->address_count == 1 || deadline_ns - now < CH_CLIENT_LOOK_NS;
+        err = now < deadline_ns ? ch_client_round(c, alone ? deadline_ns : now + CH_CLIENT_LOOK_NS) : too_late(c);
+        ch_client_look(c, ch_time_monotonic_ns());
+    }
     if (err != CH_OK)
         ch_client_drop(c, request);
     return err;
@@ -447,11 +599,6 @@ ch_err ch_client_call(struct ch_client *c, struct ch_request *request, enum ch_f
         if (!may_pass(err) || ch_time_monotonic_ns() >= deadline)
             return err;
     }
-}
-
-void ch_client_set_timeout(struct ch_client *c, uint32_t timeout_ms)
-{
-    c->timeout_ns = timeout_ms * UINT64_C(1000000);
 }
 
 uint16_t ch_client_status(const struct ch_client *c)

@@ -102,6 +102,7 @@ static void publish(struct ch_core *core, uint16_t author, struct ch_bytes first
 {
     if (!authors_add(&core->exposed, author))
         return;
+    claims_again(core);
     const size_t bytes = 4 + first.length + second.length;
     uint8_t *record = out_room(core, bytes);
     if (record) {
@@ -247,6 +248,43 @@ static void suspend(struct ch_core *core, uint16_t peer, const struct ch_block *
     accept_ready(core, id);
 }
 
+static bool can_pay(struct ch_core *core, uint16_t author, uint32_t round, uint32_t missing)
+{
+    return core->wants_charged[author] + missing <= WANTS_PER_AUTHOR * core->n && make_room(core, author, round);
+}
+
+/* L2, L3: whoever wants a block pays for it with its quota. The first to want it may have used its own up, on purpose:
+ * then its author pays, or an honest author of anything that waits for it, directly or not. CH_CORE_NOBODY: none can. */
+static uint16_t other_payer(struct ch_core *core, const struct ch_block *b, const struct ch_ref *ref, uint32_t missing)
+{
+    const uint64_t visit = ++core->visit;
+    uint32_t depth = 0, want = want_find(core, ref);
+    if (!blocks_left(core))
+        return CH_CORE_NOBODY;
+    if (!authors_has(&core->exposed, b->author) && can_pay(core, b->author, b->round, missing))
+        return b->author;
+    if (want != NONE && core->wants[want].band)
+        for (uint16_t a = 0; a < core->n; a++)
+            if (!authors_has(&core->exposed, a) && clean_needs(core, a, ref) && can_pay(core, a, b->round, missing))
+                return a;
+    if (want != NONE)
+        core->stack[depth++] = want;
+    while (depth)
+        for (uint32_t link = core->wants[core->stack[--depth]].links; link != NONE; link = core->links[link].next) {
+            const uint32_t child = core->links[link].child;
+            const uint16_t author = core->blocks[child].ref.author;
+            if (core->blocks[child].visit == visit)
+                continue;
+            core->blocks[child].visit = visit;
+            if (!authors_has(&core->exposed, author) && can_pay(core, author, b->round, missing))
+                return author;
+            want = want_find(core, &core->blocks[child].ref);
+            if (want != NONE)
+                core->stack[depth++] = want;
+        }
+    return CH_CORE_NOBODY;
+}
+
 static void take_header(struct ch_core *core, uint16_t peer, const struct ch_block *block, const struct ch_ref *given,
                         enum source source)
 {
@@ -291,13 +329,12 @@ static void take_header(struct ch_core *core, uint16_t peer, const struct ch_blo
         return;
     }
     /* An honest block has its own claim to what it builds on, whoever asked for it first. */
-    const uint16_t charged = child_author < core->n && (!exposed || authors_has(&core->exposed, b.author)) ? child_author : b.author;
-    if (core->wants_charged[charged] + missing_ancestors(core, &b) > WANTS_PER_AUTHOR * core->n) {
+    const uint32_t missing = missing_ancestors(core, &b);
+    uint16_t charged = child_author < core->n && (!exposed || authors_has(&core->exposed, b.author)) ? child_author : b.author;
+    if (!can_pay(core, charged, b.round, missing))
+        charged = wanted ? other_payer(core, &b, &ref, missing) : CH_CORE_NOBODY;
+    if (charged == CH_CORE_NOBODY) {
         core->counters.blocks_refused_quota++;
-        return;
-    }
-    if (!make_room(core, charged, b.round)) {
-        core->counters.blocks_refused_full++;
         return;
     }
     suspend(core, peer, &b, &ref, charged, wanted ? FETCHED : source);
@@ -332,6 +369,7 @@ void accept_payload(struct ch_core *core, const struct ch_ref *ref, uint64_t han
     b->handle = handle;
     b->payload_here = true;
     b->payload_deadline_us = NEVER;
+    core->payload_at_us = core->now.mono_us; /* another may be asked for in its place */
     accept_ready(core, id);
 }
 

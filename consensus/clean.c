@@ -67,6 +67,31 @@ static void want_band(struct ch_core *core, uint32_t id)
     }
 }
 
+bool clean_needs(struct ch_core *core, uint16_t author, const struct ch_ref *missing)
+{
+    const uint64_t visit = ++core->visit;
+    for (uint32_t r = missing->round + 1; r <= core->max_round; r++)
+        for (uint16_t a = 0; a < core->n; a++)
+            for (uint32_t id = dag_first(core, r, a); id != NONE; id = core->blocks[id].variant_next) {
+                struct ch_block b;
+                bool reaches = false;
+                if (!dirty(&core->blocks[id]))
+                    continue;
+                block_view(core, id, &b);
+                for (unsigned i = 0; i < b.ancestor_count && !reaches; i++) {
+                    const struct ch_ref ref = ch_block_ancestor(&b, i);
+                    const uint32_t x = block_find(core, &ref);
+                    reaches = memcmp(&ref, missing, sizeof ref) == 0 || (x != NONE && core->blocks[x].visit == visit);
+                }
+                if (!reaches)
+                    continue;
+                if (a == author)
+                    return true;
+                core->blocks[id].visit = visit;
+            }
+    return false;
+}
+
 void clean_compute(struct ch_core *core, uint32_t id)
 {
     struct block *b = &core->blocks[id];

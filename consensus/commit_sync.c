@@ -4,10 +4,6 @@
 
 #include <stdlib.h>
 
-#define QUEUE_BYTES     (8u << 20) /* proven commits waiting for their blocks */
-#define RANGE           100
-#define PREFETCH_ROUNDS 48
-
 struct install {
     uint8_t *queue; /* entries u32 length | commit */
     size_t head, tail;
@@ -23,7 +19,7 @@ bool install_open(struct ch_core *core)
     core->install = calloc(1, sizeof *core->install);
     if (!core->install)
         return false;
-    core->install->queue = malloc(QUEUE_BYTES);
+    core->install->queue = malloc(INSTALL_BYTES);
     core->install->deadline_us = NEVER;
     return core->install->queue != NULL;
 }
@@ -55,12 +51,12 @@ static void queue_drop(struct ch_core *core)
 
 static bool queue_add(struct install *in, const uint8_t *bytes, uint32_t length)
 {
-    if (in->head && QUEUE_BYTES - in->tail < length + 4u) {
+    if (in->head && INSTALL_BYTES - in->tail < length + 4u) {
         memmove(in->queue, in->queue + in->head, in->tail - in->head);
         in->tail -= in->head;
         in->head = 0;
     }
-    if (QUEUE_BYTES - in->tail < length + 4u)
+    if (INSTALL_BYTES - in->tail < length + 4u)
         return false;
     ch_store32(in->queue + in->tail, length);
     memcpy(in->queue + in->tail + 4, bytes, length);
@@ -87,7 +83,7 @@ static void ask(struct ch_core *core)
     const uint8_t *previous;
     if (!core->lagging)
         in->asked = false;
-    if (!core->lagging || in->tail - in->head > QUEUE_BYTES / 2 || (in->asked && in->deadline_us > now))
+    if (!core->lagging || in->tail - in->head > INSTALL_BYTES / 2 || (in->asked && in->deadline_us > now))
         return;
     uint16_t start = (uint16_t)ch_prng_below(&core->prng, core->n), peer = CH_CORE_NOBODY;
     for (uint16_t i = 0; i < core->n && peer == CH_CORE_NOBODY; i++) {
@@ -102,11 +98,11 @@ static void ask(struct ch_core *core)
         return; /* nobody there: later */
     const uint64_t from = wanted_from(core, &previous);
     ch_store64(room, from);
-    ch_store64(room + 8, from + RANGE - 1);
+    ch_store64(room + 8, from + COMMITS_ASKED - 1);
     out_send(core, peer, CH_MESSAGE_GET_COMMITS, CH_LANE_SYNC, (struct ch_bytes){room, 16});
 }
 
-/* Step 2: a chain of commits from the one we have to one that a quorum voted for. */
+/* Step 2: a chain of commits from the one we have to one that validity stake voted for (votes.c says why). */
 struct reply {
     uint64_t from;
     unsigned count;
@@ -152,7 +148,7 @@ static bool proven(struct ch_core *core, const struct reply *reply, struct ch_re
                 stake += core->committee.stake[b.author];
         }
     }
-    return stake >= core->committee.quorum_stake;
+    return stake >= core->committee.validity_stake;
 }
 
 void install_commits(struct ch_core *core, uint16_t peer, const uint8_t *body, size_t length)
@@ -179,7 +175,7 @@ void install_commits(struct ch_core *core, uint16_t peer, const uint8_t *body, s
     }
     const uint64_t from = wanted_from(core, &previous);
     if (reply.from == from && memcmp(reply.previous, previous, CH_HASH_BYTES) != 0) {
-        core_halt(core, CH_HALT_FORK); /* a quorum stands behind another past than ours */
+        core_halt(core, CH_HALT_FORK); /* an honest validator stands behind another past than ours */
         return;
     }
     in->asked = false;
@@ -247,7 +243,7 @@ static void prefetch(struct ch_core *core)
     struct ch_commit commit;
     for (size_t at = in->head; at < in->tail; at += 4 + (size_t)ch_load32(in->queue + at)) {
         if (!ch_commit_parse(in->queue + at + 4, ch_load32(in->queue + at), &commit) ||
-            commit.leader.round > core->last_commit.leader_round + PREFETCH_ROUNDS)
+            commit.leader.round > core->last_commit.leader_round + INSTALL_ROUNDS)
             return;
         want_blocks(core, &commit);
     }

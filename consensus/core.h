@@ -325,6 +325,7 @@ void ch_core_status(const struct ch_core *core, struct ch_core_status *out);
     X(equivocations)                                                                                                   \
     X(equivocating_leaders_committed)                                                                                  \
     X(weak_links)                                                                                                      \
+    X(weak_links_dropped) /* a commit's reference to a block that was collected before it could be committed */        \
     X(unclean_left_out)                                                                                                \
     X(dropped_uncommitted)                                                                                             \
     X(tips_repeated)                                                                                                   \

@@ -14,19 +14,38 @@
 
 #define NONE              UINT32_MAX
 #define NEVER             UINT64_MAX
-#define FUTURE_ROUNDS     64 /* L1 */
 #define VARIANTS_MAX      2  /* E2 */
-#define SUSPENDED_ROUNDS  64 /* L2 */
-#define WANTS_PER_AUTHOR  64 /* L3: times n */
-#define FETCH_REFS_MAX    64 /* F3 */
-#define FETCH_HEADERS_MAX 256
 #define PUSH_ROUNDS       4   /* B2 */
 #define VOTES_BACK        128 /* 13: older votes are not tallied */
 #define VOTES_PER_AUTHOR  64
 #define OWN_COMMITS       256 /* digests of our last commits; more than VOTES_BACK */
+#define PAYLOAD_ROUNDS    10  /* idle pacing looks this far back */
+
+/* Limits that real committees seldom meet. With CH_SMALL_WORLD the simulator is built once more with small ones, so that
+ * it meets them all the time. */
+#ifndef CH_SMALL_WORLD
+#define FUTURE_ROUNDS     64 /* L1 */
+#define SUSPENDED_ROUNDS  64 /* L2 */
+#define WANTS_PER_AUTHOR  64 /* L3: times n */
+#define FETCH_REFS_MAX    64 /* F3 */
+#define FETCH_HEADERS_MAX 256
 #define OUT_ARENA_BYTES   (4u << 20)
 #define DELIVERIES_MAX    1024
-#define PAYLOAD_ROUNDS    10 /* idle pacing looks this far back */
+#define COMMITS_ASKED     100       /* 13.1 */
+#define INSTALL_BYTES     (8u << 20) /* proven commits that wait for their blocks */
+#define INSTALL_ROUNDS    48        /* whose blocks are fetched ahead */
+#else
+#define FUTURE_ROUNDS     16
+#define SUSPENDED_ROUNDS  8
+#define WANTS_PER_AUTHOR  8
+#define FETCH_REFS_MAX    4
+#define FETCH_HEADERS_MAX 8
+#define OUT_ARENA_BYTES   (64u << 10)
+#define DELIVERIES_MAX    8
+#define COMMITS_ASKED     8
+#define INSTALL_BYTES     (64u << 10)
+#define INSTALL_ROUNDS    6
+#endif
 
 struct authors {
     uint64_t bits[4];
@@ -74,6 +93,7 @@ struct block {
     uint16_t charged; /* the author whose quota it uses while suspended; whose need it is while it is unclean */
     uint8_t state;
     uint8_t payload_attempts;
+    uint16_t payload_asked; /* who was asked last, when there was an attempt */
     bool committed, clean, payload_here, payload_expected;
     bool queued;     /* among the ready ones */
     bool solicited;  /* fetched because a child or a commit needs it: exempt from the variant cap */
@@ -181,6 +201,7 @@ struct ch_core {
     uint16_t *round_leaders;   /* round x rank */
     struct slot_status *slots; /* round x rank */
     uint32_t floor_round, max_round, quorum_round;
+    uint32_t clean_round; /* highest with a quorum of blocks that may be referenced; pacemaker.c looks it up */
     uint32_t last_round[CH_VALIDATORS_MAX]; /* highest accepted */
     uint32_t seen_round[CH_VALIDATORS_MAX]; /* highest in any verified header */
     struct authors exposed;
@@ -291,6 +312,11 @@ static inline void block_view(struct ch_core *core, uint32_t id, struct ch_block
 {
     ch_block_view(block_header(core, id), core->blocks[id].length, out);
 }
+/* 6.2d: an accepted block that a block of ours may build on. */
+static inline bool block_referable(const struct block *b)
+{
+    return b->state == ACCEPTED && (b->clean || b->committed);
+}
 /* By the whole reference: one with another block's digest but a wrong round or author names no block. */
 uint32_t block_find(const struct ch_core *core, const struct ch_ref *ref);
 /* A slot with this reference in the hash; NONE when the pool is full. */
@@ -345,6 +371,8 @@ void suspended_drop(struct ch_core *core, uint32_t id);
 /* clean.c */
 void clean_compute(struct ch_core *core, uint32_t id);
 void clean_again(struct ch_core *core);
+/* Whether an unclean block of this author reaches what is missing in the band. */
+bool clean_needs(struct ch_core *core, uint16_t author, const struct ch_ref *missing);
 
 /* want.c */
 uint32_t want_find(const struct ch_core *core, const struct ch_ref *ref);
@@ -352,6 +380,8 @@ uint32_t want_get(struct ch_core *core, const struct ch_ref *ref, uint16_t sende
 bool want_link(struct ch_core *core, uint32_t want, uint32_t child);
 void want_unlink(struct ch_core *core, const struct ch_ref *ref, uint32_t child);
 void want_free(struct ch_core *core, uint32_t want);
+/* An author was exposed: what its blocks claimed and others' blocks need too is the others' claim now (E2). */
+void claims_again(struct ch_core *core);
 
 /* committer.c */
 /* Statuses of all slots not consumed yet; decide() begins with it. */

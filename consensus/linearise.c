@@ -73,9 +73,11 @@ static uint32_t mark_set(struct ch_core *core, uint32_t leader, uint32_t gc_roun
             *lowest = b.round;
         for (unsigned i = 0; i < b.ancestor_count; i++) {
             struct ch_ref ref = ch_block_ancestor(&b, i);
-            if (ref.round <= gc_round)
-                continue;
             uint32_t a = block_find(core, &ref);
+            if (ref.round <= gc_round) {
+                core->counters.weak_links_dropped += a != NONE && !core->blocks[a].committed;
+                continue;
+            }
             if (a == NONE || (core->blocks[a].state != ACCEPTED && core->blocks[a].state != NAMED)) {
                 core_halt(core, CH_HALT_MISSING_ANCESTOR);
                 return 0;

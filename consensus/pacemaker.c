@@ -10,10 +10,31 @@ static uint32_t decided_round(const struct ch_core *core)
     return core->next_round - 1;
 }
 
-/* 5.1 */
-static uint32_t target_round(const struct ch_core *core, uint32_t *T)
+/* The highest round of which a quorum's blocks may be referenced (6.2d); it only rises, as blocks only become clean.
+ * A quorum of accepted blocks is not enough: whoever jumped to a round that it can't build would never sign the one
+ * before, which others may need from it. */
+static uint32_t buildable_round(struct ch_core *core)
 {
-    *T = core->quorum_round + 1;
+    uint32_t r = core->quorum_round;
+    for (; r > core->clean_round; r--) {
+        uint64_t stake = 0;
+        for (uint16_t a = 0; a < core->n; a++) {
+            uint32_t id = dag_first(core, r, a);
+            while (id != NONE && !block_referable(&core->blocks[id]))
+                id = core->blocks[id].variant_next;
+            stake += id == NONE ? 0 : core->committee.stake[a];
+        }
+        if (stake >= core->committee.quorum_stake)
+            break;
+    }
+    core->clean_round = r;
+    return r;
+}
+
+/* 5.1 */
+static uint32_t target_round(struct ch_core *core, uint32_t *T)
+{
+    *T = buildable_round(core) + 1;
     uint32_t jump = decided_round(core) + 3; /* every slot of rounds up to jump - 2 is decided, but for jump itself */
     if (jump > *T)
         jump = *T;

@@ -31,7 +31,7 @@ static uint32_t pick(struct ch_core *core, uint32_t r, uint16_t author, uint32_t
         const struct block *b = &core->blocks[id];
         if (b->state != ACCEPTED)
             continue;
-        if (!b->clean && !b->committed) {
+        if (!block_referable(b)) {
             core->counters.unclean_left_out++;
             continue;
         }

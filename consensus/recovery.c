@@ -176,7 +176,7 @@ ch_err ch_core_replay(struct ch_core *core, enum ch_record_type type, const uint
     case CH_RECORD_VOTE_CERT:
         if (length < 8)
             return CH_ERR_CORRUPT;
-        core->vote_cert_index = core->quorum_index = ch_load64(body);
+        core->vote_cert_index = ch_load64(body);
         return CH_OK;
     case CH_RECORD_CHECKPOINT_SIGN:
         return CH_OK;

@@ -1,7 +1,8 @@
 /* What goes to and comes from the peers: broadcast, lazy push, tip repeat (5.4), fetching and answering (7). */
 #include "consensus/core_impl.h"
 
-#define JITTER_SHARE 4 /* deadlines are stretched by up to a quarter */
+#define PAYLOADS_ASKED_MAX 8 /* of one peer at once: 2 MiB of 256 KiB each, half of what a connection's send buffer holds */
+#define JITTER_SHARE       4 /* deadlines are stretched by up to a quarter */
 
 static uint64_t backoff_us(struct ch_core *core, unsigned attempts)
 {
@@ -102,36 +103,78 @@ static void fetch_due(struct ch_core *core)
     }
 }
 
-/* F6, payload_code 0: the whole payload from somebody who has the block. */
+/* Who is asked for a payload. Of a commit that is being installed everybody has the blocks: they share the work. */
+static uint16_t payload_peer(struct ch_core *core, const struct block *b)
+{
+    uint16_t candidates[3] = {b->sender, b->ref.author, CH_CORE_NOBODY};
+    if (b->installing)
+        candidates[0] = (uint16_t)((b->ref.round + b->ref.author + b->payload_attempts) % core->n);
+    for (uint16_t p = 0; p < core->n; p++)
+        if (authors_has(&b->known, p) && p != b->sender && p != b->ref.author)
+            candidates[2] = p;
+    return pick_peer(core, candidates, 3, b->installing ? 0 : b->payload_attempts);
+}
+
+static void ask_payload(struct ch_core *core, struct block *b, uint16_t peer)
+{
+    uint8_t *room = out_room(core, CH_REF_BYTES);
+    b->payload_deadline_us = core->now.mono_us + backoff_us(core, b->payload_attempts);
+    if (!room)
+        return;
+    memcpy(room, &b->ref, CH_REF_BYTES);
+    out_send(core, peer, CH_MESSAGE_GET_PAYLOAD, CH_LANE_FETCH, (struct ch_bytes){room, CH_REF_BYTES});
+    core->counters.fetches_sent++;
+    b->payload_asked = peer;
+    b->payload_attempts += b->payload_attempts < UINT8_MAX;
+}
+
+static void payload_due(struct ch_core *core, struct block *b, uint8_t *asked)
+{
+    const uint64_t now = core->now.mono_us;
+    if (b->payload_deadline_us <= now) {
+        const uint16_t peer = payload_peer(core, b);
+        if (peer == CH_CORE_NOBODY)
+            b->payload_deadline_us = now + backoff_us(core, b->payload_attempts);
+        else if (asked[peer] == PAYLOADS_ASKED_MAX)
+            return;
+        else {
+            asked[peer]++;
+            ask_payload(core, b, peer);
+        }
+    }
+    if (b->payload_deadline_us < core->payload_at_us)
+        core->payload_at_us = b->payload_deadline_us;
+}
+
+/* F6, payload_code 0: the whole payload from somebody who has the block. No more at once from one peer than it can have
+ * on its way; the others' turn comes when one arrives or its deadline passes. */
 static void payloads_due(struct ch_core *core)
 {
     const uint64_t now = core->now.mono_us;
+    uint8_t asked[CH_VALIDATORS_MAX] = {0};
+    uint32_t next[CH_VALIDATORS_MAX];
     if (core->payload_at_us > now)
         return;
     core->payload_at_us = NEVER;
     for (uint32_t a = 0; a < core->n; a++)
         for (uint32_t id = core->suspended_head[a]; id != NONE; id = core->blocks[id].suspended_next) {
-            struct block *b = &core->blocks[id];
-            if (b->payload_here)
-                continue;
-            if (b->payload_deadline_us <= now) {
-                uint16_t candidates[3] = {b->sender, b->ref.author, CH_CORE_NOBODY};
-                for (uint16_t p = 0; p < core->n; p++)
-                    if (authors_has(&b->known, p) && p != b->sender && p != b->ref.author)
-                        candidates[2] = p;
-                uint16_t peer = pick_peer(core, candidates, 3, b->payload_attempts);
-                b->payload_deadline_us = now + backoff_us(core, b->payload_attempts);
-                uint8_t *room = peer == CH_CORE_NOBODY ? NULL : out_room(core, CH_REF_BYTES);
-                if (room) {
-                    memcpy(room, &b->ref, CH_REF_BYTES);
-                    out_send(core, peer, CH_MESSAGE_GET_PAYLOAD, CH_LANE_FETCH, (struct ch_bytes){room, CH_REF_BYTES});
-                    core->counters.fetches_sent++;
-                    b->payload_attempts += b->payload_attempts < UINT8_MAX;
-                }
-            }
-            if (b->payload_deadline_us < core->payload_at_us)
-                core->payload_at_us = b->payload_deadline_us;
+            const struct block *b = &core->blocks[id];
+            if (!b->payload_here && b->payload_attempts && b->payload_deadline_us > now)
+                asked[b->payload_asked] += asked[b->payload_asked] < PAYLOADS_ASKED_MAX;
         }
+    memcpy(next, core->suspended_head, core->n * sizeof *next);
+    for (bool more = true; more;) { /* one of each author in turn: the oldest first */
+        more = false;
+        for (uint32_t a = 0; a < core->n; a++) {
+            if (next[a] == NONE)
+                continue;
+            struct block *b = &core->blocks[next[a]];
+            next[a] = b->suspended_next;
+            more = true;
+            if (!b->payload_here)
+                payload_due(core, b, asked);
+        }
+    }
 }
 
 /* W1: our own blocks leave only once they and all before them are durable. */

@@ -27,13 +27,15 @@ static void check_fork(struct ch_core *core, uint64_t index, const uint8_t diges
         core_halt(core, CH_HALT_FORK);
 }
 
-/* A VOTE_CERT record for a commit that a quorum stands behind; skipped when too few of the headers are in memory. */
+/* A VOTE_CERT record for a commit that validity stake stands behind: one of them is honest, and an honest validator has
+ * it on its disk. (Quorum stake is more than can be had: up to f may sign blocks and never vote, and whoever lags can't
+ * have voted yet.) Skipped when too few of the headers are in memory. */
 static void keep_proof(struct ch_core *core, uint64_t index, const uint8_t digest[CH_HASH_BYTES])
 {
     uint64_t stake = 0;
     size_t bytes = 8 + CH_HASH_BYTES;
     uint32_t ids[CH_VALIDATORS_MAX], count = 0;
-    for (uint16_t a = 0; a < core->n && stake < core->committee.quorum_stake; a++) {
+    for (uint16_t a = 0; a < core->n && stake < core->committee.validity_stake; a++) {
         const struct vote *v = vote_for(core, a, index);
         uint32_t id = v && memcmp(v->digest, digest, CH_HASH_BYTES) == 0 ? block_find(core, &v->block) : NONE;
         if (id == NONE || core->blocks[id].state == NAMED)
@@ -42,7 +44,7 @@ static void keep_proof(struct ch_core *core, uint64_t index, const uint8_t diges
         bytes += 4 + (size_t)core->blocks[id].length;
         stake += core->committee.stake[a];
     }
-    if (stake < core->committee.quorum_stake || !core->started)
+    if (stake < core->committee.validity_stake || !core->started)
         return;
     uint8_t *record = out_room(core, bytes);
     if (!record)
@@ -80,10 +82,9 @@ void votes_count(struct ch_core *core, const struct ch_block *block)
             continue;
         const uint64_t stake = stake_for(core, index, bytes + 8);
         check_fork(core, index, bytes + 8, stake);
-        if (stake < core->committee.quorum_stake || index <= core->quorum_index)
-            continue;
-        core->quorum_index = index;
-        if (index >= core->vote_cert_index + core->config.vote_cert_every)
+        if (stake >= core->committee.quorum_stake && index > core->quorum_index)
+            core->quorum_index = index;
+        if (stake >= core->committee.validity_stake && index >= core->vote_cert_index + core->config.vote_cert_every)
             keep_proof(core, index, bytes + 8);
     }
 }

@@ -14,26 +14,46 @@ uint32_t want_find(const struct ch_core *core, const struct ch_ref *ref)
     return id;
 }
 
-/* An honest child's need counts more than an exposed author's (E2), and so does what that needs in turn: down the
- * suspended blocks, whose rounds fall with each step. */
-static void take_over(struct ch_core *core, const struct ch_ref *ref, uint16_t child_author)
+/* An honest child's need counts more than an exposed author's (E2). True when the want changed hands. */
+static bool recharge(struct ch_core *core, struct want *w, uint16_t child_author)
+{
+    if (w->child_author >= core->n || !authors_has(&core->exposed, w->child_author))
+        return false;
+    core->wants_charged[w->child_author]--;
+    core->wants_charged[child_author]++;
+    w->child_author = child_author;
+    return true;
+}
+
+/* And so does what that needs in turn: down the suspended blocks, whose rounds fall with each step. With `visit`, all
+ * of them that have not been visited; without, as far as wants change hands. */
+static void take_over(struct ch_core *core, const struct ch_ref *ref, uint16_t child_author, uint64_t visit)
 {
     struct ch_block b;
     const uint32_t block = block_find(core, ref);
-    if (block == NONE || core->blocks[block].state != SUSPENDED)
+    if (block == NONE || core->blocks[block].state != SUSPENDED || (visit && core->blocks[block].visit == visit))
         return;
+    if (visit)
+        core->blocks[block].visit = visit;
     block_view(core, block, &b);
     for (unsigned i = 0; i < b.ancestor_count; i++) {
         const struct ch_ref below = ch_block_ancestor(&b, i);
         const uint32_t id = want_find(core, &below);
-        struct want *w = id == NONE ? NULL : &core->wants[id];
-        if (!w || w->child_author >= core->n || !authors_has(&core->exposed, w->child_author))
-            continue;
-        core->wants_charged[w->child_author]--;
-        core->wants_charged[child_author]++;
-        w->child_author = child_author;
-        take_over(core, &below, child_author);
+        if (id != NONE && (recharge(core, &core->wants[id], child_author) || visit))
+            take_over(core, &below, child_author, visit);
     }
+}
+
+void claims_again(struct ch_core *core)
+{
+    const uint64_t visit = ++core->visit;
+    for (uint16_t a = 0; a < core->n; a++)
+        for (uint32_t id = core->suspended_head[a]; id != NONE; id = core->blocks[id].suspended_next) {
+            const struct ch_ref *ref = &core->blocks[id].ref;
+            if (!authors_has(&core->exposed, ref->author))
+                take_over(core, ref, ref->author, visit);
+        }
+    core->clean_stale = true; /* what lies in the band is claimed again there */
 }
 
 uint32_t want_get(struct ch_core *core, const struct ch_ref *ref, uint16_t sender, uint16_t child_author)
@@ -41,13 +61,8 @@ uint32_t want_get(struct ch_core *core, const struct ch_ref *ref, uint16_t sende
     uint32_t id = want_find(core, ref);
     const bool honest = child_author < core->n && !authors_has(&core->exposed, child_author);
     if (id != NONE) {
-        struct want *w = &core->wants[id];
-        if (!honest || w->child_author >= core->n || !authors_has(&core->exposed, w->child_author))
-            return id;
-        core->wants_charged[w->child_author]--;
-        core->wants_charged[child_author]++;
-        w->child_author = child_author;
-        take_over(core, ref, child_author);
+        if (honest && recharge(core, &core->wants[id], child_author))
+            take_over(core, ref, child_author, 0);
         return id;
     }
     if (core->want_free == NONE && core->wants_used == core->want_count)
@@ -78,7 +93,7 @@ uint32_t want_get(struct ch_core *core, const struct ch_ref *ref, uint16_t sende
     if (core->fetch_at_us > core->now.mono_us)
         core->fetch_at_us = core->now.mono_us;
     if (honest)
-        take_over(core, ref, child_author);
+        take_over(core, ref, child_author, 0);
     return id;
 }
 

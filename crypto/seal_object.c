@@ -13,19 +13,51 @@
 #define TAG_MESSAGE        crypto_secretstream_xchacha20poly1305_TAG_MESSAGE
 #define TAG_FINAL          crypto_secretstream_xchacha20poly1305_TAG_FINAL
 
-struct ch_sealer {
+#define CONTENT_BYTES_MAX  (UINT64_C(1) << 61)
+#define PLAIN_HEAD_BYTES   (COMMITMENT_KEY_BYTES + 8) /* before the envelope */
+
+/* Where a sealer stands; kept from the start for one that begins again. */
+struct progress {
     crypto_secretstream_xchacha20poly1305_state stream;
     crypto_generichash_state commitment;
+    uint64_t left, padding_left; /* bytes to come: content, zeros */
+    size_t used;                 /* of plain */
+};
+
+struct ch_sealer {
+    struct progress now, start;
     ch_sink sink;
     void *context;
-    size_t used; /* of plain */
+    uint8_t head[OBJECT_HEAD_BYTES];
+    uint8_t plain_start[PLAIN_HEAD_BYTES + CH_ENVELOPE_HEADER_BYTES + CH_ENVELOPE_NAME_BYTES_MAX];
     uint8_t plain[CH_SEAL_CHUNK_BYTES];
     uint8_t sealed[SEALED_CHUNK_BYTES];
 };
 
+uint64_t ch_seal_padded(uint64_t length)
+{
+    unsigned exponent = 0, exponent_bits = 0;
+    CH_ASSERT(length <= UINT64_C(1) << 62);
+    if (length < 2)
+        return length;
+    while (length >> (exponent + 1))
+        exponent++;
+    while (exponent >> exponent_bits)
+        exponent_bits++;
+    if (exponent <= exponent_bits)
+        return length;
+    uint64_t mask = (UINT64_C(1) << (exponent - exponent_bits)) - 1;
+    return (length + mask) & ~mask;
+}
+
+static uint64_t plain_bytes(uint16_t name_length, uint64_t content_length)
+{
+    return PLAIN_HEAD_BYTES + CH_ENVELOPE_HEADER_BYTES + name_length + content_length;
+}
+
 uint64_t ch_seal_object_bytes(uint16_t name_length, uint64_t content_length)
 {
-    uint64_t plain = COMMITMENT_KEY_BYTES + CH_ENVELOPE_HEADER_BYTES + name_length + content_length;
+    uint64_t plain = ch_seal_padded(plain_bytes(name_length, content_length));
     uint64_t chunks = (plain + CH_SEAL_CHUNK_BYTES - 1) / CH_SEAL_CHUNK_BYTES;
     return OBJECT_HEAD_BYTES + plain + chunks * CHUNK_EXTRA_BYTES;
 }
@@ -33,7 +65,8 @@ uint64_t ch_seal_object_bytes(uint16_t name_length, uint64_t content_length)
 ch_err ch_sealer_open(const uint8_t recipient[32], uint32_t epoch, const struct ch_envelope *envelope, ch_sink sink,
                       void *context, struct ch_sealer **out)
 {
-    if (envelope->name_length > CH_ENVELOPE_NAME_BYTES_MAX || !ch_seal_key_strong(recipient))
+    if (envelope->name_length > CH_ENVELOPE_NAME_BYTES_MAX || envelope->content_length > CONTENT_BYTES_MAX ||
+        !ch_seal_key_strong(recipient))
         return CH_ERR_INVALID;
     struct ch_sealer *s = aligned_alloc(_Alignof(struct ch_sealer), sizeof *s); /* libsodium's hash state wants 64 */
     if (!s)
@@ -41,24 +74,30 @@ ch_err ch_sealer_open(const uint8_t recipient[32], uint32_t epoch, const struct 
     s->sink = sink;
     s->context = context;
 
-    uint8_t head[OBJECT_HEAD_BYTES], stream_key[crypto_secretstream_xchacha20poly1305_KEYBYTES];
+    struct progress *start = &s->start;
+    uint8_t stream_key[crypto_secretstream_xchacha20poly1305_KEYBYTES];
     crypto_secretstream_xchacha20poly1305_keygen(stream_key);
-    ch_seal_prefix_write(epoch, head);
-    CH_ASSERT(crypto_box_seal(head + CH_SEAL_PREFIX_BYTES, stream_key, sizeof stream_key, recipient) == 0);
-    CH_ASSERT(crypto_secretstream_xchacha20poly1305_init_push(&s->stream, head + CH_SEAL_PREFIX_BYTES + BOX_BYTES,
+    ch_seal_prefix_write(epoch, s->head);
+    CH_ASSERT(crypto_box_seal(s->head + CH_SEAL_PREFIX_BYTES, stream_key, sizeof stream_key, recipient) == 0);
+    CH_ASSERT(crypto_secretstream_xchacha20poly1305_init_push(&start->stream, s->head + CH_SEAL_PREFIX_BYTES + BOX_BYTES,
                                                               stream_key) == 0);
     sodium_memzero(stream_key, sizeof stream_key);
 
-    struct ch_writer w = ch_writer(s->plain, sizeof s->plain);
+    struct ch_writer w = ch_writer(s->plain_start, sizeof s->plain_start);
     uint8_t *commitment_key = ch_write_room(&w, COMMITMENT_KEY_BYTES);
     randombytes_buf(commitment_key, COMMITMENT_KEY_BYTES);
+    ch_write64(&w, envelope->content_length);
     ch_envelope_header_write(&w, envelope);
     CH_ASSERT(!w.bad);
-    s->used = w.used;
-    CH_ASSERT(crypto_generichash_init(&s->commitment, commitment_key, COMMITMENT_KEY_BYTES, CH_COMMITMENT_BYTES) == 0);
-    crypto_generichash_update(&s->commitment, s->plain + COMMITMENT_KEY_BYTES, s->used - COMMITMENT_KEY_BYTES);
+    start->used = w.used;
+    start->left = envelope->content_length;
+    uint64_t plain = plain_bytes(envelope->name_length, envelope->content_length);
+    start->padding_left = ch_seal_padded(plain) - plain;
+    CH_ASSERT(
+        crypto_generichash_init(&start->commitment, commitment_key, COMMITMENT_KEY_BYTES, CH_COMMITMENT_BYTES) == 0);
+    crypto_generichash_update(&start->commitment, s->plain_start + PLAIN_HEAD_BYTES, start->used - PLAIN_HEAD_BYTES);
 
-    ch_err err = sink(context, head, sizeof head);
+    ch_err err = ch_sealer_again(s);
     if (err != CH_OK) {
         ch_sealer_close(s);
         return err;
@@ -67,39 +106,63 @@ ch_err ch_sealer_open(const uint8_t recipient[32], uint32_t epoch, const struct 
     return CH_OK;
 }
 
+ch_err ch_sealer_again(struct ch_sealer *s)
+{
+    s->now = s->start;
+    memcpy(s->plain, s->plain_start, s->start.used);
+    return s->sink(s->context, s->head, sizeof s->head);
+}
+
 static ch_err push_chunk(struct ch_sealer *s, uint8_t tag)
 {
-    CH_ASSERT(
-        crypto_secretstream_xchacha20poly1305_push(&s->stream, s->sealed, NULL, s->plain, s->used, NULL, 0, tag) == 0);
-    ch_err err = s->sink(s->context, s->sealed, s->used + CHUNK_EXTRA_BYTES);
-    s->used = 0;
+    CH_ASSERT(crypto_secretstream_xchacha20poly1305_push(&s->now.stream, s->sealed, NULL, s->plain, s->now.used, NULL, 0,
+                                                         tag) == 0);
+    ch_err err = s->sink(s->context, s->sealed, s->now.used + CHUNK_EXTRA_BYTES);
+    s->now.used = 0;
     return err;
 }
 
-ch_err ch_sealer_add(struct ch_sealer *s, const uint8_t *content, size_t length)
+/* Adds so many bytes of content, or zeros where it is NULL. */
+static ch_err push(struct ch_sealer *s, const uint8_t *content, uint64_t length)
 {
-    crypto_generichash_update(&s->commitment, content, length);
     while (length) {
         /* A full chunk is held back until more comes: it may be the last. */
-        if (s->used == CH_SEAL_CHUNK_BYTES) {
+        if (s->now.used == CH_SEAL_CHUNK_BYTES) {
             ch_err err = push_chunk(s, TAG_MESSAGE);
             if (err != CH_OK)
                 return err;
         }
-        size_t take = CH_SEAL_CHUNK_BYTES - s->used < length ? CH_SEAL_CHUNK_BYTES - s->used : length;
-        memcpy(s->plain + s->used, content, take);
-        s->used += take;
-        content += take;
+        size_t room = CH_SEAL_CHUNK_BYTES - s->now.used, take = room < length ? room : (size_t)length;
+        if (content) {
+            memcpy(s->plain + s->now.used, content, take);
+            content += take;
+        } else {
+            memset(s->plain + s->now.used, 0, take);
+        }
+        s->now.used += take;
         length -= take;
     }
     return CH_OK;
 }
 
+ch_err ch_sealer_add(struct ch_sealer *s, const uint8_t *content, size_t length)
+{
+    if (length > s->now.left)
+        return CH_ERR_INVALID;
+    s->now.left -= length;
+    crypto_generichash_update(&s->now.commitment, content, length);
+    return push(s, content, length);
+}
+
 ch_err ch_sealer_end(struct ch_sealer *s, uint8_t commitment[CH_COMMITMENT_BYTES])
 {
-    ch_err err = push_chunk(s, TAG_FINAL);
+    if (s->now.left)
+        return CH_ERR_INVALID;
+    ch_err err = push(s, NULL, s->now.padding_left);
     if (err == CH_OK)
-        crypto_generichash_final(&s->commitment, commitment, CH_COMMITMENT_BYTES);
+        err = push_chunk(s, TAG_FINAL);
+    if (err == CH_OK)
+        crypto_generichash_final(&s->now.commitment, commitment, CH_COMMITMENT_BYTES);
     return err;
 }
 
@@ -119,6 +182,7 @@ struct ch_opener {
     void *context;
     enum ch_seal_verdict verdict;
     bool head_done, envelope_done, final_seen;
+    uint64_t left, padding_left; /* bytes to come: content, zeros */
     struct ch_envelope envelope;
     uint8_t name[CH_ENVELOPE_NAME_BYTES_MAX];
     size_t used; /* of sealed */
@@ -155,18 +219,40 @@ static enum ch_seal_verdict open_head(struct ch_opener *o)
     return verdict;
 }
 
-/* The start of the first chunk; the content that follows is left in `r`. */
+/* The start of the first chunk; what follows is left in `r`. */
 static enum ch_seal_verdict open_envelope(struct ch_opener *o, struct ch_reader *r)
 {
-    const uint8_t *commitment_key = ch_read(r, COMMITMENT_KEY_BYTES), *start = r->at;
-    if (!commitment_key || !ch_envelope_header_read(r, &o->envelope))
+    const uint8_t *commitment_key = ch_read(r, COMMITMENT_KEY_BYTES);
+    o->left = ch_read64(r);
+    const uint8_t *start = r->at;
+    if (!commitment_key || o->left > CONTENT_BYTES_MAX || !ch_envelope_header_read(r, &o->envelope))
         return CH_SEAL_BAD_ENVELOPE;
+    uint64_t plain = plain_bytes(o->envelope.name_length, o->left);
+    o->padding_left = ch_seal_padded(plain) - plain;
+    o->envelope.content_length = o->left;
     CH_ASSERT(crypto_generichash_init(&o->commitment, commitment_key, COMMITMENT_KEY_BYTES, CH_COMMITMENT_BYTES) == 0);
     crypto_generichash_update(&o->commitment, start, (size_t)(r->at - start));
     if (o->envelope.name_length)
         memcpy(o->name, o->envelope.name, o->envelope.name_length);
     o->envelope.name = o->name;
     o->envelope_done = true;
+    return CH_SEAL_OK;
+}
+
+/* Content, and behind its end zeros. */
+static enum ch_seal_verdict open_content(struct ch_opener *o, struct ch_reader *r)
+{
+    size_t length = r->left < o->left ? r->left : (size_t)o->left;
+    const uint8_t *content = ch_read(r, length);
+    o->left -= length;
+    if (length) {
+        crypto_generichash_update(&o->commitment, content, length);
+        if (o->sink(o->context, content, length) != CH_OK)
+            return CH_SEAL_STOPPED;
+    }
+    if (r->left > o->padding_left || !sodium_is_zero(r->at, r->left))
+        return CH_SEAL_BAD_PADDING;
+    o->padding_left -= r->left;
     return CH_SEAL_OK;
 }
 
@@ -182,13 +268,8 @@ static enum ch_seal_verdict open_chunk(struct ch_opener *o)
     o->final_seen = tag == TAG_FINAL;
     o->used = 0;
     struct ch_reader r = ch_reader(o->plain, (size_t)length);
-    if (!o->envelope_done) {
-        enum ch_seal_verdict verdict = open_envelope(o, &r);
-        if (verdict != CH_SEAL_OK)
-            return verdict;
-    }
-    crypto_generichash_update(&o->commitment, r.at, r.left);
-    return o->sink(o->context, r.at, r.left) == CH_OK ? CH_SEAL_OK : CH_SEAL_STOPPED;
+    enum ch_seal_verdict verdict = o->envelope_done ? CH_SEAL_OK : open_envelope(o, &r);
+    return verdict == CH_SEAL_OK ? open_content(o, &r) : verdict;
 }
 
 enum ch_seal_verdict ch_opener_add(struct ch_opener *o, const uint8_t *bytes, size_t length)
@@ -216,8 +297,10 @@ enum ch_seal_verdict ch_opener_end(struct ch_opener *o, const uint8_t commitment
         o->verdict = open_chunk(o);
     if (o->verdict != CH_SEAL_OK)
         return o->verdict;
-    if (!o->final_seen)
+    if (!o->final_seen || o->left)
         return o->verdict = CH_SEAL_BROKEN;
+    if (o->padding_left)
+        return o->verdict = CH_SEAL_BAD_PADDING;
     uint8_t found[CH_COMMITMENT_BYTES];
     crypto_generichash_final(&o->commitment, found, sizeof found);
     if (memcmp(found, commitment, sizeof found) != 0)

@@ -214,7 +214,8 @@ static inline void ch_port_release(struct ch_port *port, void *const *handles, s
 /* Call when a round of the owner found nothing to do. A wake that came before the call counts: it returns at once.
  * `socket`: sleeps until a datagram comes, ch_port_wake, or timeout_ns.
  * dpdk: returns at once for the first 100 empty rounds, then sleeps 20 us doubling to 500 us, never longer than
- * timeout_ns, cut short by ch_port_wake. After a second without a frame: 2 ms, and on af_packet until a frame comes.
+ * timeout_ns, cut short by ch_port_wake. After a second without a frame: 2 ms. On af_packet it sleeps
+ * until a frame comes, once none came for 10 ms.
  * With poll `busy` it never sleeps. */
 static inline void ch_port_wait(struct ch_port *port, uint64_t timeout_ns)
 {

@@ -1,8 +1,7 @@
 /* What each kind of transaction may do. A kind's checks run in the order written: the first that fails names the
  * refusal. */
+#include "crypto/sign.h"
 #include "ledger/ledger_impl.h"
-
-#include <sodium.h>
 
 static ch_err refuse(struct call *c, enum ch_status status)
 {
@@ -24,14 +23,6 @@ static bool is_registrar(const struct ch_ledger *l, const uint8_t *key)
     return false;
 }
 
-/* X25519 with a point of small order gives zeros, whatever the scalar; libsodium says so. */
-static bool seal_key_weak(const uint8_t *seal_key)
-{
-    static const uint8_t scalar[crypto_scalarmult_SCALARBYTES] = {9};
-    uint8_t product[crypto_scalarmult_BYTES];
-    return crypto_scalarmult(product, scalar, seal_key) != 0;
-}
-
 static ch_err find(struct call *c, const uint8_t *key, uint64_t *serial, const struct ch_account **row)
 {
     return c->ledger->rows.account(c->ledger->rows.context, key, serial, row);
@@ -43,7 +34,7 @@ static ch_err register_account(struct call *c)
     const struct ch_tx *tx = c->tx;
     if (!ch_handle_valid(tx->handle, tx->handle_length))
         return refuse(c, CH_STATUS_BAD_HANDLE);
-    if (!crypto_core_ed25519_is_valid_point(tx->sender) || seal_key_weak(tx->seal_key))
+    if (!ch_sign_key_strong(tx->sender) || !ch_seal_key_strong(tx->seal_key))
         return refuse(c, CH_STATUS_WEAK_KEY);
     if (!is_registrar(l, tx->registrar))
         return refuse(c, CH_STATUS_NOT_REGISTRAR);
@@ -77,7 +68,7 @@ static ch_err register_account(struct call *c)
 
 static ch_err rotate_seal_key(struct call *c, uint64_t sender, const struct ch_account *sender_row)
 {
-    if (seal_key_weak(c->tx->seal_key))
+    if (!ch_seal_key_strong(c->tx->seal_key))
         return refuse(c, CH_STATUS_WEAK_KEY);
     struct ch_account row = *sender_row;
     memcpy(row.seal_key, c->tx->seal_key, CH_KEY_BYTES);

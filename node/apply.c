@@ -117,12 +117,16 @@ static ch_err apply_commit(struct ch_apply *a, struct ch_work *const *works, uin
     ch_err err = grow(a, count);
     if (err != CH_OK)
         return err;
+    for (uint32_t w = 0; a->check && w < work_count; w++)
+        for (uint32_t p = 0; p < works[w]->count; p++)
+            if (!works[w]->payloads[p]->verified)
+                ch_tx_check_add(a->check, works[w]->payloads[p]);
+    if (a->check)
+        ch_tx_check_end(a->check);
     size_t at = 0;
     for (uint32_t w = 0; w < work_count; w++)
         for (uint32_t p = 0; p < works[w]->count; p++) {
             struct ch_payload *payload = works[w]->payloads[p];
-            if (!payload->verified)
-                ch_tx_check_payload(a->check, payload);
             for (uint32_t i = 0; i < payload->count; i++, at++) {
                 const struct ch_payload_tx *tx = &payload->txs[i];
                 const uint8_t *bytes = payload->bytes + tx->offset;

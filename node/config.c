@@ -83,15 +83,8 @@ ch_err ch_config_parse(const char *name, const uint8_t *bytes, size_t length, st
     if (section->name)                                                                                                 \
         snprintf(read.section##_##name, CH_CONFIG_TEXT_BYTES_MAX + 1, "%s", section->name);
 #define NUMBER(section, key, preset, smallest, largest, what)                                                          \
-    if (section->key) {                                                                                                \
-        read.section##_##key = *section->key;                                                                          \
-        if (*section->key + 1 < (uint64_t)(smallest) + 1 || *section->key > (uint64_t)(largest)) {                     \
-            snprintf(message, message_bytes, "%s: %s.%s is %llu; it goes from %llu to %llu", name, #section, #key,     \
-                     (unsigned long long)*section->key, (unsigned long long)(smallest),                                \
-                     (unsigned long long)(largest));                                                                   \
-            result = CH_ERR_INVALID;                                                                                   \
-        }                                                                                                              \
-    }
+    if (section->key)                                                                                                  \
+        read.section##_##key = *section->key;
 #define SWITCH(section, name, preset, what)                                                                            \
     if (section->name)                                                                                                 \
         read.section##_##name = *section->name;
@@ -100,8 +93,12 @@ ch_err ch_config_parse(const char *name, const uint8_t *bytes, size_t length, st
 #undef NUMBER
 #undef SWITCH
     ch_yaml_free(&top_schema, data);
+    char why[256];
+    result = ch_config_check(&read, why, sizeof why);
     if (result == CH_OK)
         *config = read;
+    else
+        snprintf(message, message_bytes, "%s: %s", name, why);
     return result;
 }
 

@@ -29,6 +29,10 @@
     NUMBER(network, connections_per_address, 64, 1, 65536, "of them from one address")                                 \
     NUMBER(network, handshakes_max, 64, 1, 65536, "open handshakes above which addresses are validated first")         \
     NUMBER(network, http_port, 0, 0, 65535, "TCP port on 127.0.0.1 for /metrics and /health; 0: off")                  \
+    TEXT(network, ipfs_address, "127.0.0.1", "our address for IPFS clients")                                           \
+    NUMBER(network, ipfs_port, 0, 0, 65535, "TCP port for IPFS clients (HTTP, Trustless Gateway); 0: off")             \
+    NUMBER(network, ipfs_connections, 64, 1, 1024, "of IPFS clients at once, 2.6 MiB each")                            \
+    NUMBER(network, ipfs_connections_per_address, 16, 1, 1024, "of them from one address")                             \
     NUMBER(network, idle_seconds, 30, 1, 3600, "a silent connection is closed after this")
 
 #define CH_CONFIG_STAGES(TEXT, NUMBER, SWITCH)                                                                         \
@@ -49,6 +53,7 @@
     NUMBER(store, object_keep_hours, 0, 0, 1ull << 20, "objects older than this are given up; 0: no limit")              \
     NUMBER(store, object_quota_mib, 0, 0, 1ull << 40, "what an account may store here, in objects; 0: no limit")         \
     NUMBER(store, upkeep_mib_s, 16, 0, 65536, "rate of scrubbing and compacting; 0: neither")                            \
+    NUMBER(store, repair_mib, 32, 1, 65536, "MiB of objects a second that are restored from the other validators")      \
     NUMBER(store, low_water_mib, 1024, 1, 1048576, "free disk space below which new work is refused")                  \
     TEXT(store, state_sync, "io_uring", "who makes the state durable: io_uring, or nometasync (LMDB itself)")
 
@@ -70,6 +75,8 @@ struct ch_config {
 };
 
 void ch_config_defaults(struct ch_config *config);
+/* Whether a validator can be run with it: numbers in their range, words that mean something. `message` names the key. */
+CH_MUST_CHECK ch_err ch_config_check(const struct ch_config *config, char *message, size_t message_bytes);
 /* Reads a file over the defaults. */
 CH_MUST_CHECK ch_err ch_config_load(const char *path, struct ch_config *config, char *message, size_t message_bytes);
 /* The same from bytes; `name` stands for the file in messages. */

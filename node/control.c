@@ -54,8 +54,9 @@ static json_t *peers(struct ch_node *n, bool *quorum)
             continue;
         bool up = atomic_load(&n->links.up[i]) & 1;
         stake += up ? n->committee.stake[i] : 0;
-        json_array_append_new(list, json_pack("{s:i, s:s, s:b}", "index", (int)i, "validator",
-                                              hex(n->committee.key[i], CH_KEY_BYTES, key), "connected", (int)up));
+        json_array_append_new(list, json_pack("{s:i, s:s, s:b, s:I}", "index", (int)i, "validator",
+                                              hex(n->committee.key[i], CH_KEY_BYTES, key), "connected", (int)up,
+                                              "object_lies", (json_int_t)atomic_load(&n->object_lies[i])));
     }
     *quorum = stake >= n->committee.quorum_stake;
     return list;

@@ -28,7 +28,7 @@ struct ch_exchange {
     struct ch_links *links;
     struct ch_handles *handles;
     struct ch_ed25519 *verifier;
-    struct ch_block_index index;
+    struct ch_block_index *index;
     unsigned seen_up[CH_VALIDATORS_MAX];
     struct ch_message *held; /* the event's that was given last */
     struct expected *expected;
@@ -41,7 +41,7 @@ struct ch_exchange {
     bool valid[CH_MESSAGE_SIGNATURES_MAX];
 };
 
-ch_err ch_exchange_open(struct ch_node *node, struct ch_handles *handles, struct ch_exchange **out)
+ch_err ch_exchange_open(struct ch_node *node, struct ch_handles *handles, bool log_is_new, struct ch_exchange **out)
 {
     struct ch_exchange *x = calloc(1, sizeof *x);
     if (!x)
@@ -55,7 +55,7 @@ ch_err ch_exchange_open(struct ch_node *node, struct ch_handles *handles, struct
     };
     ch_err err = ch_ed25519_open(&options, &x->verifier);
     if (err == CH_OK)
-        err = ch_block_index_open(&x->index, node->committee.n);
+        err = ch_block_index_open(node->folder, node->committee.n, log_is_new, &x->index);
     if (err != CH_OK) {
         ch_exchange_close(x);
         return err;
@@ -69,7 +69,7 @@ void ch_exchange_close(struct ch_exchange *x)
     if (!x)
         return;
     ch_ed25519_close(x->verifier);
-    ch_block_index_close(&x->index);
+    ch_block_index_close(x->index);
     free(x->expected);
     free(x);
 }
@@ -304,11 +304,15 @@ static void send_bytes(struct ch_exchange *x, const struct ch_core_action *actio
 
 static struct ch_request *new_answer(struct ch_exchange *x, uint16_t peer, enum ch_message_type type)
 {
-    struct ch_request *r = ch_ring_pull_one(&x->node->flow.free_requests);
+    struct ch_request *r = NULL;
+    if (atomic_load_explicit(&x->links->answers[peer], memory_order_relaxed) < CH_ANSWER_SHARE &&
+        ch_ring_count(&x->node->flow.free_requests) > CH_REQUESTS_OF_CLIENTS)
+        r = ch_ring_pull_one(&x->node->flow.free_requests);
     if (!r) {
         ch_count(&x->node->metrics.order_messages_lost_total, 1);
         return NULL;
     }
+    atomic_fetch_add(&x->links->answers[peer], 1);
     r->connection = 0;
     r->validator = peer;
     r->header = (struct ch_frame_header){.type = CH_REQUEST_ASSEMBLE, .flags = (uint16_t)(CH_LINK_FRAME_TYPE + type)};
@@ -390,24 +394,26 @@ static void serve_blocks(struct ch_exchange *x, uint16_t peer, const uint8_t *re
     add_literal(r, found, sizeof found);
     for (unsigned i = 0; i < count; i++) {
         struct ch_ref ref = ch_ref_read(refs + (size_t)i * CH_REF_BYTES);
-        const struct ch_block_place *place = ch_block_index_block(&x->index, &ref);
-        if (!place || bytes + 4 + place->header_length > CH_FRAME_BODY_BYTES_MAX)
+        struct ch_block_place place;
+        if (!ch_block_index_block(x->index, &ref, &place) || bytes + 4 + place.header_length > CH_FRAME_BODY_BYTES_MAX)
             continue;
-        bytes += 4 + place->header_length;
-        add_item(r, place->position, place->header_length);
+        bytes += 4 + place.header_length;
+        add_item(r, place.position, place.header_length);
         n++;
     }
     ch_store16(r->body + CH_PIECE_BYTES, n);
     pass_answer(x, r);
 }
 
+/* As many as fit, up to the last with a proof. */
 static void serve_commits(struct ch_exchange *x, uint16_t peer, uint64_t from, uint64_t to)
 {
-    const struct ch_commit_place *proof = NULL, *place;
-    uint32_t bytes = 20;
-    for (uint64_t i = from; (place = ch_block_index_commit(&x->index, i)) && i < from + CH_MESSAGE_COMMITS_MAX; i++) {
+    struct ch_commit_place places[CH_MESSAGE_COMMITS_MAX], *proof = NULL;
+    uint32_t bytes = 20, count = 0;
+    while (count < CH_MESSAGE_COMMITS_MAX && ch_block_index_commit(x->index, from + count, &places[count])) {
+        struct ch_commit_place *place = &places[count++];
         bytes += 4 + place->length;
-        if (bytes + place->proof_length > CH_FRAME_BODY_BYTES_MAX || (proof && i > to))
+        if (bytes + place->proof_length > CH_FRAME_BODY_BYTES_MAX || (proof && place->index > to))
             break;
         if (place->proof_position)
             proof = place;
@@ -417,17 +423,14 @@ static void serve_commits(struct ch_exchange *x, uint16_t peer, uint64_t from, u
         return;
     uint8_t head[20];
     uint64_t newest = atomic_load_explicit(&x->node->metrics.order_commit_index, memory_order_relaxed);
-    bool gone = from <= newest && !ch_block_index_commit(&x->index, from);
-    uint64_t oldest = gone ? from + 1 : from; /* at the earliest */
+    bool gone = from <= newest && !count;
     ch_store64(head, from);
-    ch_store64(head + 8, oldest);
-    ch_store16(head + 16, (uint16_t)(proof ? proof->index - from + 1 : 0));
+    ch_store64(head + 8, gone ? from + 1 : from); /* the oldest, at the earliest */
+    ch_store16(head + 16, (uint16_t)(proof ? proof - places + 1 : 0));
     ch_store16(head + 18, proof ? proof->proof_count : 0);
     add_literal(r, head, sizeof head);
-    for (uint64_t i = from; proof && i <= proof->index; i++) {
-        place = ch_block_index_commit(&x->index, i);
+    for (struct ch_commit_place *place = places; proof && place <= proof; place++)
         add_item(r, place->position, place->length);
-    }
     if (proof)
         add_place(r, proof->proof_position, proof->proof_length);
     pass_answer(x, r);
@@ -451,9 +454,9 @@ void ch_exchange_act(struct ch_exchange *x, const struct ch_core_action *action)
     case CH_ACTION_SERVE_BLOCKS:
         if (action->send.type == CH_MESSAGE_GET_PAYLOAD) {
             struct ch_ref ref = ch_ref_read(action->send.body.data);
-            const struct ch_block_place *place = ch_block_index_block(&x->index, &ref);
-            if (place && place->payload_length)
-                answer_payload(x, action->peer, &ref, place->position + place->header_length, place->payload_length);
+            struct ch_block_place place;
+            if (ch_block_index_block(x->index, &ref, &place) && place.payload_length)
+                answer_payload(x, action->peer, &ref, place.position + place.header_length, place.payload_length);
         } else {
             serve_blocks(x, action->peer, action->send.body.data + 6, ch_load16(action->send.body.data + 4));
         }
@@ -469,5 +472,15 @@ void ch_exchange_act(struct ch_exchange *x, const struct ch_core_action *action)
 void ch_exchange_logged(struct ch_exchange *x, uint8_t type, struct ch_bytes head, size_t payload_length,
                         uint64_t position)
 {
-    ch_block_index_note(&x->index, &x->node->committee, type, head.data, head.length, payload_length, position);
+    ch_block_index_note(x->index, &x->node->committee, type, head.data, head.length, payload_length, position);
+}
+
+void ch_exchange_log_opened(struct ch_exchange *x, uint64_t end)
+{
+    ch_block_index_opened(x->index, end);
+}
+
+void ch_exchange_log_cut(struct ch_exchange *x, uint64_t first)
+{
+    ch_block_index_cut(x->index, first);
 }

@@ -15,8 +15,9 @@
 
 struct ch_exchange;
 
-/* `handles` gets the payloads that come; it outlives the exchange. */
-CH_MUST_CHECK ch_err ch_exchange_open(struct ch_node *node, struct ch_handles *handles, struct ch_exchange **out);
+/* `handles` gets the payloads that come; it outlives the exchange. `log_is_new`: nothing of an earlier log is there. */
+CH_MUST_CHECK ch_err ch_exchange_open(struct ch_node *node, struct ch_handles *handles, bool log_is_new,
+                                      struct ch_exchange **out);
 void ch_exchange_close(struct ch_exchange *x);
 
 /* The next event, or false. What it points to holds until the next call: the machine must have taken it by then. */
@@ -28,5 +29,8 @@ void ch_exchange_act(struct ch_exchange *x, const struct ch_core_action *action)
 /* A record is in the log, `position` is its body's. */
 void ch_exchange_logged(struct ch_exchange *x, uint8_t type, struct ch_bytes head, size_t payload_length,
                         uint64_t position);
+/* The log was replayed up to `end`; it begins at `first` now (node/block_index.h). */
+void ch_exchange_log_opened(struct ch_exchange *x, uint64_t end);
+void ch_exchange_log_cut(struct ch_exchange *x, uint64_t first);
 
 #endif

@@ -4,7 +4,50 @@
 
 static struct ch_bell nobody; /* nobody sleeps on a free pool: who found it empty has a deadline */
 
-ch_err ch_flow_open(struct ch_flow *flow, uint32_t payload_bytes_max, uint32_t payload_items_max)
+static ch_err open_parcels(struct ch_flow *flow, uint32_t others)
+{
+    uint32_t in = others * (CH_PARCELS_IN + CH_PARCELS_TOLD), count = in + CH_PARCELS_OUT;
+    flow->parcels_in_count = in;
+    flow->parcels = calloc(count, sizeof *flow->parcels);
+    flow->parcel_bodies = malloc((size_t)count * CH_FRAME_BODY_BYTES_MAX); /* pages are touched as far as bodies reach */
+    if (!flow->parcels || !flow->parcel_bodies ||
+        ch_ring_open(&flow->free_parcels_in, "free parcels in", in, true) != CH_OK ||
+        ch_ring_open(&flow->free_parcels_out, "free parcels out", CH_PARCELS_OUT, true) != CH_OK)
+        return CH_ERR_NO_MEMORY;
+    flow->free_parcels_in.consumer = flow->free_parcels_out.consumer = &nobody;
+    for (uint32_t i = 0; i < count; i++) {
+        struct ch_request *parcel = &flow->parcels[i];
+        parcel->home = i < in ? &flow->free_parcels_in : &flow->free_parcels_out;
+        parcel->body = flow->parcel_bodies + (size_t)i * CH_FRAME_BODY_BYTES_MAX;
+        CH_ASSERT(ch_ring_push_one(parcel->home, parcel));
+    }
+    return CH_OK;
+}
+
+static atomic_uint *share_of(struct ch_flow *flow, uint16_t validator, uint16_t frame_type)
+{
+    return frame_type == CH_FRAME_OBJECT_STORED ? &flow->told_of[validator] : &flow->parcels_of[validator];
+}
+
+struct ch_request *ch_flow_parcel_in(struct ch_flow *flow, uint16_t validator, uint16_t frame_type)
+{
+    atomic_uint *share = share_of(flow, validator, frame_type);
+    if (atomic_load(share) >= (frame_type == CH_FRAME_OBJECT_STORED ? CH_PARCELS_TOLD : CH_PARCELS_IN))
+        return NULL;
+    struct ch_request *parcel = ch_ring_pull_one(&flow->free_parcels_in);
+    if (parcel)
+        atomic_fetch_add(share, 1);
+    return parcel;
+}
+
+void ch_flow_free_request(struct ch_flow *flow, struct ch_request *request)
+{
+    if (request->home == &flow->free_parcels_in)
+        atomic_fetch_sub(share_of(flow, request->validator, request->header.type), 1);
+    CH_ASSERT(ch_ring_push_one(request->home, request));
+}
+
+ch_err ch_flow_open(struct ch_flow *flow, uint32_t payload_bytes_max, uint32_t payload_items_max, uint32_t others)
 {
     *flow = (struct ch_flow){0};
     flow->batches = calloc(CH_BATCH_POOL_COUNT, sizeof *flow->batches);
@@ -24,6 +67,7 @@ ch_err ch_flow_open(struct ch_flow *flow, uint32_t payload_bytes_max, uint32_t p
     }
     flow->free_requests.consumer = flow->free_works.consumer = flow->free_batches.consumer = flow->free_payloads.consumer = &nobody;
     for (uint32_t i = 0; i < CH_REQUEST_POOL_COUNT; i++) {
+        flow->requests[i].home = &flow->free_requests;
         flow->requests[i].body = flow->request_bodies + (size_t)i * CH_FRAME_BODY_BYTES_MAX;
         CH_ASSERT(ch_ring_push_one(&flow->free_requests, &flow->requests[i]));
     }
@@ -39,7 +83,10 @@ ch_err ch_flow_open(struct ch_flow *flow, uint32_t payload_bytes_max, uint32_t p
         payload->txs = flow->payload_txs + (size_t)i * payload_items_max;
         CH_ASSERT(ch_ring_push_one(&flow->free_payloads, payload));
     }
-    return CH_OK;
+    ch_err err = others ? open_parcels(flow, others) : CH_OK;
+    if (err != CH_OK)
+        ch_flow_close(flow);
+    return err;
 }
 
 void ch_flow_free_payload(struct ch_flow *flow, struct ch_payload *payload)
@@ -51,12 +98,16 @@ void ch_flow_close(struct ch_flow *flow)
 {
     ch_ring_close(&flow->free_works);
     ch_ring_close(&flow->free_requests);
+    ch_ring_close(&flow->free_parcels_in);
+    ch_ring_close(&flow->free_parcels_out);
     ch_ring_close(&flow->free_batches);
     ch_ring_close(&flow->free_payloads);
     free(flow->batches);
     free(flow->payloads);
     free(flow->works);
     free(flow->requests);
+    free(flow->parcels);
+    free(flow->parcel_bodies);
     free(flow->request_bodies);
     free(flow->payload_bytes);
     free(flow->payload_txs);

@@ -49,7 +49,7 @@ struct ch_payload_tx {
     struct ch_source source;
     uint32_t offset;
     uint16_t status;
-    bool signature_ok, approval_ok; /* signature_ok: looked at where the payload is not `verified` */
+    bool signature_ok, approval_ok; /* signature_ok: where the payload is not `verified` */
     uint8_t id[CH_HASH_BYTES];
     uint64_t commit_index, commit_time_ms; /* of the first one, when it is a duplicate */
     uint64_t log_index, inbox_sequence;
@@ -80,19 +80,31 @@ struct ch_work {
 };
 
 /* A read or an object on its way through the serve stage; the answer takes the place of the question. */
-#define CH_REQUEST_POOL_COUNT 32
+#define CH_REQUEST_POOL_COUNT  32
+#define CH_REQUESTS_OF_CLIENTS 8 /* of the pool: answers to validators leave as many */
 #define CH_REQUEST_UNWATCH    0 /* no frame's type: from net, the watch of this connection and request is over */
 #define CH_REQUEST_ASSEMBLE   0xffff /* no frame's type: from order, an answer to a validator to be put together */
 #define CH_PIECE_BYTES        12
 /* ASSEMBLE: the body is a list of pieces, u64 position | u32 length, and where the position is 0 the bytes themselves;
  * others are read from the log there. header.flags has the answer's type. */
 struct ch_request {
+    struct ch_ring *home; /* the pool that it goes back to */
+    void (*answered)(void *context, struct ch_request *request); /* not NULL: this takes the answer, in serve's thread */
+    void *context;
     uint64_t connection;
-    uint16_t validator; /* ASSEMBLE: to whom */
+    uint16_t validator; /* connection 0: to whom; a parcel: from whom */
     uint8_t peer_key[CH_KEY_BYTES];
     struct ch_frame_header header; /* of the question, then of the answer */
     uint8_t *body;                 /* CH_FRAME_BODY_BYTES_MAX */
 };
+
+#define CH_ASKS_MAX 16 /* requests of other threads (node/ask.h) */
+
+/* Parcels: requests that carry objects between validators, in pools of their own, so that neither clients nor validators
+ * wait for the other's. Each validator has a share of those that come in; what is above it is dropped, and asked again. */
+#define CH_PARCELS_IN   10 /* of one validator: what it may ask, what we asked, lists (node/spread.h) */
+#define CH_PARCELS_TOLD 8  /* and certificates, which are small */
+#define CH_PARCELS_OUT  16
 
 /* Pools: rings of free objects. */
 struct ch_flow {
@@ -107,9 +119,22 @@ struct ch_flow {
     struct ch_request *requests;
     struct ch_ring free_requests; /* net takes (serve too, for watches, and order), net gives back */
     uint8_t *request_bodies;
+    struct ch_request *parcels; /* none in a committee of one */
+    struct ch_ring free_parcels_in;  /* net takes, serve gives back */
+    struct ch_ring free_parcels_out; /* serve takes, net gives back */
+    uint32_t parcels_in_count;
+    atomic_uint parcels_of[256], told_of[256]; /* out of each validator's share */
+    uint8_t *parcel_bodies;
 };
-CH_MUST_CHECK ch_err ch_flow_open(struct ch_flow *flow, uint32_t payload_bytes_max, uint32_t payload_items_max);
+/* `others`: validators besides us. */
+CH_MUST_CHECK ch_err ch_flow_open(struct ch_flow *flow, uint32_t payload_bytes_max, uint32_t payload_items_max,
+                                  uint32_t others);
 void ch_flow_close(struct ch_flow *flow);
+
+/* Gives a request or parcel back to its pool. Any thread. */
+void ch_flow_free_request(struct ch_flow *flow, struct ch_request *request);
+/* One for this validator's frame, or NULL: its share is used up. Net's. */
+struct ch_request *ch_flow_parcel_in(struct ch_flow *flow, uint16_t validator, uint16_t frame_type);
 
 /* Gives a payload back to the pool. Any thread. */
 void ch_flow_free_payload(struct ch_flow *flow, struct ch_payload *payload);

@@ -1,5 +1,6 @@
 #include "node/genesis_file.h"
 
+#include "crypto/sign.h"
 #include "node/yaml.h"
 
 #include <stdbool.h>
@@ -192,4 +193,19 @@ ch_err ch_genesis_file_load(const char *path, struct ch_genesis *genesis, char *
         err = ch_genesis_file_parse(path, bytes, length, genesis, message, message_bytes);
     free(bytes);
     return err;
+}
+
+ch_err ch_genesis_check_keys(const struct ch_genesis *genesis, char *message, size_t message_bytes)
+{
+    for (uint32_t i = 0; i < genesis->validator_count + genesis->registrar_count; i++) {
+        bool registrar = i >= genesis->validator_count;
+        uint32_t which = registrar ? i - genesis->validator_count : i;
+        const uint8_t *key = registrar ? genesis->registrars[which] : genesis->validators[which].key;
+        if (!ch_sign_key_strong(key)) {
+            snprintf(message, message_bytes, "the key of %s %u, in ascending order, is weak: anybody can sign for it",
+                     registrar ? "registrar" : "validator", which + 1);
+            return CH_ERR_INVALID;
+        }
+    }
+    return CH_OK;
 }

@@ -24,5 +24,8 @@ CH_MUST_CHECK ch_err ch_genesis_file_parse(const char *name, const uint8_t *byte
                                            struct ch_genesis *genesis, char *message, size_t message_bytes);
 CH_MUST_CHECK ch_err ch_genesis_file_load(const char *path, struct ch_genesis *genesis, char *message,
                                           size_t message_bytes);
+/* Validators and registrars with keys of small order, for which anybody can sign: CH_ERR_INVALID, and which. The
+ * canonical bytes of a genesis say nothing about it. */
+CH_MUST_CHECK ch_err ch_genesis_check_keys(const struct ch_genesis *genesis, char *message, size_t message_bytes);
 
 #endif

@@ -1,11 +1,13 @@
 #include "base/time.h"
 #include "crypto/keyfile.h"
+#include "node/genesis_file.h"
 #include "node/log.h"
 #include "node/node.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #define PATH_BYTES_MAX 1024
@@ -31,8 +33,14 @@ static ch_err write_genesis(struct ch_node_init *init, uint8_t chain_id[CH_HASH_
     char path[PATH_BYTES_MAX];
     uint8_t *bytes = malloc(CH_GENESIS_BYTES_MAX);
     size_t length = bytes ? ch_genesis_encode(&init->genesis, bytes) : 0;
-    ch_err err = length ? CH_OK : CH_ERR_INVALID;
+    ch_err err = bytes ? CH_OK : CH_ERR_NO_MEMORY;
     snprintf(path, sizeof path, "%s/chain.genesis", init->folder);
+    if (err == CH_OK && !length) {
+        snprintf(why, CH_NODE_WHY_BYTES, "no genesis can be made of that: its name is empty, a number out of its range, or a "
+                                         "key named twice");
+        free(bytes);
+        return CH_ERR_INVALID;
+    }
     if (err == CH_OK) {
         ch_genesis_chain_id(bytes, length, chain_id);
         FILE *file = fopen(path, "wxe");
@@ -98,12 +106,21 @@ static ch_err committee_key(const struct ch_node_init *init, const struct ch_pas
 /* The folder, and what wraps its keys. */
 static ch_err prepare(const struct ch_node_init *init, struct ch_passphrase *passphrase, char why[CH_NODE_WHY_BYTES])
 {
-    if (mkdir(init->folder, 0700) != 0 && errno != EEXIST)
-        return say(why, CH_ERR_IO, init->folder, "");
+    if (mkdir(init->folder, 0700) != 0 && errno != EEXIST) {
+        snprintf(why, CH_NODE_WHY_BYTES, "can't make the folder \"%.200s\": %s", init->folder, strerror(errno));
+        return CH_ERR_IO;
+    }
     ch_err err = ch_sign_init();
     if (err == CH_OK && !init->plain_keys)
         err = ch_passphrase_get(init->passphrase_file, "chappe-passphrase", "Passphrase for the validator's keys: ",
                                 true, passphrase);
+    if (err == CH_ERR_NOT_FOUND) {
+        if (init->passphrase_file)
+            snprintf(why, CH_NODE_WHY_BYTES, "no passphrase file %.300s", init->passphrase_file);
+        else
+            snprintf(why, CH_NODE_WHY_BYTES, "no passphrase for the keys: give --passphrase-file, or --plain-keys");
+        return CH_ERR_BAD_PASSPHRASE;
+    }
     return err == CH_OK ? CH_OK : say(why, err, init->folder, "passphrase");
 }
 
@@ -126,7 +143,11 @@ ch_err ch_node_init(struct ch_node_init *init, uint8_t chain_id[CH_HASH_BYTES], 
     struct ch_passphrase passphrase = {.length = 0};
     uint8_t master[32], nothing[32] = {0};
     char path[PATH_BYTES_MAX];
-    ch_err err = prepare(init, &passphrase, why);
+    ch_err err = ch_config_check(&init->config, why, CH_NODE_WHY_BYTES);
+    if (err == CH_OK)
+        err = ch_genesis_check_keys(&init->genesis, why, CH_NODE_WHY_BYTES);
+    if (err == CH_OK)
+        err = prepare(init, &passphrase, why);
     if (err != CH_OK)
         return err;
     ch_sign_key_new(&validator);
@@ -162,7 +183,7 @@ ch_err ch_node_init(struct ch_node_init *init, uint8_t chain_id[CH_HASH_BYTES], 
         struct ch_committee committee;
         ch_committee_from_genesis(genesis, chain_id, &committee);
         const struct ch_wal_options wal = {.segment_bytes = (uint32_t)(init->config.store_log_segment_mib << 20)};
-        err = ch_log_create(init->folder, &committee, &wal);
+        err = ch_log_create(init->folder, &committee, &wal, true);
         if (err != CH_OK)
             say(why, err, init->folder, "wal");
     }

@@ -16,6 +16,7 @@
 
 #define CH_LINK_FRAME_TYPE 0x40 /* a frame's type is this and the message's type */
 #define CH_LINK_SHARE      16   /* messages of one validator that order has not taken yet */
+#define CH_ANSWER_SHARE    12   /* answers out of the log to one validator that are on their way (node/flow.h's requests) */
 
 struct ch_message {
     uint16_t peer; /* index of the sender, or to whom; CH_CORE_NOBODY: to all */
@@ -29,6 +30,7 @@ struct ch_links {
     uint16_t n, me;
     struct ch_ring to_order, free_in, to_net, free_out;
     atomic_uint waiting[CH_VALIDATORS_MAX]; /* messages of each on their way to order */
+    atomic_uint answers[CH_VALIDATORS_MAX]; /* out of the log, to each: order counts up, net down */
     atomic_uint up[CH_VALIDATORS_MAX];      /* counts comings and goings: odd while connected. Net writes */
     struct ch_message *messages;
     uint8_t *bodies;

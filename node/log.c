@@ -43,14 +43,33 @@ static void slot_write(uint8_t *slot, uint64_t count, const struct ch_guard *gua
     ch_guard_write(guard, slot + 8);
 }
 
-ch_err ch_log_create(const char *folder, const struct ch_committee *committee, const struct ch_wal_options *options)
+static ch_err guard_create(struct ch_io *io, const char *folder, uint32_t epoch)
+{
+    char path[CH_IO_PATH_BYTES_MAX];
+    struct ch_file *file = NULL;
+    uint8_t *slot = aligned_alloc(SLOT_BYTES, SLOT_BYTES);
+    guard_path(folder, path, sizeof path);
+    ch_err err = slot ? ch_io_open(io, path, CH_IO_WRITE | CH_IO_CREATE | CH_IO_DIRECT, &file) : CH_ERR_NO_MEMORY;
+    if (err == CH_OK)
+        err = ch_io_allocate(io, file, 2 * SLOT_BYTES);
+    for (uint64_t count = 0; count < 2 && err == CH_OK; count++) {
+        slot_write(slot, count, &(struct ch_guard){.epoch = epoch});
+        err = ch_io_write(io, file, slot, SLOT_BYTES, count * SLOT_BYTES);
+    }
+    if (err == CH_OK)
+        err = ch_io_sync(io, file);
+    ch_io_close_file(io, file);
+    free(slot);
+    return err;
+}
+
+ch_err ch_log_create(const char *folder, const struct ch_committee *committee, const struct ch_wal_options *options,
+                     bool fresh)
 {
     char path[CH_IO_PATH_BYTES_MAX];
     struct ch_io *io = NULL;
     struct ch_wal *wal = NULL;
-    struct ch_file *file = NULL;
-    uint8_t *slot = aligned_alloc(SLOT_BYTES, SLOT_BYTES);
-    ch_err err = slot ? ch_io_uring_open(&io) : CH_ERR_NO_MEMORY;
+    ch_err err = ch_io_uring_open(&io);
     wal_path(folder, path, sizeof path);
     if (err == CH_OK)
         err = ch_wal_create(io, path, options);
@@ -66,22 +85,11 @@ ch_err ch_log_create(const char *folder, const struct ch_committee *committee, c
     if (err == CH_OK)
         err = ch_wal_settle(wal);
     ch_wal_close(wal);
-    guard_path(folder, path, sizeof path);
-    if (err == CH_OK)
-        err = ch_io_open(io, path, CH_IO_WRITE | CH_IO_CREATE | CH_IO_DIRECT, &file);
-    if (err == CH_OK)
-        err = ch_io_allocate(io, file, 2 * SLOT_BYTES);
-    for (uint64_t count = 0; count < 2 && err == CH_OK; count++) {
-        slot_write(slot, count, &(struct ch_guard){.epoch = committee->epoch});
-        err = ch_io_write(io, file, slot, SLOT_BYTES, count * SLOT_BYTES);
-    }
-    if (err == CH_OK)
-        err = ch_io_sync(io, file);
+    if (err == CH_OK && fresh)
+        err = guard_create(io, folder, committee->epoch);
     if (err == CH_OK)
         err = ch_io_sync_dir(io, folder);
-    ch_io_close_file(io, file);
     ch_io_close(io);
-    free(slot);
     return err;
 }
 
@@ -93,7 +101,9 @@ static ch_err guard_open(struct ch_log_writer *log, const char *folder, struct c
     ch_err err = ch_io_open(log->guard_io, path, CH_IO_WRITE | CH_IO_DIRECT, &log->guard_file);
     if (err == CH_ERR_NOT_FOUND) {
         err = ch_io_open(log->guard_io, path, CH_IO_WRITE | CH_IO_CREATE | CH_IO_DIRECT, &log->guard_file);
-        return err == CH_OK ? ch_io_allocate(log->guard_io, log->guard_file, 2 * SLOT_BYTES) : err;
+        if (err == CH_OK)
+            err = ch_io_allocate(log->guard_io, log->guard_file, 2 * SLOT_BYTES);
+        return err == CH_OK ? ch_io_sync_dir(log->guard_io, folder) : err;
     }
     for (uint64_t i = 0; i < 2 && err == CH_OK; i++) {
         size_t got = 0;

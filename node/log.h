@@ -14,9 +14,11 @@
 
 struct ch_log_writer;
 
-/* Makes the log of a new validator: EPOCH_START(0) and the guard of round 0. CH_ERR_EXISTS where there is one. */
+/* Makes the log of a validator: EPOCH_START(0), and with `fresh` the guard of round 0. A validator whose disk was lost is
+ * not fresh: it signed no one knows what, and must not start without --rejoin until that has written a guard.
+ * CH_ERR_EXISTS where there is a log. */
 CH_MUST_CHECK ch_err ch_log_create(const char *folder, const struct ch_committee *committee,
-                                   const struct ch_wal_options *options);
+                                   const struct ch_wal_options *options, bool fresh);
 /* Opens log and guard; options->replay sees the records. *guard is what the guard file holds, has_guard false where
  * there is none. CH_ERR_LOG_DAMAGED, _BUSY, _NOT_FOUND as in store/wal.h. */
 CH_MUST_CHECK ch_err ch_log_open(const char *folder, const struct ch_wal_options *options, struct ch_guard *guard,

@@ -30,7 +30,8 @@
     X(net, receipts_final_sent_total, "final receipts")                                                                \
     X(net, receipts_undeliverable_total, "final receipts whose connection was gone or too slow")                       \
     X(net, peer_messages_sent_total, "messages to other validators")                                                   \
-    X(net, peer_messages_lost_total, "of them not sent: the validator reads too slowly")
+    X(net, peer_messages_lost_total, "of them not sent: the validator reads too slowly")                               \
+    X(net, parcels_dropped_total, "frames about objects from validators above their share")
 #define CH_METRICS_VERIFY(X)                                                                                           \
     X(verify, signatures_checked_total, "signatures and approvals checked")                                            \
     X(verify, signatures_bad_total, "of them bad")                                                                     \
@@ -54,6 +55,8 @@
     X(apply, transactions_applied_total, "transactions applied")                                                       \
     X(apply, transactions_refused_total, "transactions refused by the ledger, see the reasons")                        \
     X(apply, signatures_checked_total, "signatures in other validators' blocks checked")                               \
+    X(apply, signature_batches_total, "calls of the batch verifier for them")                                          \
+    X(apply, signatures_known_total, "transactions in their blocks not checked again: they were, when a client sent them here") \
     X(apply, commits_applied_total, "commits applied")                                                                 \
     X(apply, state_commits_total, "commits of LMDB")
 #define CH_METRICS_SERVE(X)                                                                                            \
@@ -68,7 +71,24 @@
     X(serve, object_live_bytes, "their bytes on the disk")                                                             \
     X(serve, object_disk_bytes, "bytes of all object segments")                                                        \
     X(serve, object_index_bytes, "memory of the index of object blocks")                                               \
-    X(serve, watches, "inboxes watched now")
+    X(serve, watches, "inboxes watched now")                                                                           \
+    X(serve, blocks_spread_total, "blocks put here that n-f validators have signed for")                               \
+    X(serve, blocks_fetched_total, "blocks fetched from other validators for who asked here")                          \
+    X(serve, blocks_failed_total, "blocks that could not be spread, fetched or restored in time")                      \
+    X(serve, blocks_restored_total, "blocks whose part here was missing and was made again")                           \
+    X(serve, blocks_restored_bytes_total, "their bytes, whole")                                                        \
+    X(serve, blocks_given_up_total, "missing blocks that the others don't have either")                                \
+    X(serve, block_manifests_wrong_total, "manifests that decoded to something else than the block")                   \
+    X(serve, block_frames_malformed_total, "malformed or surplus frames about objects from validators")                \
+    X(serve, repair_seen_total, "certificates of others looked through for what is missing here")                      \
+    X(serve, repair_left, "validators whose lists are still to be looked through, ourselves included")                 \
+    X(serve, repair_waiting, "blocks known to be missing here")
+#define CH_METRICS_IPFS(X)                                                                                             \
+    X(ipfs, requests_total, "requests of IPFS clients answered")                                                       \
+    X(ipfs, requests_refused_total, "of them with another status than 200, 206 or 304")                                \
+    X(ipfs, answers_broken_off_total, "answers that ended early: a reader too slow or gone, or a block missing")       \
+    X(ipfs, bytes_sent_total, "bytes of blocks and CARs given")                                                        \
+    X(ipfs, connections, "connections of IPFS clients now")
 #define CH_METRICS_SCRUB(X)                                                                                            \
     X(scrub, bytes_read_total, "bytes of objects read again to see whether they are whole")                            \
     X(scrub, passes_total, "how often all were gone through")                                                          \
@@ -78,8 +98,8 @@
 
 #define CH_METRICS_LIST(X)                                                                                             \
     CH_METRICS_NET(X)                                                                                                  \
-    CH_METRICS_VERIFY(X) CH_METRICS_ORDER(X) CH_METRICS_LOG(X) CH_METRICS_APPLY(X) CH_METRICS_SERVE(X)                     \
-    CH_METRICS_SCRUB(X)
+    CH_METRICS_VERIFY(X) CH_METRICS_ORDER(X) CH_METRICS_LOG(X) CH_METRICS_APPLY(X) CH_METRICS_SERVE(X)                 \
+    CH_METRICS_IPFS(X) CH_METRICS_SCRUB(X)
 
 typedef atomic_uint_fast64_t ch_counter;
 
@@ -102,6 +122,9 @@ struct ch_metrics {
     };
     _Alignas(64) struct {
         CH_METRICS_SERVE(X)
+    };
+    _Alignas(64) struct { /* many writers: a thread for each connection */
+        CH_METRICS_IPFS(X)
     };
     _Alignas(64) struct {
         CH_METRICS_SCRUB(X)

@@ -6,6 +6,7 @@
 #include "dataplane/dpdk/port_dpdk.h"
 #include "node/hose_gate.h"
 #include "node/peers.h"
+#include "node/spread.h"
 #include "wire/hose.h"
 
 #include <stdio.h>
@@ -18,6 +19,7 @@
 #define HOSE_LEAVES       (CH_BATCH_POOL_COUNT / 4)
 #define BAD_SIGNATURES_MAX 10000u /* then the peer is closed */
 #define TX_BURST          64
+#define ANSWER_BURST      CH_PORT_BURST_MAX /* batches a poll: as many as datagrams come in */
 #define HOSE_LINGER_NS    200000u /* a batch waits this long for more datagrams */
 
 struct peer {
@@ -263,6 +265,22 @@ static bool on_request(struct ch_net *net, struct peer *peer, uint64_t conn, con
     return true;
 }
 
+/* Objects between validators. What is above a validator's share is dropped: it asks again. */
+static void on_parcel(struct ch_net *net, const struct peer *peer, const struct ch_frame_header *header,
+                      const uint8_t *body)
+{
+    struct ch_request *parcel = ch_flow_parcel_in(&net->node->flow, peer->validator, header->type);
+    if (!parcel) {
+        ch_count(&net->node->metrics.net_parcels_dropped_total, 1);
+        return;
+    }
+    parcel->connection = 0;
+    parcel->validator = peer->validator;
+    parcel->header = *header;
+    memcpy(parcel->body, body, header->length);
+    CH_ASSERT(ch_ring_push_one(&net->node->to_serve, parcel));
+}
+
 static bool on_frame(void *context, uint64_t conn, const struct ch_frame_header *header, const uint8_t *body)
 {
     struct ch_net *net = context;
@@ -293,6 +311,10 @@ static bool on_frame(void *context, uint64_t conn, const struct ch_frame_header 
         taken = on_request(net, peer, conn, header, body);
         break;
     default:
+        if (ch_spread_frame_type(header->type) && peer->validator != CH_CORE_NOBODY) {
+            on_parcel(net, peer, header, body);
+            break;
+        }
         if (header->type >= CH_LINK_FRAME_TYPE && peer->validator != CH_CORE_NOBODY) {
             taken = ch_peers_frame(net->links, peer->validator, conn, header, body);
             break;
@@ -424,8 +446,8 @@ static void answer_peer(struct ch_net *net, struct ch_batch *batch)
 
 static bool send_answers(struct ch_net *net)
 {
-    struct ch_batch *batches[16];
-    uint32_t count = ch_ring_pull(&net->node->to_answer, (void **)batches, 16);
+    struct ch_batch *batches[ANSWER_BURST];
+    uint32_t count = ch_ring_pull(&net->node->to_answer, (void **)batches, ANSWER_BURST);
     for (uint32_t i = 0; i < count; i++) {
         for (uint32_t k = 0; k < batches[i]->count; k++)
             ch_count(&net->node->metrics.early_by_status[batches[i]->txs[k].status], 1);
@@ -539,7 +561,9 @@ static bool send_replies(struct ch_net *net)
         if (!request->connection) { /* to a validator */
             if (request->header.type != CH_FRAME_STATUS)
                 ch_peers_answer(net->links, request->validator, &request->header, request->body);
-            CH_ASSERT(ch_ring_push_one(&net->node->flow.free_requests, request));
+            if (request->home == &net->node->flow.free_requests)
+                atomic_fetch_sub(&net->node->links.answers[request->validator], 1);
+            ch_flow_free_request(&net->node->flow, request);
             continue;
         }
         ch_err err = ch_quic_send(net->quic, request->connection, &request->header,
@@ -551,7 +575,7 @@ static bool send_replies(struct ch_net *net)
             CH_ASSERT(ch_ring_push_one(&net->node->to_serve, request));
             continue;
         }
-        CH_ASSERT(ch_ring_push_one(&net->node->flow.free_requests, request));
+        ch_flow_free_request(&net->node->flow, request);
     }
     return any;
 }
@@ -614,11 +638,13 @@ bool ch_net_poll(void *self, uint64_t now_ns)
     struct ch_net *net = self;
     net->now_ns = now_ns;
     bool worked = can_wait(net) ? false : receive(net);
-    for (unsigned which = 0; which < 2; which++)
-        if (net->hose[which] && now_ns - net->hose_since_ns[which] >= HOSE_LINGER_NS)
+    bool scarce = ch_ring_count(&net->node->flow.free_batches) < CH_BATCH_POOL_COUNT / 4 * 3;
+    for (unsigned which = 0; which < 2; which++) /* where batches wait already, one more helps only when it is full */
+        if (net->hose[which] && !scarce && now_ns - net->hose_since_ns[which] >= HOSE_LINGER_NS)
             hose_pass(net, which);
     worked |= send_answers(net);
-    worked |= send_receipts(net);
+    if (!ch_ring_count(&net->node->to_answer)) /* early receipts go first */
+        worked |= send_receipts(net);
     worked |= send_replies(net);
     if (net->links)
         worked |= ch_peers_poll(net->links, now_ns);
@@ -750,6 +776,7 @@ ch_err ch_net_open(struct ch_node *node, struct ch_net **out, char why[CH_PORT_W
         .connections_max = (uint32_t)c->network_connections_max,
         .handshakes_max = (uint32_t)c->network_handshakes_max,
         .connections_per_address = (uint32_t)c->network_connections_per_address,
+        .send_bytes_max = 12u << 20, /* of a validator: shards asked of us and put to it, payloads, old blocks */
         .send_bytes_total = 256u << 20,
         .receive_bytes_total = 256u << 20,
         .initial_rtt_ns = 1000000,

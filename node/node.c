@@ -5,6 +5,9 @@
 #include "base/time.h"
 #include "crypto/keyfile.h"
 #include "node/apply.h"
+#include "node/ask.h"
+#include "node/genesis_file.h"
+#include "node/ipfs.h"
 #include "node/net.h"
 #include "node/order.h"
 #include "node/retention.h"
@@ -15,6 +18,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -46,6 +50,11 @@ static ch_err read_genesis(struct ch_node *node, char why[CH_NODE_WHY_BYTES])
     FILE *file = fopen(path_in(path, node->folder, "chain.genesis"), "re");
     size_t length = file && bytes ? fread(bytes, 1, CH_GENESIS_BYTES_MAX + 1, file) : 0;
     ch_err err = length ? ch_genesis_decode(bytes, length, &node->genesis) : CH_ERR_NOT_FOUND;
+    char weak[128];
+    if (err == CH_OK && (err = ch_genesis_check_keys(&node->genesis, weak, sizeof weak)) != CH_OK)
+        snprintf(why, CH_NODE_WHY_BYTES, "%.300s: %s", path, weak);
+    else if (err != CH_OK)
+        explain(why, err, "%s (made by `chappe init`)", path);
     if (err == CH_OK) {
         ch_genesis_chain_id(bytes, length, node->chain_id);
         ch_committee_from_genesis(&node->genesis, node->chain_id, &node->committee);
@@ -53,14 +62,14 @@ static ch_err read_genesis(struct ch_node *node, char why[CH_NODE_WHY_BYTES])
     if (file)
         fclose(file);
     free(bytes);
-    return err == CH_OK ? CH_OK : explain(why, err, "%s (made by `chappe init`)", path);
+    return err;
 }
 
 static ch_err read_key(struct ch_node *node, const char *name, enum ch_keyfile_purpose purpose,
                        const char *passphrase_file, uint8_t *secret, size_t bytes, char why[CH_NODE_WHY_BYTES])
 {
     char path[PATH_BYTES_MAX];
-    struct ch_keyfile_info info;
+    struct ch_keyfile_info info = {.wrapped = false};
     struct ch_passphrase passphrase = {.length = 0};
     size_t length = 0;
     path_in(path, node->folder, name);
@@ -68,6 +77,14 @@ static ch_err read_key(struct ch_node *node, const char *name, enum ch_keyfile_p
     if (err == CH_OK && info.wrapped)
         err = ch_passphrase_get(passphrase_file, "chappe-passphrase", "Passphrase of the validator's keys: ", false,
                                 &passphrase);
+    if (err == CH_ERR_NOT_FOUND && info.wrapped) {
+        if (passphrase_file)
+            snprintf(why, CH_NODE_WHY_BYTES, "no passphrase file %.300s", passphrase_file);
+        else
+            snprintf(why, CH_NODE_WHY_BYTES, "%.300s: no passphrase: give --passphrase-file, or the credential chappe-passphrase",
+                     path);
+        return CH_ERR_BAD_PASSPHRASE;
+    }
     if (err == CH_OK)
         err = ch_keyfile_read(path, purpose, &passphrase, secret, bytes, &length);
     if (err == CH_OK && length != bytes)
@@ -78,6 +95,7 @@ static ch_err read_key(struct ch_node *node, const char *name, enum ch_keyfile_p
 
 static ch_err open_rings(struct ch_node *n)
 {
+    uint32_t parcels_in = (n->committee.n - 1u) * (CH_PARCELS_IN + CH_PARCELS_TOLD);
     const struct {
         struct ch_ring *ring;
         const char *name;
@@ -92,8 +110,8 @@ static ch_err open_rings(struct ch_node *n)
         {&n->to_apply, "to apply", CH_WORK_POOL_COUNT, false},
         {&n->applied, "applied", CH_WORK_POOL_COUNT, false},
         {&n->receipts, "receipts", CH_WORK_POOL_COUNT * CH_WORK_PAYLOADS, false},
-        {&n->to_serve, "to serve", CH_REQUEST_POOL_COUNT, true},
-        {&n->replies, "replies", CH_REQUEST_POOL_COUNT, false},
+        {&n->to_serve, "to serve", CH_REQUEST_POOL_COUNT + CH_ASKS_MAX + parcels_in, true},
+        {&n->replies, "replies", CH_REQUEST_POOL_COUNT + CH_PARCELS_OUT, false},
     };
     for (size_t i = 0; i < sizeof rings / sizeof *rings; i++)
         if (ch_ring_open(rings[i].ring, rings[i].name, rings[i].capacity, rings[i].shared_ends) != CH_OK)
@@ -213,6 +231,44 @@ static ch_err open_stores(struct ch_node *n, const uint8_t master[32], char why[
     return err == CH_OK ? CH_OK : explain(why, err, "%s/obj", n->folder);
 }
 
+static ch_err open_blocks(void *context, void **reader)
+{
+    return ch_asker_open(context, (struct ch_asker **)reader);
+}
+static ch_err get_block(void *reader, const struct ch_cid *cid, void *to, size_t capacity, size_t *length)
+{
+    return ch_asker_get(reader, cid, to, capacity, length);
+}
+static ch_err has_tree(void *reader, const struct ch_cid *root, uint64_t *file_bytes)
+{
+    return ch_asker_has_tree(reader, root, file_bytes);
+}
+static void close_blocks(void *reader)
+{
+    ch_asker_close(reader);
+}
+
+static ch_err open_ipfs(struct ch_node *n, char why[CH_NODE_WHY_BYTES])
+{
+    ch_err err = n->config.network_ipfs_port ? ch_asks_open(n, &n->asks) : CH_OK;
+    if (err != CH_OK)
+        return explain(why, err, "the IPFS gateway");
+    const struct ch_ipfs_options options = {
+        .address = n->config.network_ipfs_address,
+        .port = (uint16_t)n->config.network_ipfs_port,
+        .connections_max = (uint32_t)n->config.network_ipfs_connections,
+        .connections_per_address = (uint32_t)n->config.network_ipfs_connections_per_address,
+        .idle_s = (uint32_t)n->config.network_idle_seconds,
+        .source = {n->asks, open_blocks, get_block, has_tree, close_blocks},
+        .metrics = &n->metrics,
+    };
+    if (options.port == 0)
+        return CH_OK;
+    err = ch_ipfs_open(&options, &n->ipfs);
+    return err == CH_OK ? CH_OK
+                        : explain(why, err, "network.ipfs_address %s, ipfs_port %u", options.address, options.port);
+}
+
 static ch_err open_stages(struct ch_node *n, char why[CH_NODE_WHY_BYTES])
 {
     struct ch_order_replay replay = {.apply = ch_apply_replay};
@@ -238,7 +294,8 @@ static ch_err open_stages(struct ch_node *n, char why[CH_NODE_WHY_BYTES])
         err = ch_verify_open(n, &n->verify[i]);
     if (err != CH_OK)
         return explain(why, err, "the stages");
-    return ch_net_open(n, &n->net, why);
+    err = ch_net_open(n, &n->net, why);
+    return err == CH_OK ? open_ipfs(n, why) : err;
 }
 
 ch_err ch_node_open(const struct ch_node_options *options, struct ch_node **out, char why[CH_NODE_WHY_BYTES])
@@ -258,13 +315,8 @@ ch_err ch_node_open(const struct ch_node_options *options, struct ch_node **out,
     no_consumers(n);
     ch_config_defaults(&n->config);
     ch_err err = ch_config_load(path_in(path, folder, "chappe.yaml"), &n->config, why, CH_NODE_WHY_BYTES);
-    if (err == CH_OK) {
-        err = ch_cpu_parse_mask(n->config.stages_cpu_mask, &mask);
-        if (err == CH_OK)
-            ch_cpu_set_mask(mask);
-        else
-            explain(why, err, "stages.cpu_mask");
-    }
+    if (err == CH_OK && (err = ch_cpu_parse_mask(n->config.stages_cpu_mask, &mask)) == CH_OK)
+        ch_cpu_set_mask(mask);
     if (err == CH_OK && (err = ch_sign_init()) != CH_OK)
         explain(why, err, "libsodium");
     if (err == CH_OK)
@@ -286,7 +338,8 @@ ch_err ch_node_open(const struct ch_node_options *options, struct ch_node **out,
     if (err == CH_OK && (err = open_rings(n)) != CH_OK)
         explain(why, err, "the rings");
     if (err == CH_OK) {
-        err = ch_flow_open(&n->flow, (uint32_t)n->genesis.params.max_payload, (uint32_t)n->genesis.params.max_items);
+        err = ch_flow_open(&n->flow, (uint32_t)n->genesis.params.max_payload, (uint32_t)n->genesis.params.max_items,
+                           n->committee.n - 1u);
         if (err != CH_OK)
             explain(why, err, "the pools");
     }
@@ -318,6 +371,7 @@ ch_err ch_node_start(struct ch_node *n)
 void ch_node_look_after(struct ch_node *n)
 {
     struct statvfs disk;
+    ch_ipfs_look(n->ipfs, ch_time_monotonic_ns());
     ch_err err = ch_retention_look(n->retention, ch_time_unix_ms());
     if (err != CH_OK)
         ch_log(CH_LOG_WARNING, "the log is not cut: %s", ch_err_text(err));
@@ -340,6 +394,7 @@ void ch_node_close(struct ch_node *n)
     if (!n)
         return;
     atomic_store(&n->stop, true);
+    ch_ipfs_close(n->ipfs);
     for (uint32_t i = 0; i < n->thread_count; i++)
         ch_thread_close(&n->threads[i]);
     /* A log that was cut can't make the state anew: then the damaged one is all there is. */
@@ -350,6 +405,7 @@ void ch_node_close(struct ch_node *n)
         ch_verify_close(n->verify[i]);
     ch_serve_close(n->serve);
     ch_scrub_close(n->scrub);
+    ch_asks_close(n->asks);
     ch_retention_close(n->retention);
     ch_apply_close(n->apply);
     ch_order_close(n->order);

@@ -26,7 +26,9 @@ struct ch_order;
 struct ch_apply;
 struct ch_serve;
 struct ch_retention;
+struct ch_ipfs;
 struct ch_scrub;
+struct ch_asks;
 
 struct ch_node {
     struct ch_config config;
@@ -49,6 +51,7 @@ struct ch_node {
     struct ch_ring receipts;   /* payloads, serve -> net */
     struct ch_ring to_serve;   /* ch_request, net -> serve */
     struct ch_ring replies;    /* ch_request, serve -> net */
+    atomic_uint_fast64_t object_lies[CH_VALIDATORS_MAX]; /* of each validator about objects (node/spread.h) */
 
     struct ch_links links; /* the other validators; none where we are alone */
 
@@ -66,7 +69,9 @@ struct ch_node {
     struct ch_apply *apply;
     struct ch_serve *serve;
     struct ch_retention *retention;
+    struct ch_ipfs *ipfs; /* NULL: off */
     struct ch_scrub *scrub;
+    struct ch_asks *asks; /* its questions */
     struct ch_thread threads[CH_THREADS_MAX];
     uint32_t thread_count;
 

@@ -19,6 +19,7 @@
  * when their time has caught up, or after so many of them: our own clock may be the one that is wrong. */
 #define READY_LAG_MS    5000u
 #define READY_COMMITS   8u
+#define VERIFIED_SLOTS  (1u << 16) /* transactions remembered that were verified here */
 #define HANDLES_SLACK   1024 /* names beside those of the rounds that a machine keeps */
 
 /* Where a replay could begin: the first commit delivered again, what it reaches down to. */
@@ -47,6 +48,7 @@ struct ch_order {
     struct ch_payload *filling;
     struct ch_payload *filled[CH_PAYLOAD_POOL_COUNT];
     uint32_t filled_head, filled_count;
+    uint8_t (*verified)[CH_HASH_BYTES]; /* ids, each in the slot that its first bytes say; a later one takes it over */
     struct ch_batch *batch; /* being taken in, from transaction `batch_next` on */
     uint32_t batch_next;
 
@@ -177,8 +179,14 @@ static void note_commit(struct ch_order *o, const struct ch_core_action *action)
     }
 }
 
+/* An id is the hash over signature and all, so it is as good as verified when the same bytes were. */
+static uint8_t *verified_slot(const struct ch_order *o, const uint8_t id[CH_HASH_BYTES])
+{
+    return o->verified[ch_load32(id) % VERIFIED_SLOTS];
+}
+
 /* The transactions of bytes out of the log, found again. */
-static void parse_payload(struct ch_payload *p, const struct ch_handle *named)
+static void parse_payload(const struct ch_order *o, struct ch_payload *p, const struct ch_handle *named)
 {
     CH_ASSERT(named->length <= p->bytes_max);
     memcpy(p->bytes, named->replayed, named->length);
@@ -190,8 +198,10 @@ static void parse_payload(struct ch_payload *p, const struct ch_handle *named)
         if (ch_tx_parse(p->bytes + at, p->length - at, &tx) != CH_STATUS_OK)
             break;
         struct ch_payload_tx *entry = &p->txs[p->count];
-        *entry = (struct ch_payload_tx){.offset = at, .approval_ok = true};
+        *entry = (struct ch_payload_tx){.offset = at, .approval_ok = p->verified};
         ch_hash(tx.bytes, tx.length, entry->id);
+        if (!p->verified && memcmp(verified_slot(o, entry->id), entry->id, CH_HASH_BYTES) == 0)
+            entry->signature_ok = entry->approval_ok = true;
         at += tx.length;
     }
 }
@@ -205,7 +215,7 @@ static struct ch_payload *payload_of(struct ch_order *o, uint64_t handle)
         payload = ch_ring_pull_one(&o->node->flow.free_payloads);
         if (!payload)
             return NULL;
-        parse_payload(payload, named);
+        parse_payload(o, payload, named);
         free(named->replayed);
         named->replayed = NULL;
     }
@@ -400,6 +410,8 @@ static void pool(struct ch_order *o, const struct ch_batch_tx *entry, const stru
     tx->status = CH_STATUS_OK;
     tx->approval_ok = entry->approval_ok;
     memcpy(tx->id, entry->id, CH_HASH_BYTES);
+    if (o->exchange)
+        memcpy(verified_slot(o, entry->id), entry->id, CH_HASH_BYTES);
     memcpy(p->bytes + p->length, entry->tx.bytes, entry->tx.length);
     p->length += entry->tx.length;
 }
@@ -463,6 +475,8 @@ static void keep_status(struct ch_order *o, uint64_t now_ns)
     ch_err err = ch_wal_cut_below(wal, atomic_load_explicit(&o->node->log_keep_from, memory_order_relaxed));
     if (err != CH_OK)
         fail(o, err);
+    else if (o->exchange)
+        ch_exchange_log_cut(o->exchange, ch_wal_first(wal));
 }
 
 static void set_now(struct ch_order *o, uint64_t now_ns)
@@ -609,6 +623,7 @@ ch_err ch_order_open(struct ch_node *node, const struct ch_order_replay *replay,
     o->replay = replay;
     o->replay_from = replay->from;
     o->replay_after = replay->after;
+    o->verified = calloc(node->committee.n > 1 ? VERIFIED_SLOTS : 1, sizeof *o->verified);
     o->marks = calloc(MARKS, sizeof *o->marks);
     o->round_position = calloc(MARKS, sizeof *o->round_position);
     o->round_of = calloc(MARKS, sizeof *o->round_of);
@@ -622,12 +637,10 @@ ch_err ch_order_open(struct ch_node *node, const struct ch_order_replay *replay,
     ch_random(&config.seed, sizeof config.seed);
     uint64_t rounds = 2 * node->genesis.params.gc_depth + config.rounds_uncommitted_max + HANDLES_SLACK;
     ch_err err = ch_handles_open(&o->handles, (uint32_t)(rounds * node->committee.n));
-    if (err == CH_OK && !(o->marks && o->round_position && o->round_of))
+    if (err == CH_OK && !(o->verified && o->marks && o->round_position && o->round_of))
         err = CH_ERR_NO_MEMORY;
     if (err == CH_OK)
         err = ch_core_open(&config, &o->core);
-    if (err == CH_OK && node->committee.n > 1)
-        err = ch_exchange_open(node, &o->handles, &o->exchange);
     const struct ch_wal_options wal = {
         .segment_bytes = (uint32_t)(node->config.store_log_segment_mib << 20),
         .replay_from = replay->from ? replay->from : CH_WAL_BEGINNING, /* an empty state needs all of it */
@@ -636,13 +649,18 @@ ch_err ch_order_open(struct ch_node *node, const struct ch_order_replay *replay,
         .context = o,
     };
     struct ch_guard guard;
-    bool has_guard = false;
+    bool has_guard = false, log_is_new = false;
     if (err == CH_OK && node->rejoin && replay->after == 0) { /* the disk may have been lost with all that was on it */
-        err = ch_log_create(node->folder, &node->committee, &wal);
+        err = ch_log_create(node->folder, &node->committee, &wal, false);
+        log_is_new = err == CH_OK;
         err = err == CH_ERR_EXISTS ? CH_OK : err;
     }
+    if (err == CH_OK && node->committee.n > 1)
+        err = ch_exchange_open(node, &o->handles, log_is_new, &o->exchange);
     if (err == CH_OK)
         err = ch_log_open(node->folder, &wal, &guard, &has_guard, &o->log);
+    if (err == CH_OK && o->exchange)
+        ch_exchange_log_opened(o->exchange, ch_wal_durable_end(ch_log_wal(o->log)));
     set_now(o, ch_time_monotonic_ns());
     if (err == CH_OK)
         err = ch_core_start(o->core, &o->now, has_guard ? &guard : NULL, replay->after);
@@ -666,6 +684,7 @@ void ch_order_close(struct ch_order *o)
     ch_log_close(o->log);
     ch_handles_close(&o->handles);
     pthread_mutex_destroy(&o->status_lock);
+    free(o->verified);
     free(o->marks);
     free(o->round_position);
     free(o->round_of);

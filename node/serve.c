@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "node/keeper.h"
+#include "node/objects.h"
 #include "node/watch.h"
 
 #include <stdio.h>
@@ -20,7 +21,8 @@ struct ch_serve {
     struct ch_wal_reader *log;
     struct ch_object_reader *objects;
     struct ch_keeper *keeper;
-    struct ch_request *held; /* a put that found the store's batches full */
+    struct ch_objects *spread; /* objects over the committee; NULL: we are alone */
+    struct ch_request *held;   /* a put that found the store's batches full */
     bool puts_gathered;      /* puts were taken since the last flush */
     struct ch_watches watches;
     struct ch_work *work; /* being given on */
@@ -31,21 +33,35 @@ struct ch_serve {
     uint8_t pieces[PIECES_BYTES_MAX];
 };
 
-static void reply(struct ch_serve *s, struct ch_request *request, enum ch_frame_type type, size_t length)
+void ch_serve_reply(struct ch_node *node, struct ch_request *request, enum ch_frame_type type, size_t length)
 {
     request->header.type = (uint16_t)type;
     request->header.length = (uint32_t)length;
     uint16_t status = length >= 2 ? ch_load16(request->body) : CH_STATUS_OK;
-    ch_count(&s->node->metrics.serve_requests_total, 1);
-    ch_count(&s->node->metrics.serve_requests_refused_total, status != CH_STATUS_OK);
-    CH_ASSERT(ch_ring_push_one(&s->node->replies, request)); /* it holds all requests there are */
+    ch_count(&node->metrics.serve_requests_total, 1);
+    ch_count(&node->metrics.serve_requests_refused_total, status != CH_STATUS_OK);
+    if (request->answered)
+        request->answered(request->context, request);
+    else
+        CH_ASSERT(ch_ring_push_one(&node->replies, request)); /* it holds all requests there are */
+}
+
+void ch_serve_reply_status(struct ch_node *node, struct ch_request *request, enum ch_frame_type type,
+                           enum ch_status status)
+{
+    request->header.flags = 0;
+    ch_store16(request->body, (uint16_t)status);
+    ch_serve_reply(node, request, type, 2);
+}
+
+static void reply(struct ch_serve *s, struct ch_request *request, enum ch_frame_type type, size_t length)
+{
+    ch_serve_reply(s->node, request, type, length);
 }
 
 static void reply_status(struct ch_serve *s, struct ch_request *request, enum ch_frame_type type, enum ch_status status)
 {
-    request->header.flags = 0;
-    ch_store16(request->body, (uint16_t)status);
-    reply(s, request, type, 2);
+    ch_serve_reply_status(s->node, request, type, status);
 }
 
 /* What a failed read means for who asked; a damaged or unreadable disk is the operator's to know. */
@@ -239,7 +255,7 @@ static void get_inbox(struct ch_serve *s, struct ch_request *request)
 
 static void give_back(struct ch_serve *s, struct ch_request *request)
 {
-    CH_ASSERT(ch_ring_push_one(&s->node->flow.free_requests, request));
+    ch_flow_free_request(&s->node->flow, request);
 }
 
 static void watch_inbox(struct ch_serve *s, struct ch_request *request)
@@ -330,6 +346,10 @@ static void put_object(struct ch_serve *s, struct ch_request *request)
         reply_status(s, request, CH_FRAME_STATUS, CH_STATUS_DISK_FULL);
         return;
     }
+    if (s->spread) {
+        ch_objects_put(s->spread, request);
+        return;
+    }
     size_t length = request->header.length - (size_t)CH_CID_BYTES;
     enum ch_status status = ch_keeper_admit(s->keeper, serial, length);
     if (status != CH_STATUS_OK) {
@@ -372,6 +392,10 @@ static void get_object(struct ch_serve *s, struct ch_request *request)
     size_t length;
     if (!read_cid(s, request, CH_FRAME_OBJECT, &cid))
         return;
+    if (s->spread) {
+        ch_objects_get(s->spread, request);
+        return;
+    }
     ch_err err = ch_object_get(s->objects, &cid, request->body + 2, CH_FRAME_BODY_BYTES_MAX - 2, &length);
     if (err != CH_OK) { /* a damaged block is one that we don't have: another validator may */
         reply_status(s, request, CH_FRAME_OBJECT, err == CH_ERR_CORRUPT ? CH_STATUS_NOT_FOUND : status_of(err));
@@ -387,6 +411,10 @@ static void has_object(struct ch_serve *s, struct ch_request *request)
     uint64_t bytes;
     if (!read_cid(s, request, CH_FRAME_STATUS, &cid))
         return;
+    if (s->spread) {
+        ch_objects_has(s->spread, request);
+        return;
+    }
     ch_err err = ch_object_has_tree(s->objects, &cid, &bytes);
     reply_status(s, request, CH_FRAME_STATUS,
                  err == CH_OK ? CH_STATUS_OK : err == CH_ERR_INVALID ? CH_STATUS_BAD_OBJECT : status_of(err));
@@ -405,6 +433,10 @@ static bool poll_objects(struct ch_serve *s)
     if (err != CH_OK)
         fail(s, err);
     for (size_t i = 0; i < count; i++) {
+        if (ch_objects_is_cookie(cookies[i])) {
+            ch_objects_durable(s->spread, cookies[i]);
+            continue;
+        }
         if (cookies[i]) /* 0: one that the keeper dropped */
             reply_status(s, (struct ch_request *)(uintptr_t)cookies[i], CH_FRAME_STATUS, CH_STATUS_OK);
         ch_count(&s->node->metrics.serve_objects_stored_total, cookies[i] != 0);
@@ -471,6 +503,16 @@ static void answer(struct ch_serve *s, struct ch_request *request)
         break;
     case CH_REQUEST_ASSEMBLE:
         assemble(s, request);
+        break;
+    case CH_FRAME_PUT_OBJECT_SHARD:
+    case CH_FRAME_SHARD_STORED:
+    case CH_FRAME_GET_OBJECT_SHARD:
+    case CH_FRAME_OBJECT_SHARD:
+    case CH_FRAME_OBJECT_STORED:
+    case CH_FRAME_LIST_STORED:
+    case CH_FRAME_STORED_LIST:
+        if (!ch_objects_frame(s->spread, request)) /* net takes them from validators alone */
+            s->held = request;
         break;
     default:
         reply_status(s, request, CH_FRAME_STATUS, CH_STATUS_UNKNOWN_FRAME);
@@ -560,7 +602,7 @@ bool ch_serve_poll(void *self, uint64_t now_ns)
     if (s->held) {
         struct ch_request *request = s->held;
         s->held = NULL;
-        put_object(s, request);
+        answer(s, request);
     }
     for (unsigned i = 0; i < REQUESTS_MAX && !s->held; i++) {
         struct ch_request *request = ch_ring_pull_one(&s->node->to_serve);
@@ -568,6 +610,12 @@ bool ch_serve_poll(void *self, uint64_t now_ns)
             break;
         answer(s, request);
         worked = true;
+    }
+    if (s->spread) {
+        struct ch_cid damaged[REQUESTS_MAX];
+        for (size_t i = ch_object_damaged(s->node->objects, damaged, REQUESTS_MAX); i > 0; i--)
+            ch_objects_damaged(s->spread, &damaged[i - 1]);
+        worked |= ch_objects_poll(s->spread, now_ns, &s->puts_gathered);
     }
     worked |= poll_objects(s);
     worked |= ch_keeper_poll(s->keeper, now_ns);
@@ -581,7 +629,9 @@ uint64_t ch_serve_deadline_ns(void *self, uint64_t now_ns)
     struct ch_serve *s = self;
     if (s->held || s->watches.due || ch_object_busy(s->node->objects))
         return now_ns + 1000000;
-    return ch_keeper_deadline_ns(s->keeper, now_ns);
+    uint64_t keeper_ns = ch_keeper_deadline_ns(s->keeper, now_ns);
+    uint64_t spread_ns = s->spread ? ch_objects_deadline_ns(s->spread) : UINT64_MAX;
+    return keeper_ns < spread_ns ? keeper_ns : spread_ns;
 }
 
 int ch_serve_fd(const struct ch_serve *s)
@@ -623,6 +673,8 @@ ch_err ch_serve_open(struct ch_node *node, struct ch_serve **out)
         err = ch_keeper_open(node, s->objects, &s->keeper);
     if (err == CH_OK)
         err = ch_watches_open(&s->watches);
+    if (err == CH_OK && node->committee.n > 1)
+        err = ch_objects_open(node, s->objects, &s->spread);
     if (err != CH_OK) {
         ch_serve_close(s);
         return err;
@@ -638,6 +690,7 @@ void ch_serve_close(struct ch_serve *s)
     ch_keeper_close(s->keeper);
     ch_state_reader_close(s->state);
     ch_wal_reader_close(s->log);
+    ch_objects_close(s->spread);
     ch_object_reader_close(s->objects);
     ch_watches_close(&s->watches);
     free(s);

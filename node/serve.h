@@ -15,6 +15,10 @@ void ch_serve_close_objects(struct ch_node *node);
 CH_MUST_CHECK ch_err ch_serve_open(struct ch_node *node, struct ch_serve **out);
 bool ch_serve_poll(void *serve, uint64_t now_ns);
 uint64_t ch_serve_deadline_ns(void *serve, uint64_t now_ns);
+/* Answers a request: the answer is in its body. The serve stage's. */
+void ch_serve_reply(struct ch_node *node, struct ch_request *request, enum ch_frame_type type, size_t length);
+void ch_serve_reply_status(struct ch_node *node, struct ch_request *request, enum ch_frame_type type,
+                           enum ch_status status);
 int ch_serve_fd(const struct ch_serve *serve);
 void ch_serve_close(struct ch_serve *serve);
 

@@ -8,6 +8,7 @@ struct ch_tx_check {
     struct ch_node *node;
     struct ch_ed25519 *verifier;
     struct ch_tx_prefixes prefixes;
+    size_t count, tx_count; /* gathered */
     struct ch_ed25519_item items[2 * BATCH_TXS];
     bool valid[2 * BATCH_TXS];
     struct ch_payload_tx *tx_of[2 * BATCH_TXS];
@@ -72,30 +73,43 @@ void ch_tx_check_close(struct ch_tx_check *c)
     free(c);
 }
 
-void ch_tx_check_payload(struct ch_tx_check *c, struct ch_payload *p)
+static void check_gathered(struct ch_tx_check *c)
 {
-    for (uint32_t first = 0; first < p->count; first += BATCH_TXS) {
-        size_t items = 0;
-        for (uint32_t i = first; i < p->count && i < first + BATCH_TXS; i++) {
-            struct ch_tx tx;
-            struct ch_payload_tx *entry = &p->txs[i];
-            entry->signature_ok = entry->approval_ok = false;
-            if (ch_tx_parse(p->bytes + entry->offset, p->length - entry->offset, &tx) != CH_STATUS_OK)
-                continue;
-            size_t more = ch_tx_items(&c->prefixes, &tx, c->items + items, c->approvals[i - first]);
-            for (size_t k = 0; k < more; k++, items++) {
-                c->tx_of[items] = entry;
-                c->is_approval[items] = k == 1;
-            }
-        }
 #ifdef CH_ACCEPT_ALL
-        memset(c->valid, true, items);
+    memset(c->valid, true, c->count);
 #else
-        if (items)
-            ch_ed25519_verify(c->verifier, c->items, items, c->valid);
+    if (c->count)
+        ch_ed25519_verify(c->verifier, c->items, c->count, c->valid);
 #endif
-        for (size_t k = 0; k < items; k++)
-            *(c->is_approval[k] ? &c->tx_of[k]->approval_ok : &c->tx_of[k]->signature_ok) = c->valid[k];
-        ch_count(&c->node->metrics.apply_signatures_checked_total, items);
+    for (size_t k = 0; k < c->count; k++)
+        *(c->is_approval[k] ? &c->tx_of[k]->approval_ok : &c->tx_of[k]->signature_ok) = c->valid[k];
+    ch_count(&c->node->metrics.apply_signatures_checked_total, c->count);
+    ch_count(&c->node->metrics.apply_signature_batches_total, c->count != 0);
+    c->count = c->tx_count = 0;
+}
+
+void ch_tx_check_add(struct ch_tx_check *c, struct ch_payload *p)
+{
+    for (uint32_t i = 0; i < p->count; i++) {
+        struct ch_tx tx;
+        struct ch_payload_tx *entry = &p->txs[i];
+        if (entry->signature_ok) {
+            ch_count(&c->node->metrics.apply_signatures_known_total, 1);
+            continue;
+        }
+        if (ch_tx_parse(p->bytes + entry->offset, p->length - entry->offset, &tx) != CH_STATUS_OK)
+            continue;
+        if (c->tx_count == BATCH_TXS)
+            check_gathered(c);
+        size_t more = ch_tx_items(&c->prefixes, &tx, c->items + c->count, c->approvals[c->tx_count++]);
+        for (size_t k = 0; k < more; k++, c->count++) {
+            c->tx_of[c->count] = entry;
+            c->is_approval[c->count] = k == 1;
+        }
     }
+}
+
+void ch_tx_check_end(struct ch_tx_check *c)
+{
+    check_gathered(c);
 }

@@ -1,6 +1,7 @@
 #include "node/verify.h"
 
 #include "base/time.h"
+#include "node/tree.h"
 #include "node/tx_check.h"
 
 #include <stdlib.h>
@@ -18,6 +19,7 @@ struct ch_verify {
     struct ch_hash_many *hasher;
     struct ch_state_reader *state;
     struct ch_object_reader *objects;
+    struct ch_tree *tree; /* NULL: we are alone */
     struct ch_tx_prefixes prefixes;
     uint32_t items_max;
     /* scratch of one poll, items_max each */
@@ -76,14 +78,16 @@ static void add_items(struct ch_verify *v, struct ch_batch_tx *entry, size_t *co
     }
 }
 
-/* A message that names an object is proposed only while our own store has it. */
+/* A message that names an object is proposed only while we know that it is stored: here, or over the committee. */
 static bool object_here(struct ch_verify *v, const struct ch_tx *tx)
 {
     if (!tx->location)
         return true;
     struct ch_cid root;
-    uint64_t file_bytes;
+    uint64_t file_bytes = tx->object_size;
     memcpy(root.bytes, tx->location, CH_CID_BYTES);
+    if (v->tree)
+        return ch_tree_look(v->tree, &root, &file_bytes, NULL, NULL) == CH_OK && file_bytes == tx->object_size;
     return ch_object_has_tree(v->objects, &root, &file_bytes) == CH_OK && file_bytes == tx->object_size;
 }
 
@@ -190,6 +194,8 @@ ch_err ch_verify_open(struct ch_node *node, struct ch_verify **out)
         err = ch_state_reader_open(node->state, &v->state);
     if (err == CH_OK)
         err = ch_object_reader_open(node->objects, &v->objects);
+    if (err == CH_OK && node->committee.n > 1)
+        err = ch_tree_open(v->objects, node->committee.n, &v->tree);
     v->items = calloc(v->items_max, sizeof *v->items);
     v->item_tx = calloc(v->items_max, sizeof *v->item_tx);
     v->item_is_approval = calloc(v->items_max, sizeof *v->item_is_approval);
@@ -216,6 +222,7 @@ void ch_verify_close(struct ch_verify *v)
     ch_ed25519_close(v->verifier);
     ch_hash_many_close(v->hasher);
     ch_state_reader_close(v->state);
+    ch_tree_close(v->tree);
     ch_object_reader_close(v->objects);
     free(v->items);
     free(v->item_tx);

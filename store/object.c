@@ -330,13 +330,13 @@ ch_err ch_object_put_for(struct ch_object_store *s, const struct ch_cid *cid, co
 {
     if (s->failed != CH_OK)
         return s->failed;
-    if (length > CH_BLOCK_BYTES_MAX || record_bytes((uint32_t)length) > s->batch_bytes || !ch_cid_valid(cid->bytes))
+    if (length > CH_BLOCK_BYTES_MAX || record_bytes((uint32_t)length) > s->batch_bytes || !object_cid_valid(cid->bytes))
         return CH_ERR_INVALID;
     const struct place *there = object_index_find(&s->index, ch_cid_digest(cid));
     bool repairs = there && there->durable && there->damaged;
     if (there && there->durable && !repairs)
-        return ch_cid_matches(cid, block, length) ? CH_ERR_EXISTS : CH_ERR_INVALID;
-    if (!ch_cid_matches(cid, block, length))
+        return object_cid_holds(cid, block, length) ? CH_ERR_EXISTS : CH_ERR_INVALID;
+    if (!object_cid_holds(cid, block, length))
         return CH_ERR_INVALID;
     if (there && !repairs)
         return join(s, there, cookie);
@@ -617,6 +617,7 @@ void ch_object_close(struct ch_object_store *s)
         free(s->batch[i].record);
     free(s->memory);
     free(s->compaction.entry);
+    free(s->listing.entry);
     object_key_free(s->key);
     object_crypt_close(s->crypt);
     pthread_rwlock_destroy(&s->lock);

@@ -28,6 +28,10 @@
 #define CH_OBJECT_TREE_NODES    1100 /* nodes of a tree of 1 TiB: what ch_object_has_tree reads at most */
 #define CH_OBJECT_DAMAGED_MAX   256  /* damaged blocks remembered until they are asked for */
 
+/* Records that aren't blocks: kept under a name that their bytes don't follow from, in one of a few kinds. A name is put,
+ * got and dropped like a CID; the first bytes put under it stay until it is dropped. */
+#define CH_OBJECT_NAME_KINDS 8
+
 struct ch_object_store;
 struct ch_object_reader;
 
@@ -36,6 +40,8 @@ struct ch_object_tag {
     uint64_t owner;
     uint64_t put_ms;
 };
+/* The name of kind 1..CH_OBJECT_NAME_KINDS for a hash. No block can be made whose CID would take its place. */
+void ch_object_name(unsigned kind, const uint8_t hash[32], struct ch_cid *name);
 
 enum ch_object_cipher { CH_OBJECT_CIPHER_AUTO, CH_OBJECT_AES_256_GCM, CH_OBJECT_XCHACHA20_POLY1305 };
 
@@ -93,6 +99,11 @@ CH_MUST_CHECK ch_err ch_object_each(struct ch_object_store *store,
                                     void (*each)(void *context, const struct ch_cid *cid,
                                                  const struct ch_object_tag *tag, size_t length),
                                     void *context);
+/* The hashes of up to `max` names of a kind that are stored, in the order of the disk from *cursor on (0: all), *count how
+ * many; moves the cursor behind them. *end: there are no more now; what comes later lies behind the cursor, what is moved
+ * by compaction too (and is given again). The owner's; reads the index of each sealed segment that it enters. */
+CH_MUST_CHECK ch_err ch_object_list(struct ch_object_store *store, unsigned kind, uint64_t *cursor, uint8_t (*hashes)[32],
+                                    size_t max, size_t *count, bool *end);
 
 struct ch_object_stats {
     uint64_t blocks, live_bytes, disk_bytes, segments, index_bytes;

@@ -128,7 +128,7 @@ bool object_record_read(const uint8_t header[RECORD_HEADER_BYTES], struct record
     record->tag.owner = ch_load64(header + 68);
     record->tag.put_ms = ch_load64(header + 76);
     return (record->kind == RECORD_BLOCK || record->kind == RECORD_DROP) && record->length <= CH_BLOCK_BYTES_MAX &&
-           ch_cid_valid(record->cid.bytes);
+           object_cid_valid(record->cid.bytes);
 }
 
 static int by_digest_and_unit(const void *a, const void *b)

@@ -165,6 +165,19 @@ struct batch {
     enum batch_state state;
 };
 
+/* A CID, or a name. */
+bool object_cid_valid(const uint8_t bytes[CH_CID_BYTES]);
+/* The bytes are the CID's; of a name any are. */
+bool object_cid_holds(const struct ch_cid *cid, const void *bytes, size_t length);
+
+/* A sealed segment's names of one kind, by where they lie. */
+struct listing {
+    unsigned kind;
+    uint32_t segment; /* 0: none */
+    struct entry *entry;
+    uint32_t count;
+};
+
 /* The segment that is being emptied. */
 struct compaction {
     uint32_t segment; /* 0: none */
@@ -197,6 +210,7 @@ struct ch_object_store {
     size_t memory_bytes;
 
     struct compaction compaction;
+    struct listing listing;
     struct ch_object_reader *own_reader; /* the owner's */
     struct ch_object_stats stats;
 

@@ -173,7 +173,7 @@ static ch_err open_record(struct ch_object_reader *r, struct reader_file *f, con
         object_key_derive(r->crypt, r->store->master_key, &f->slot, record->incarnation, f->key);
         f->incarnation = record->incarnation;
     }
-    if (!object_record_open(r->crypt, f->key, bytes, record, to) || !ch_cid_matches(&record->cid, to, record->length))
+    if (!object_record_open(r->crypt, f->key, bytes, record, to) || !object_cid_holds(&record->cid, to, record->length))
         return CH_ERR_CORRUPT;
     return CH_OK;
 }

@@ -296,3 +296,40 @@ ch_err ch_unixfs_end(struct ch_unixfs_builder *b, struct ch_unixfs_link *root)
             return err;
     }
 }
+
+/* --- walking it --- */
+
+void ch_unixfs_walk_begin(struct ch_unixfs_walk *walk, const struct ch_cid *root, uint64_t file_bytes)
+{
+    walk->depth = 1;
+    walk->levels[0].count = 1;
+    walk->levels[0].next = 0;
+    walk->levels[0].links[0] = (struct ch_unixfs_link){.cid = *root, .file_bytes = file_bytes};
+}
+
+bool ch_unixfs_walk_next(struct ch_unixfs_walk *walk, struct ch_unixfs_link *link)
+{
+    while (walk->depth && walk->levels[walk->depth - 1].next == walk->levels[walk->depth - 1].count)
+        walk->depth--;
+    if (walk->depth == 0)
+        return false;
+    *link = walk->levels[walk->depth - 1].links[walk->levels[walk->depth - 1].next++];
+    return true;
+}
+
+bool ch_unixfs_walk_enter(struct ch_unixfs_walk *walk, const struct ch_unixfs_link *link, const uint8_t *node,
+                          size_t length)
+{
+    if (walk->depth > CH_UNIXFS_DEPTH_MAX)
+        return false;
+    size_t count = ch_unixfs_decode(node, length, walk->levels[walk->depth].links);
+    uint64_t sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += walk->levels[walk->depth].links[i].file_bytes;
+    if (count == 0 || (link->file_bytes != UINT64_MAX && sum != link->file_bytes))
+        return false;
+    walk->levels[walk->depth].count = count;
+    walk->levels[walk->depth].next = 0;
+    walk->depth++;
+    return true;
+}

@@ -78,4 +78,23 @@ CH_MUST_CHECK ch_err ch_unixfs_add(struct ch_unixfs_builder *builder, const stru
 /* The root, after at least one leaf: that leaf's own link where there was only one. */
 CH_MUST_CHECK ch_err ch_unixfs_end(struct ch_unixfs_builder *builder, struct ch_unixfs_link *root);
 
+/* A walk over the tree under a root in the file's order, each node before what is below it: depth first. The caller
+ * gets the blocks: after `next` gave a link to a node (CH_CID_DAG_PB) it calls `enter` with the node's bytes, unless it
+ * means to leave out what is below. About 170 KiB. */
+struct ch_unixfs_walk {
+    unsigned depth; /* levels in use */
+    struct {
+        size_t count, next;
+        struct ch_unixfs_link links[CH_UNIXFS_LINKS_MAX];
+    } levels[CH_UNIXFS_DEPTH_MAX + 1]; /* the first has the root alone */
+};
+/* `file_bytes`: what the root must have; UINT64_MAX: it is not known. */
+void ch_unixfs_walk_begin(struct ch_unixfs_walk *walk, const struct ch_cid *root, uint64_t file_bytes);
+/* False after the last. */
+CH_MUST_CHECK bool ch_unixfs_walk_next(struct ch_unixfs_walk *walk, struct ch_unixfs_link *link);
+/* False, and the walk can't go on: no node as ch_unixfs_decode takes them, of another length than `link` says, or deeper
+ * than CH_UNIXFS_DEPTH_MAX. */
+CH_MUST_CHECK bool ch_unixfs_walk_enter(struct ch_unixfs_walk *walk, const struct ch_unixfs_link *link,
+                                        const uint8_t *node, size_t length);
+
 #endif

@@ -29,6 +29,7 @@
 #define SPIN_ROUNDS        100
 #define SLEEP_FIRST_NS     UINT64_C(20000)
 #define SLEEP_LAST_NS      UINT64_C(500000)
+#define BLOCK_IDLE_NS      UINT64_C(10000000) /* then a device that can wake us is waited for */
 #define LONG_IDLE_NS       UINT64_C(1000000000)
 #define LONG_SLEEP_NS      UINT64_C(2000000)   /* long idle, on a device that can't wake us */
 #define ASKING_SLEEP_NS    UINT64_C(100000000) /* while neighbours are asked for, which time out in rx */
@@ -260,12 +261,12 @@ static void sleep_up_to(struct dpdk_port *d, uint64_t ns, bool until_frame)
 static void dpdk_wait(struct ch_port *port, uint64_t timeout_ns)
 {
     struct dpdk_port *d = of(port);
-    if (d->busy || d->empty_rounds < SPIN_ROUNDS) {
+    if (d->busy || d->empty_rounds++ < SPIN_ROUNDS) { /* counted here too: the owner may wait without having looked */
         atomic_store_explicit(&port->wake_wanted, 0, memory_order_relaxed);
         rte_pause();
         return;
     }
-    bool long_idle = d->idle_ns >= LONG_IDLE_NS, can_block = long_idle && d->device.packet_fd >= 0;
+    bool long_idle = d->idle_ns >= LONG_IDLE_NS, can_block = d->idle_ns >= BLOCK_IDLE_NS && d->device.packet_fd >= 0;
     uint64_t ns = can_block ? timeout_ns : long_idle ? LONG_SLEEP_NS : d->sleep_ns;
     if (d->queue_count > 0) /* the device had no room: come back soon */
         ns = RTE_MIN(ns, SLEEP_FIRST_NS);

@@ -141,7 +141,10 @@ static int command_init(int argc, char **argv)
         switch (c) {
         case GENESIS: genesis_file = optarg; break;
         case 'f': init.folder = optarg; break;
-        case NAME: snprintf(g->name, sizeof g->name, "%s", optarg); break;
+        case NAME:
+            good &= *optarg && strlen(optarg) < sizeof g->name;
+            snprintf(g->name, sizeof g->name, "%s", optarg);
+            break;
         case ADDRESS: snprintf(init.config.network_address, CH_CONFIG_TEXT_BYTES_MAX, "%s", optarg); break;
         case PORT: good &= number(optarg, &init.config.network_port); break;
         case PROFILE: snprintf(init.config.network_profile, CH_CONFIG_TEXT_BYTES_MAX, "%s", optarg); break;
@@ -298,6 +301,22 @@ static void print_peers(const json_t *status)
                json_is_true(json_object_get(status, "lagging")) ? ", catching up" : "");
 }
 
+static void print_objects(const json_t *status)
+{
+    const json_t *counters = json_object_get(status, "counters");
+#define COUNT(name) json_integer_value(json_object_get(counters, "serve_" name))
+    long long left = COUNT("repair_left"), missing = COUNT("repair_waiting"), restored = COUNT("blocks_restored_total");
+    if (!json_array_size(json_object_get(status, "peers")))
+        printf("objects       %lld blocks put here\n", COUNT("objects_stored_total"));
+    else if (left || missing)
+        printf("objects       restoring: %lld blocks missing, %lld lists to look through; %lld restored (%lld MiB)\n",
+               missing, left, restored, COUNT("blocks_restored_bytes_total") >> 20);
+    else
+        printf("objects       all here; %lld blocks put here, %lld fetched from others, %lld restored\n",
+               COUNT("blocks_spread_total"), COUNT("blocks_fetched_total"), restored);
+#undef COUNT
+}
+
 static int command_status(int argc, char **argv)
 {
     const char *folder = NULL;
@@ -327,6 +346,7 @@ static int command_status(int argc, char **argv)
         printf("transactions  %lld applied, %lld refused by the ledger\n",
                json_integer_value(json_object_get(counters, "apply_transactions_applied_total")),
                json_integer_value(json_object_get(counters, "apply_transactions_refused_total")));
+        print_objects(s);
         printf("log           %lld bytes on disk\n", json_integer_value(json_object_get(s, "log_bytes")));
     }
     json_decref(s);

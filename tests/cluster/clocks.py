@@ -5,6 +5,7 @@ import glob
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import lab
 from people import Person, Sender, new_registrar, register
@@ -16,13 +17,14 @@ N = 4
 LIBRARY = (glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1") or [None])[0]
 
 
-def run_apart(net, folder, log, shift=None):
-    """A validator of the devnet outside of its care, by a clock that is `shift` off."""
+def run_apart(net, folder, log, shift=None, options=()):
+    """A validator of the devnet outside of its care, by a clock that is `shift` off, or what the file `shift` says now."""
     environment = dict(os.environ)
     if shift:
-        environment |= {"LD_PRELOAD": LIBRARY, "FAKETIME": shift, "DONT_FAKE_MONOTONIC": "1"}
+        environment |= {"LD_PRELOAD": LIBRARY, "DONT_FAKE_MONOTONIC": "1"}
+        environment |= {"FAKETIME_TIMESTAMP_FILE": str(shift), "FAKETIME_NO_CACHE": "1"} if isinstance(shift, Path) else {"FAKETIME": shift}
     with open(net.folder / log, "wb") as output:
-        process = subprocess.Popen([net.chappe, "run", "--folder", str(folder)], stdout=output, stderr=output,
+        process = subprocess.Popen([net.chappe, "run", "--folder", str(folder), *options], stdout=output, stderr=output,
                                    stdin=subprocess.DEVNULL, env=environment)
     net.processes.append(process)
     return process
@@ -49,16 +51,39 @@ def an_hour_off(net, senders):
         print(f"a clock {shift} off: messages are judged as before")
 
 
+def signing(net):
+    return net.status(net.folder_of(4)).get("signing")
+
+
+def asks_for_the_operator(net, log, process):
+    net.wait_until(lambda: "--clock-ok" in told(net, log), 30, "it asks for --clock-ok", process)
+    net.wait_until(lambda: signing(net) is False, 30, "it signs nothing", process)
+    net.expect_progress([1, 2, 3])
+
+
 def a_day_off(net):
     net.devnet("stop", "4")
     process = run_apart(net, net.folder_of(4), "day.log", "+25h")
-    net.wait_until(lambda: "--clock-ok" in told(net, "day.log"), 30, "it asks for --clock-ok", process)
-    net.wait_until(lambda: net.status(net.folder_of(4)).get("signing") is False, 30, "it signs nothing", process)
-    net.expect_progress([1, 2, 3])
+    asks_for_the_operator(net, "day.log", process)
     net.stop(net.folder_of(4), process)
+    process = run_apart(net, net.folder_of(4), "vouched.log", "+25h", ["--clock-ok"])
+    net.wait_until(lambda: signing(net) is True, 30, "it signs for an operator who vouches", process)
+    net.stop(net.folder_of(4), process)
+    print("a day off: it asks for --clock-ok and signs nothing without it")
+
+
+def a_jump(net):
+    clock = net.folder / "clock"
+    for jump in ("+15m", "-15m"):
+        clock.write_text("+0")
+        process = run_apart(net, net.folder_of(4), f"jump{jump}.log", clock)
+        net.wait_until(lambda: net.status(net.folder_of(4)).get("ready") and signing(net), 30, "ready and signing", process)
+        clock.write_text(jump)
+        asks_for_the_operator(net, f"jump{jump}.log", process)
+        net.stop(net.folder_of(4), process)
     net.devnet("restart", "4")
     net.expect_progress([1, 2, 3, 4])
-    print("a day off: it asks for --clock-ok and signs nothing")
+    print("a jump of 15 minutes either way: it asks for --clock-ok and signs nothing")
 
 
 def a_key_twice(net):
@@ -96,6 +121,7 @@ def run():
         if LIBRARY:
             an_hour_off(net, senders)
             a_day_off(net)
+            a_jump(net)
         else:
             print("without libfaketime: no clock can be wrong here")
         a_key_twice(net)

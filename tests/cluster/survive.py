@@ -11,6 +11,7 @@ from people import Person, Sender, new_registrar, register
 
 parser = argparse.ArgumentParser()
 parser.add_argument("chappe")
+parser.add_argument("state_digest")
 parser.add_argument("--kills", type=int, default=3)
 args = parser.parse_args()
 N = 4
@@ -54,7 +55,7 @@ def lose_two(net):
 def lose_a_disk(net):
     """Keys, genesis and settings come from a backup; all else is gone."""
     net.devnet("stop", "2")
-    for name in ("wal", "lmdb", "obj", "guard"):
+    for name in ("wal", "lmdb", "obj", "index", "guard"):
         path = net.folder_of(2) / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     net.devnet("restart", "2", "--rejoin")
@@ -82,6 +83,7 @@ def run():
         print(f"{sum(len(sender.done) for sender in senders)} receipts, none lost, none applied twice")
         states = [net.status_of(i) for i in range(1, N + 1)]
         lab.expect(all(state["halt"] == "none" for state in states), "a validator halted")
+        net.expect_equal_states(args.state_digest)
     with lab.Devnet(args.chappe, 7) as net:
         net.devnet("kill", "2")
         net.devnet("kill", "6")

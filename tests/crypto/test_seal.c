@@ -2,6 +2,8 @@
 
 #include "crypto/seal.h"
 
+#include <sodium.h>
+
 static struct ch_prng prng;
 static struct ch_seal_epoch_key keys[3]; /* epochs 0, 4, 4 */
 
@@ -101,7 +103,8 @@ static struct buffer seal_object(const struct buffer *content, uint16_t name_len
 {
     struct buffer object = buffer_new((size_t)ch_seal_object_bytes(name_length, content->used));
     static const uint8_t name[CH_ENVELOPE_NAME_BYTES_MAX] = "image.png";
-    struct ch_envelope e = {.written_ms = 5, .type = CH_ENVELOPE_FILE, .name = name, .name_length = name_length};
+    struct ch_envelope e = {.written_ms = 5, .type = CH_ENVELOPE_FILE, .name = name, .name_length = name_length,
+                            .content_length = content->used};
     struct ch_sealer *sealer;
     assert_ok(ch_sealer_open(keys[1].key.public_key, keys[1].epoch, &e, into_buffer, &object, &sealer));
     for (size_t at = 0; at < content->used;) {
@@ -140,7 +143,7 @@ static enum ch_seal_verdict open_object(const uint8_t *object, size_t length, co
 
 static void object_of_any_size_comes_back(void **state)
 {
-    const size_t head = 32 + 12;
+    const size_t head = 32 + 8 + 12;
     const size_t sizes[] = {0,      1,      65536 - head - 10, 65536 - head - 9, 65536 - head - 8, 2 * 65536 - head - 9,
                             300000, 1 << 21};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
@@ -221,6 +224,106 @@ static void object_chunks_moved_dropped_or_added_refused(void **state)
     test_free(out.bytes);
 }
 
+static void sealer_that_begins_again_gives_the_same(void **state)
+{
+    struct buffer object = buffer_new(400000), again;
+    uint8_t content[150000], first[32], second[32];
+    test_random_bytes(&prng, content, sizeof content);
+    struct ch_envelope e = {.type = CH_ENVELOPE_FILE, .name = (const uint8_t *)"x", .name_length = 1,
+                            .content_length = sizeof content};
+    struct ch_sealer *sealer;
+    assert_ok(ch_sealer_open(keys[1].key.public_key, 1, &e, into_buffer, &object, &sealer));
+    assert_ok(ch_sealer_add(sealer, content, 70000));
+    again = object;
+    again.bytes = test_malloc(again.capacity);
+    memcpy(again.bytes, object.bytes, object.used);
+    size_t cut = object.used;
+    object.used = 0;
+    assert_ok(ch_sealer_again(sealer));
+    assert_int_equal(ch_sealer_end(sealer, first), CH_ERR_INVALID); /* content is missing */
+    assert_ok(ch_sealer_add(sealer, content, sizeof content));
+    assert_int_equal(ch_sealer_add(sealer, content, 1), CH_ERR_INVALID); /* more than was said */
+    assert_ok(ch_sealer_end(sealer, first));
+    assert_memory_equal(object.bytes, again.bytes, cut);
+    memcpy(again.bytes, object.bytes, object.used);
+    object.used = 0;
+    assert_ok(ch_sealer_again(sealer));
+    assert_ok(ch_sealer_add(sealer, content, sizeof content));
+    assert_ok(ch_sealer_end(sealer, second));
+    assert_memory_equal(object.bytes, again.bytes, object.used);
+    assert_memory_equal(first, second, 32);
+    ch_sealer_close(sealer);
+    test_free(object.bytes);
+    test_free(again.bytes);
+}
+
+static void lengths_are_padded_to_few_classes(void **state)
+{
+    /* Nikitin et al., PETS 2019: the examples are ours, worked out by hand from algorithm 1. */
+    static const uint64_t pairs[][2] = {{0, 0},     {1, 1},         {8, 8},
+                                        {9, 10},    {100, 104},     {1000, 1024},
+                                        {4097, 4352}, {1000000, 1015808}, {1 << 30, 1 << 30},
+                                        {(1 << 30) + 1, (1 << 30) + (1 << 25)}};
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        assert_int_equal(ch_seal_padded(pairs[i][0]), pairs[i][1]);
+    uint64_t classes = 0, last = 0;
+    for (uint64_t length = 1; length < 1 << 20; length++) {
+        uint64_t padded = ch_seal_padded(length);
+        assert_true(padded >= length && padded - length <= length * 12 / 100 && padded >= last);
+        assert_int_equal(ch_seal_padded(padded), padded);
+        classes += padded != last;
+        last = padded;
+    }
+    assert_true(classes < 500);
+}
+
+/* An object with whatever plaintext, and the commitment over so much of it. */
+static struct buffer seal_plaintext(const uint8_t *plain, size_t length, size_t committed, uint8_t commitment[32])
+{
+    struct buffer object = buffer_new(5 + 80 + 24 + length + 17);
+    uint8_t stream_key[32];
+    crypto_secretstream_xchacha20poly1305_state stream;
+    memset(object.bytes, 0, 5);
+    crypto_secretstream_xchacha20poly1305_keygen(stream_key);
+    crypto_box_seal(object.bytes + 5, stream_key, 32, keys[0].key.public_key);
+    crypto_secretstream_xchacha20poly1305_init_push(&stream, object.bytes + 85, stream_key);
+    crypto_secretstream_xchacha20poly1305_push(&stream, object.bytes + 109, NULL, plain, length, NULL, 0,
+                                               crypto_secretstream_xchacha20poly1305_TAG_FINAL);
+    crypto_generichash(commitment, 32, plain + 40, committed, plain, 32);
+    object.used = object.capacity;
+    return object;
+}
+
+static void object_with_wrong_padding_refused(void **state)
+{
+    uint8_t plain[600] = {0}, commitment[32];
+    const size_t head = 40 + 12, content = 50 + 200; /* 302 bytes: their class is 304 */
+    plain[32] = (uint8_t)content;
+    plain[40] = CH_ENVELOPE_VERSION;
+    plain[49] = CH_ENVELOPE_FILE;
+    memset(plain + head, 7, content);
+    const struct {
+        size_t length;
+        uint8_t last, says;
+        enum ch_seal_verdict expected;
+    } cases[] = {
+        {304, 0, 250, CH_SEAL_OK},          {303, 0, 250, CH_SEAL_BAD_PADDING}, {302, 7, 250, CH_SEAL_BAD_PADDING},
+        {305, 0, 250, CH_SEAL_BAD_PADDING}, {600, 0, 250, CH_SEAL_BAD_PADDING}, {304, 1, 250, CH_SEAL_BAD_PADDING},
+        {304, 0, 255, CH_SEAL_BROKEN},      {304, 0, 249, CH_SEAL_BAD_PADDING},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct buffer out = buffer_new(600);
+        uint8_t kept = plain[cases[i].length - 1];
+        plain[cases[i].length - 1] = cases[i].last;
+        plain[32] = cases[i].says;
+        struct buffer object = seal_plaintext(plain, cases[i].length, 12 + (size_t)cases[i].says, commitment);
+        assert_int_equal(open_object(object.bytes, object.used, commitment, &out, NULL), cases[i].expected);
+        plain[cases[i].length - 1] = kept;
+        test_free(object.bytes);
+        test_free(out.bytes);
+    }
+}
+
 static void sink_that_refuses_ends_it(void **state)
 {
     struct buffer content = buffer_new(100000), out = buffer_new(100000);
@@ -271,6 +374,9 @@ int main(void)
         cmocka_unit_test(object_cut_anywhere_refused),
         cmocka_unit_test(object_chunks_moved_dropped_or_added_refused),
         cmocka_unit_test(sink_that_refuses_ends_it),
+        cmocka_unit_test(sealer_that_begins_again_gives_the_same),
+        cmocka_unit_test(lengths_are_padded_to_few_classes),
+        cmocka_unit_test(object_with_wrong_padding_refused),
         cmocka_unit_test(name_too_long_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -40,6 +40,29 @@ static void value_out_of_range_is_refused(void **state)
     assert_int_equal(parse("\t{"), CH_ERR_INVALID);
 }
 
+static void word_without_meaning_is_refused(void **state)
+{
+    static const struct {
+        const char *text, *told;
+    } cases[] = {
+        {"network:\n  profile: sockets\n", "network.profile: \"sockets\" is no profile"},
+        {"network:\n  address: here\n", "network.address: \"here\" is no IPv4 address"},
+        {"network:\n  address: 10.0.0.1:5000\n", "network.address: \"10.0.0.1:5000\" is no IPv4 address"},
+        {"network:\n  address: \"::1\"\n", "network.address: \"::1\" is no IPv4 address"},
+        {"network:\n  gateway: 10.0.0\n", "network.gateway: \"10.0.0\" is no IPv4 address"},
+        {"network:\n  hose_allow: 10.0.0.0/33\n", "network.hose_allow: \"10.0.0.0/33\" is no list of networks"},
+        {"network:\n  hugepages: maybe\n", "network.hugepages: \"maybe\" is none of auto, yes, no"},
+        {"network:\n  rx_checksum: vrefy\n", "network.rx_checksum: \"vrefy\" is none of verify, trust"},
+        {"stages:\n  cpu_mask: avx3\n", "stages.cpu_mask: \"avx3\" is no set of kernels"},
+        {"network:\n  port: 5000\n  hose_port: 5000\n", "network.hose_port: 5000 is network.port already"},
+        {"network:\n  interface: \"a\\\"b\"\n", "network.interface has a character that it can't have"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(parse(cases[i].text), CH_ERR_INVALID);
+        assert_non_null(strstr(message, cases[i].told));
+    }
+}
+
 static void written_file_reads_back_equal(void **state)
 {
     char path[] = "/tmp/chappe-config-XXXXXX";
@@ -64,6 +87,7 @@ int main(void)
         cmocka_unit_test(given_keys_replace_defaults),
         cmocka_unit_test(unknown_key_names_its_line_and_a_near_miss),
         cmocka_unit_test(value_out_of_range_is_refused),
+        cmocka_unit_test(word_without_meaning_is_refused),
         cmocka_unit_test(written_file_reads_back_equal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -109,26 +109,56 @@ static void remove_folder(const char *path)
 
 static void committee_that_lacks_our_key_is_refused_until_it_is_named(void **state)
 {
-    char folder[] = "/tmp/chappe-init-XXXXXX", why[CH_NODE_WHY_BYTES] = "", text[512];
+    char folder[] = "/tmp/chappe-init-XXXXXX", why[CH_NODE_WHY_BYTES] = "", text[512], other[65];
     static struct ch_node_init init;
+    struct ch_sign_key theirs;
+    ch_sign_key_new(&theirs);
+    for (int i = 0; i < 32; i++)
+        snprintf(other + 2 * i, 3, "%02x", theirs.public_key[i]);
     uint8_t chain_id[CH_HASH_BYTES];
     assert_non_null(mkdtemp(folder));
     ch_config_defaults(&init.config);
     init.config.store_log_segment_mib = 4;
     init.folder = folder;
     init.plain_keys = true;
-    assert_ok(parse("name: demo\nvalidators:\n  - key: " KEY_A "\n    address: 192.0.2.1:4740\n"));
+    snprintf(text, sizeof text, "name: demo\nvalidators:\n  - key: %s\n    address: 192.0.2.1:4740\n", other);
+    assert_ok(parse(text));
     init.genesis = genesis;
     assert_int_equal(ch_node_init(&init, chain_id, why), CH_ERR_INVALID);
     const char *key = strstr(why, "validator.key is ");
     assert_non_null(key);
-    snprintf(text, sizeof text, "name: demo\nvalidators:\n  - key: " KEY_A "\n    address: 192.0.2.1:4740\n"
-                                "  - key: %.64s\n    address: 192.0.2.2:4740\n", key + strlen("validator.key is "));
+    snprintf(text, sizeof text, "name: demo\nvalidators:\n  - key: %s\n    address: 192.0.2.1:4740\n"
+                                "  - key: %.64s\n    address: 192.0.2.2:4740\n", other, key + strlen("validator.key is "));
     assert_ok(parse(text));
     init.genesis = genesis;
     assert_ok(ch_node_init(&init, chain_id, why));
     assert_memory_equal(init.validator_key, genesis.validators[1].key, 32);
     remove_folder(folder);
+}
+
+/* A key of small order, which under ZIP-215 "signs" anything; and settings that no validator could run with. */
+static void what_no_validator_should_run_with_makes_nothing(void **state)
+{
+    char folder[] = "/tmp/chappe-init-XXXXXX", why[CH_NODE_WHY_BYTES] = "";
+    static struct ch_node_init init;
+    uint8_t chain_id[CH_HASH_BYTES];
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(rmdir(folder), 0);
+    init.folder = folder;
+    init.plain_keys = true;
+    init.address = "127.0.0.1:4740";
+    ch_config_defaults(&init.config);
+    assert_ok(parse("name: demo\n"));
+    init.genesis = genesis;
+    init.genesis.registrar_count = 1;
+    memcpy(init.genesis.registrars[0], (uint8_t[32]){1}, 32);
+    assert_int_equal(ch_node_init(&init, chain_id, why), CH_ERR_INVALID);
+    assert_non_null(strstr(why, "registrar 1"));
+    init.genesis.registrar_count = 0;
+    snprintf(init.config.network_address, sizeof init.config.network_address, "banana");
+    assert_int_equal(ch_node_init(&init, chain_id, why), CH_ERR_INVALID);
+    assert_non_null(strstr(why, "network.address: \"banana\""));
+    assert_int_equal(access(folder, F_OK), -1);
 }
 
 int main(void)
@@ -139,6 +169,7 @@ int main(void)
         cmocka_unit_test(unknown_key_names_its_line_and_a_near_miss),
         cmocka_unit_test(what_makes_no_chain_is_refused),
         cmocka_unit_test(committee_that_lacks_our_key_is_refused_until_it_is_named),
+        cmocka_unit_test(what_no_validator_should_run_with_makes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,9 +2,32 @@
  * have not sent stays unknown to it, and so do their keys. */
 #include "tests/sim/sim.h"
 
-static bool does(const struct sim_node *node, enum sim_strategy strategy)
+/* Whether the strategy is this node's and it is at work now. */
+static bool does(struct sim *sim, const struct sim_node *node, enum sim_strategy_bit strategy, unsigned thousandths)
 {
-    return node->strategy & strategy;
+    if (!(node->strategy >> strategy & 1) || !sim_chance(sim, thousandths))
+        return false;
+    sim->seen.strategies[strategy]++;
+    return true;
+}
+
+uint16_t sim_leader(const struct sim *sim, uint32_t round)
+{
+    const struct ch_committee *c = &sim->committee;
+    const uint32_t version = 0;
+    const uint16_t rank = 0;
+    uint8_t digest[CH_HASH_BYTES];
+    const struct ch_bytes parts[] = {{c->chain_id, CH_HASH_BYTES},
+                                     {(const uint8_t *)&c->epoch, 4},
+                                     {(const uint8_t *)&version, 4},
+                                     {(const uint8_t *)&round, 4},
+                                     {(const uint8_t *)&rank, 2}};
+    ch_hash_domain("chappe/leader/1", parts, 5, digest);
+    uint64_t x = ch_load64(digest) % c->stake_total;
+    uint16_t a = 0;
+    for (; x >= c->stake[a]; a++)
+        x -= c->stake[a];
+    return a;
 }
 
 /* The highest round of which a quorum's blocks were sent. */
@@ -43,55 +66,120 @@ static bool sent_ref(struct sim *sim, uint32_t round, uint16_t author, struct ch
     return true;
 }
 
-/* Ancestors for a block of `round`: a quorum of parents at least, and weak links, some of them to nothing. */
-static uint16_t ancestors(struct sim *sim, struct sim_node *node, uint32_t round, struct ch_ref *out)
+/* Whether a block that was sent names a block of (round, author). */
+static bool names(const struct sim *sim, const struct ch_ref *ref, uint32_t round, uint16_t author)
 {
-    bool parent[SIM_NODES_MAX] = {false};
-    struct ch_ref parents[SIM_NODES_MAX];
-    uint64_t stake = 0;
+    const struct sim_block *block = sim_block_find(sim, ref);
+    struct ch_block b;
+    if (!block)
+        return false;
+    ch_block_view(block->header, block->length, &b);
+    for (unsigned i = 0; i < b.ancestor_count; i++) {
+        const struct ch_ref a = ch_block_ancestor(&b, i);
+        if (a.round == round && a.author == author)
+            return true;
+    }
+    return false;
+}
+
+struct parents {
+    bool has[SIM_NODES_MAX];
+    struct ch_ref ref[SIM_NODES_MAX];
+    uint64_t stake;
+};
+
+/* Leaves out a parent as long as a quorum stays. */
+static void leave_out(const struct sim *sim, struct parents *p, uint16_t author)
+{
+    if (!p->has[author] || p->stake - sim->committee.stake[author] < sim->committee.quorum_stake)
+        return;
+    p->has[author] = false;
+    p->stake -= sim->committee.stake[author];
+}
+
+/* The minimal certificate (T28): no certificate for the leader of round - 2, and support for that of round - 1 or not. */
+static void starve_certificates(const struct sim *sim, const struct sim_node *node, struct parents *p, uint32_t round,
+                                bool supports)
+{
+    const uint16_t newest = sim_leader(sim, round - 1), older = sim_leader(sim, round - 2);
+    if (!supports && newest != node->index)
+        leave_out(sim, p, newest);
+    for (uint16_t a = 0; a < sim->n; a++)
+        if (a != node->index && a != newest && p->has[a] && names(sim, &p->ref[a], round - 2, older))
+            leave_out(sim, p, a);
+}
+
+static uint32_t weak_round(struct sim *sim, const struct sim_node *node, uint32_t round)
+{
+    if (does(sim, node, SIM_STRATEGY_BIT_WEAK_LINKS, 700))
+        return 1 + (uint32_t)sim_below(sim, round > 90 ? round - 80 : 4); /* at the edge of what is collected, or beyond */
+    const uint32_t back = 2 + (uint32_t)sim_below(sim, round < 32 ? round - 2 : 30);
+    return round > back ? round - back : 0;
+}
+
+/* Ancestors for a block of `round`: a quorum of parents at least, and weak links, some of them to nothing. `variant`
+ * tells an equivocator's blocks apart. */
+static uint16_t ancestors(struct sim *sim, struct sim_node *node, uint32_t round, unsigned variant, struct ch_ref *out)
+{
+    struct parents p = {0};
     uint16_t count = 0;
     out[count++] = node->byz_count ? node->byz_last[sim_below(sim, node->byz_count)]
                                    : ch_committee_genesis_ref(&sim->committee, node->index);
     if (out[0].round == round - 1)
-        stake = sim->committee.stake[node->index];
+        p.stake = sim->committee.stake[node->index];
     for (uint16_t a = 0; a < sim->n; a++)
-        if (a != node->index && (parent[a] = sent_ref(sim, round - 1, a, &parents[a])))
-            stake += sim->committee.stake[a];
-    if (stake < sim->committee.quorum_stake)
+        if (a != node->index && (p.has[a] = sent_ref(sim, round - 1, a, &p.ref[a])))
+            p.stake += sim->committee.stake[a];
+    if (p.stake < sim->committee.quorum_stake)
         return 0;
-    const unsigned leave_out = does(node, BYZ_STARVE_LEADER) ? 900 : does(node, BYZ_EQUIVOCATE) ? 400 : 0;
-    for (uint16_t k = 0, start = (uint16_t)sim_below(sim, sim->n); k < sim->n && round > 1; k++) {
-        const uint16_t a = (uint16_t)((start + k) % sim->n);
-        if (parent[a] && stake - sim->committee.stake[a] >= sim->committee.quorum_stake && sim_chance(sim, leave_out)) {
-            parent[a] = false;
-            stake -= sim->committee.stake[a];
-        }
-    }
+    if (round > 2 && does(sim, node, SIM_STRATEGY_BIT_MINIMAL_CERTIFICATE, 900))
+        starve_certificates(sim, node, &p, round, variant == 0);
+    const bool starves = does(sim, node, SIM_STRATEGY_BIT_STARVE_LEADER, 900);
+    const unsigned share = starves ? 900 : node->strategy & BYZ_EQUIVOCATE ? 400 : 0;
+    for (uint16_t k = 0, start = (uint16_t)sim_below(sim, sim->n); k < sim->n && round > 1; k++)
+        if (sim_chance(sim, share))
+            leave_out(sim, &p, (uint16_t)((start + k) % sim->n));
+    const bool large = does(sim, node, SIM_STRATEGY_BIT_LARGE_HEADERS, 500);
     for (uint16_t a = 0; a < sim->n; a++) {
         if (a == node->index)
             continue;
-        if (parent[a]) {
-            out[count++] = parents[a];
+        if (p.has[a]) {
+            out[count++] = p.ref[a];
             continue;
         }
-        if (round < 3 || !sim_chance(sim, 300))
+        if (round < 3 || !(large || sim_chance(sim, 300)))
             continue;
-        const uint32_t back = 2 + (uint32_t)sim_below(sim, round < 32 ? round - 2 : 30);
-        if (does(node, BYZ_UNKNOWN_REFS) && sim_chance(sim, 300))
-            out[count++] = unknown_ref(sim, round - back, a);
-        else if (round > back && sent_ref(sim, round - back, a, &out[count]))
+        const uint32_t r = weak_round(sim, node, round);
+        if (does(sim, node, SIM_STRATEGY_BIT_UNKNOWN_REFS, 300))
+            out[count++] = unknown_ref(sim, r ? r : 1, a);
+        else if (r && sent_ref(sim, r, a, &out[count]))
             count++;
     }
     return count;
 }
 
-static struct sim_block *craft(struct sim *sim, struct sim_node *node, uint32_t round, const struct ch_ref *refs,
-                               uint16_t count)
+static uint16_t votes(struct sim *sim, const struct sim_node *node, uint8_t *out)
 {
-    uint8_t header[CH_BLOCK_FIXED_BYTES + SIM_NODES_MAX * CH_REF_BYTES + CH_BLOCK_VOTE_BYTES + CH_BLOCK_SIGNATURE_BYTES];
-    uint8_t vote[CH_BLOCK_VOTE_BYTES];
+    const uint64_t most = sim->committee.params.max_votes;
+    const bool large = does(sim, node, SIM_STRATEGY_BIT_LARGE_HEADERS, 500);
+    if (!large && !does(sim, node, SIM_STRATEGY_BIT_FALSE_VOTES, 500))
+        return 0;
+    const uint16_t count = (uint16_t)(large ? most : 1);
+    uint64_t index = sim->commit_count + 1 + sim_below(sim, 200);
+    for (uint16_t i = 0; i < count; i++) {
+        const struct ch_ref noise = unknown_ref(sim, 0, 0);
+        ch_store64(out + (size_t)i * CH_BLOCK_VOTE_BYTES, index++);
+        memcpy(out + (size_t)i * CH_BLOCK_VOTE_BYTES + 8, noise.digest, CH_HASH_BYTES);
+    }
+    return count;
+}
+
+static struct sim_block *craft(struct sim *sim, struct sim_node *node, uint32_t epoch, uint32_t round,
+                               const struct ch_ref *refs, uint16_t count)
+{
+    static uint8_t header[16384], vote[256 * CH_BLOCK_VOTE_BYTES];
     struct ch_block b;
-    struct ch_block_draft draft = {.epoch = sim->committee.epoch,
+    struct ch_block_draft draft = {.epoch = epoch,
                                    .round = round,
                                    .author = node->index,
                                    .ancestor_count = count,
@@ -99,17 +187,18 @@ static struct sim_block *craft(struct sim *sim, struct sim_node *node, uint32_t 
                                    .votes = vote,
                                    .timestamp_ms = sim->committee.start_ms + sim_below(sim, 1u << 30)};
     uint64_t handle = 0;
-    if (sim_chance(sim, 500)) {
-        handle = ++sim->handle;
-        draft.payload_length = sim_payload(handle, draft.payload_root);
-        draft.payload_items = 1;
+    CH_ASSERT(sim->committee.header_bytes_max <= sizeof header && sim->committee.params.max_votes <= 256);
+    if (sim_chance(sim, 500)) { /* what others sent too, and what is no transaction */
+        uint32_t txs[3];
+        size_t tx_count = 0;
+        for (unsigned i = 0; i < 3 && sim->tx_count > 1; i++)
+            txs[tx_count++] = 1 + (uint32_t)sim_below(sim, sim->tx_count - 1);
+        handle = sim_payload_make(sim, txs, tx_count, 1 + sim_below(sim, 300));
+        draft.payload_length = sim_payload(sim, handle)->length;
+        draft.payload_items = (uint32_t)sim_below(sim, 5);
+        memcpy(draft.payload_root, sim_payload(sim, handle)->root, CH_HASH_BYTES);
     }
-    if (does(node, BYZ_FALSE_VOTES) && sim_chance(sim, 500)) {
-        struct ch_ref noise = unknown_ref(sim, 0, 0);
-        ch_store64(vote, sim->commit_count + 1 + sim_below(sim, 200));
-        memcpy(vote + 8, noise.digest, CH_HASH_BYTES);
-        draft.vote_count = 1;
-    }
+    draft.vote_count = votes(sim, node, vote);
     const uint32_t length = ch_block_write(&draft, header);
     uint8_t digest[CH_HASH_BYTES];
     ch_block_view(header, length, &b);
@@ -124,21 +213,34 @@ static void push(struct sim *sim, struct sim_node *node, uint16_t to, const stru
     struct sim_body *body = sim_body(node->index, CH_MESSAGE_HEADER, block->header, block->length);
     sim_send(sim, node->index, to, body, late_us);
     sim_body_drop(body);
-    if (block->handle && !(does(node, BYZ_NO_PAYLOAD) && sim_chance(sim, 700)))
-        sim_send_payload(sim, node->index, to, &block->ref, block->handle);
+    if (!block->handle || does(sim, node, SIM_STRATEGY_BIT_NO_PAYLOAD, 700))
+        return;
+    const bool wrong = block->handle > 1 && does(sim, node, SIM_STRATEGY_BIT_WRONG_PAYLOAD, 400);
+    sim_send_payload(sim, node->index, to, &block->ref, block->handle - wrong);
 }
 
-/* A block whose parents are as far away as it says and don't exist. */
-static void far_future(struct sim *sim, struct sim_node *node, uint32_t round)
+/* A block of any round and epoch whose parents don't exist. */
+static const struct sim_block *baseless(struct sim *sim, struct sim_node *node, uint32_t epoch, uint32_t round)
 {
     struct ch_ref refs[SIM_NODES_MAX];
     uint16_t count = 0;
-    refs[count++] = unknown_ref(sim, round - 1, node->index);
+    refs[count++] = round > 1 ? unknown_ref(sim, round - 1, node->index) : ch_committee_genesis_ref(&sim->committee, node->index);
     for (uint16_t a = 0; a < sim->n; a++)
         if (a != node->index)
-            refs[count++] = unknown_ref(sim, round - 1, a);
-    const struct sim_block *block = craft(sim, node, round, refs, count);
-    push(sim, node, (uint16_t)sim_below(sim, sim->n), block, 0);
+            refs[count++] = round > 1 ? unknown_ref(sim, round - 1, a) : ch_committee_genesis_ref(&sim->committee, a);
+    return craft(sim, node, epoch, round, refs, count);
+}
+
+static void spam(struct sim *sim, struct sim_node *node, uint32_t round)
+{
+    const uint32_t epoch = sim->committee.epoch;
+    const uint16_t to = (uint16_t)sim_below(sim, sim->n);
+    if (does(sim, node, SIM_STRATEGY_BIT_FAR_FUTURE, 100))
+        push(sim, node, to, baseless(sim, node, epoch, round + 3 + (uint32_t)sim_below(sim, sim_chance(sim, 500) ? 60 : 2000)), 0);
+    for (unsigned i = 0; i < 4 && does(sim, node, SIM_STRATEGY_BIT_OLD_ROUNDS, 300); i++)
+        push(sim, node, to, baseless(sim, node, epoch, 1 + (uint32_t)sim_below(sim, round)), 0);
+    if (does(sim, node, SIM_STRATEGY_BIT_NEXT_EPOCH, 200))
+        push(sim, node, to, baseless(sim, node, epoch + 1, 1 + (uint32_t)sim_below(sim, round)), 0);
 }
 
 static void false_tip(struct sim *sim, struct sim_node *node)
@@ -153,21 +255,24 @@ static void false_tip(struct sim *sim, struct sim_node *node)
 static void sign_round(struct sim *sim, struct sim_node *node, uint32_t round)
 {
     struct sim_block *made[SIM_VARIANTS_MAX];
-    unsigned count = 0, wanted = does(node, BYZ_EQUIVOCATE) && sim_chance(sim, 600)
-                                     ? 2 + (unsigned)sim_below(sim, SIM_VARIANTS_MAX - 1)
-                                     : 1;
+    const bool minimal = node->strategy & BYZ_MINIMAL_CERTIFICATE;
+    unsigned count = 0, wanted = minimal ? 2 : 1;
+    if (does(sim, node, SIM_STRATEGY_BIT_EQUIVOCATE, 600))
+        wanted = 2 + (unsigned)sim_below(sim, SIM_VARIANTS_MAX - 1);
     while (count < wanted) {
         struct ch_ref refs[SIM_NODES_MAX];
-        const uint16_t n_refs = ancestors(sim, node, round, refs);
+        const uint16_t n_refs = ancestors(sim, node, round, count, refs);
         if (!n_refs)
             return;
-        made[count++] = craft(sim, node, round, refs, n_refs);
+        made[count++] = craft(sim, node, sim->committee.epoch, round, refs, n_refs);
     }
-    const bool withhold = does(node, BYZ_WITHHOLD) && sim_chance(sim, 500);
-    const uint64_t late = does(node, BYZ_LATE) ? sim_below(sim, 600 * SIM_MS) : 0;
+    const bool withhold = does(sim, node, SIM_STRATEGY_BIT_WITHHOLD, 500);
+    const uint64_t late = does(sim, node, SIM_STRATEGY_BIT_LATE, 1000) ? sim_below(sim, 600 * SIM_MS) : 0;
     for (uint16_t to = 0; to < sim->n; to++)
         if (!withhold || sim_chance(sim, 400)) {
-            push(sim, node, to, made[(to + round) % count], late);
+            /* whom the minimal certificate lets hear in time goes round */
+            const uint64_t held = minimal && (to + round) % 3 == 0 ? 400 * SIM_MS : 0;
+            push(sim, node, to, made[(to + round) % count], late + held);
             sim_block_sent(sim, made[(to + round) % count]);
         }
     node->byz_round = round;
@@ -179,10 +284,9 @@ static void sign_round(struct sim *sim, struct sim_node *node, uint32_t round)
 void sim_byzantine_act(struct sim *sim, struct sim_node *node)
 {
     const uint32_t round = quorum_round(sim) + 1;
-    if (!does(node, BYZ_SILENT) && round > node->byz_round)
+    if (!does(sim, node, SIM_STRATEGY_BIT_SILENT, 1000) && round > node->byz_round)
         sign_round(sim, node, round);
-    if (does(node, BYZ_FAR_FUTURE) && sim_chance(sim, 100))
-        far_future(sim, node, round + 3 + (uint32_t)sim_below(sim, sim_chance(sim, 500) ? 60 : 2000));
+    spam(sim, node, round);
     if (sim_chance(sim, 20))
         false_tip(sim, node);
     struct sim_event *e = sim_alloc(sizeof *e);
@@ -194,7 +298,7 @@ void sim_byzantine_act(struct sim *sim, struct sim_node *node)
 /* A block for one that is asked for: mostly the right one. */
 static const struct sim_block *answer(struct sim *sim, const struct sim_node *node, const struct ch_ref *ref)
 {
-    if (does(node, BYZ_WRONG_FETCH) && sim_chance(sim, 500)) {
+    if (does(sim, node, SIM_STRATEGY_BIT_WRONG_FETCH, 500)) {
         struct ch_ref other;
         if (sent_ref(sim, ref->round > 1 && sim_chance(sim, 500) ? ref->round - 1 : ref->round, (uint16_t)sim_below(sim, sim->n),
                      &other) &&
@@ -205,19 +309,8 @@ static const struct sim_block *answer(struct sim *sim, const struct sim_node *no
     return block && (block->sent || block->ref.author == node->index) ? block : NULL;
 }
 
-void sim_byzantine_message(struct sim *sim, struct sim_node *node, const struct sim_body *body)
+static void answer_blocks(struct sim *sim, struct sim_node *node, const struct sim_body *body)
 {
-    if (does(node, BYZ_REFUSE_FETCH) && sim_chance(sim, 800))
-        return;
-    if (body->type == CH_MESSAGE_GET_PAYLOAD && body->length == CH_REF_BYTES) {
-        struct ch_ref ref = ch_ref_read(body->bytes);
-        const struct sim_block *block = sim_block_find(sim, &ref);
-        const bool wrong = does(node, BYZ_WRONG_FETCH) && sim_chance(sim, 500);
-        if (block && block->handle)
-            sim_send_payload(sim, node->index, body->from, &ref, wrong ? block->handle + 1 : block->handle);
-    }
-    if (body->type != CH_MESSAGE_GET_BLOCKS || body->length < 6)
-        return;
     static uint8_t out[CH_MESSAGE_BODY_BYTES_MAX];
     struct ch_writer w = ch_writer(out, sizeof out);
     uint16_t found = 0;
@@ -235,4 +328,70 @@ void sim_byzantine_message(struct sim *sim, struct sim_node *node, const struct 
     if (found)
         sim_send(sim, node->index, body->from, reply, 0);
     sim_body_drop(reply);
+}
+
+/* Its own word on how far it is: its last block, or one that is made up, far ahead or long gone. */
+static void answer_who_am_i(struct sim *sim, struct sim_node *node, const struct sim_body *body)
+{
+    static uint8_t out[CH_HASH_BYTES + CH_BLOCK_SIGNATURE_BYTES + 16384];
+    uint8_t message[2 * CH_HASH_BYTES] = {0};
+    size_t length = CH_HASH_BYTES + CH_BLOCK_SIGNATURE_BYTES;
+    const struct sim_block *block = node->byz_count ? sim_block_find(sim, &node->byz_last[0]) : NULL;
+    if (does(sim, node, SIM_STRATEGY_BIT_FALSE_I_AM, 800))
+        block = sim_chance(sim, 200) ? NULL : baseless(sim, node, sim->committee.epoch, 1 + (uint32_t)sim_below(sim, 2 * quorum_round(sim) + 100));
+    memcpy(out, body->bytes, CH_HASH_BYTES);
+    memcpy(message, body->bytes, CH_HASH_BYTES);
+    if (block) {
+        memcpy(message + CH_HASH_BYTES, block->ref.digest, CH_HASH_BYTES);
+        memcpy(out + length, block->header, block->length);
+        length += block->length;
+    }
+    sim_sign(&sim->committee, node->index, CH_DOMAIN_I_AM_SIGNATURE, message, sizeof message, out + CH_HASH_BYTES);
+    struct sim_body *reply = sim_body(node->index, CH_MESSAGE_I_AM, out, length);
+    sim_send(sim, node->index, body->from, reply, 0);
+    sim_body_drop(reply);
+}
+
+/* Commits that were never made, with what proof it can sign for them. */
+static void answer_commits(struct sim *sim, struct sim_node *node, const struct sim_body *body)
+{
+    static uint8_t out[CH_MESSAGE_BODY_BYTES_MAX], commit[CH_MESSAGE_BODY_BYTES_MAX];
+    const uint64_t from = ch_load64(body->bytes);
+    if (from == 0 || from > sim->commit_count || !does(sim, node, SIM_STRATEGY_BIT_FALSE_COMMITS, 800))
+        return;
+    const struct sim_commit *c = &sim->commits[from - 1];
+    const struct sim_block *block = node->byz_count ? sim_block_find(sim, &node->byz_last[0]) : NULL;
+    struct ch_writer w = ch_writer(out, sizeof out);
+    if (c->length > sizeof commit / 2 || !block)
+        return;
+    memcpy(commit, c->bytes, c->length);
+    commit[14 + sim_below(sim, CH_HASH_BYTES)] ^= (uint8_t)sim_below(sim, 2); /* of the digest before */
+    ch_write64(&w, from);
+    ch_write64(&w, 1);
+    ch_write16(&w, 1);
+    ch_write16(&w, 1);
+    ch_message_item(&w, commit, c->length);
+    ch_message_item(&w, block->header, block->length);
+    struct sim_body *reply = sim_body(node->index, CH_MESSAGE_COMMITS, out, w.used);
+    sim_send(sim, node->index, body->from, reply, 0);
+    sim_body_drop(reply);
+}
+
+void sim_byzantine_message(struct sim *sim, struct sim_node *node, const struct sim_body *body)
+{
+    if (does(sim, node, SIM_STRATEGY_BIT_REFUSE_FETCH, 800))
+        return;
+    if (body->type == CH_MESSAGE_GET_PAYLOAD && body->length == CH_REF_BYTES) {
+        struct ch_ref ref = ch_ref_read(body->bytes);
+        const struct sim_block *block = sim_block_find(sim, &ref);
+        if (block && block->handle)
+            sim_send_payload(sim, node->index, body->from, &ref,
+                             block->handle - (block->handle > 1 && does(sim, node, SIM_STRATEGY_BIT_WRONG_FETCH, 500)));
+    } else if (body->type == CH_MESSAGE_GET_BLOCKS && body->length >= 6) {
+        answer_blocks(sim, node, body);
+    } else if (body->type == CH_MESSAGE_WHO_AM_I && body->length == CH_HASH_BYTES) {
+        answer_who_am_i(sim, node, body);
+    } else if (body->type == CH_MESSAGE_GET_COMMITS && body->length == 16) {
+        answer_commits(sim, node, body);
+    }
 }

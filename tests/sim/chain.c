@@ -47,7 +47,7 @@ void sim_sign(const struct ch_committee *committee, uint16_t author, const char 
     memcpy(signature + CH_HASH_BYTES, signature, CH_HASH_BYTES);
 }
 
-bool sim_verify(const struct sim *sim, struct sim_body *body)
+bool sim_verify(struct sim *sim, struct sim_body *body)
 {
     static struct ch_message_signature list[CH_MESSAGE_SIGNATURES_MAX];
     size_t count;
@@ -61,17 +61,8 @@ bool sim_verify(const struct sim *sim, struct sim_body *body)
         signature_of(list[i].key, list[i].domain, list[i].message, list[i].message_length, expected);
         body->good = memcmp(expected, list[i].signature, sizeof expected) == 0;
     }
+    sim->seen.messages_refused += !body->good;
     return body->good;
-}
-
-uint32_t sim_payload(uint64_t handle, uint8_t root[CH_HASH_BYTES])
-{
-    uint8_t bytes[64];
-    const uint32_t length = 8 + (uint32_t)(handle % 50);
-    for (uint32_t i = 0; i < length; i++)
-        bytes[i] = (uint8_t)(handle >> 8 * (i & 7));
-    ch_payload_root(bytes, length, root);
-    return length;
 }
 
 static size_t place(struct sim_block *const *table, size_t room, const struct ch_ref *ref)
@@ -139,6 +130,27 @@ void sim_block_sent(struct sim *sim, struct sim_block *block)
         s->refs[s->count++] = block->ref;
 }
 
+void sim_check_accepted(struct sim *sim, struct sim_node *node, const struct ch_block *b, uint32_t gc_round)
+{
+    struct ch_ref ref = {.round = b->round, .author = b->author};
+    ch_block_digest(&sim->committee, b, ref.digest);
+    sim_block_find(sim, &ref)->accepted_by |= 1u << node->index;
+    for (unsigned i = 0; i < b->ancestor_count; i++) {
+        const struct ch_ref a = ch_block_ancestor(b, i);
+        const struct sim_block *ancestor = a.round > gc_round ? sim_block_find(sim, &a) : NULL;
+        if (a.round > gc_round && !(ancestor && ancestor->accepted_by >> node->index & 1))
+            sim_fail(sim, "I8: node %u accepts block (%u, %u) without its ancestor (%u, %u)", node->index, b->round,
+                     b->author, a.round, a.author);
+    }
+}
+
+void sim_check_forgotten(struct sim *sim, struct sim_node *node, const struct ch_ref *ref)
+{
+    struct sim_block *block = ref->round ? sim_block_find(sim, ref) : NULL;
+    if (block)
+        block->accepted_by &= ~(1u << node->index);
+}
+
 static void decide(struct sim *sim, uint32_t round, uint16_t rank, uint8_t decision, const struct ch_ref *leader,
                    const struct sim_node *node)
 {
@@ -193,7 +205,6 @@ static void deliver_block(struct sim *sim, const struct ch_commit *commit, const
 {
     struct sim_block *block = sim_block_find(sim, &d->ref);
     struct ch_block b;
-    uint8_t root[CH_HASH_BYTES];
     if (!block) {
         sim_fail(sim, "I3: commit %llu has a block that nobody made", (unsigned long long)commit->index);
         return;
@@ -204,7 +215,9 @@ static void deliver_block(struct sim *sim, const struct ch_commit *commit, const
                  commit->gc_round);
     block->delivered = commit->index;
     ch_block_view(block->header, block->length, &b);
-    if (b.payload_length && (sim_payload(d->handle, root) != b.payload_length || memcmp(root, b.payload_root, sizeof root)))
+    const struct sim_payload *payload = d->handle ? sim_payload(sim, d->handle) : NULL;
+    if (b.payload_length && (!payload || payload->length != b.payload_length ||
+                             memcmp(payload->root, b.payload_root, CH_HASH_BYTES) != 0))
         sim_fail(sim, "I3: commit %llu delivers another payload than block (%u, %u) has",
                  (unsigned long long)commit->index, d->ref.round, d->ref.author);
     for (unsigned i = 0; i < b.ancestor_count; i++) {
@@ -213,6 +226,11 @@ static void deliver_block(struct sim *sim, const struct ch_commit *commit, const
         if (ref.round > commit->gc_round && (!ancestor || !ancestor->delivered))
             sim_fail(sim, "I4: block (%u, %u) of commit %llu comes before its ancestor (%u, %u)", d->ref.round,
                      d->ref.author, (unsigned long long)commit->index, ref.round, ref.author);
+    }
+    for (uint32_t i = 0; payload && i < payload->count; i++) {
+        struct sim_tx *tx = payload->txs[i].client ? &sim->txs[payload->txs[i].client] : NULL;
+        if (tx && !tx->delivered)
+            tx->delivered = commit->index;
     }
 }
 
@@ -234,7 +252,7 @@ void sim_check_delivery(struct sim *sim, struct sim_node *node, const struct ch_
     }
     sim->commits = sim_grow(sim->commits, sim->commit_count, &sim->commit_room, sizeof *sim->commits);
     struct sim_commit *c = &sim->commits[sim->commit_count++];
-    c->length = a->deliver.bytes.length;
+    *c = (struct sim_commit){.length = a->deliver.bytes.length};
     c->bytes = sim_alloc(c->length);
     memcpy(c->bytes, a->deliver.bytes.data, c->length);
     ch_commit_digest(&sim->committee, c->bytes, c->length, c->digest);
@@ -243,6 +261,7 @@ void sim_check_delivery(struct sim *sim, struct sim_node *node, const struct ch_
         sim_fail(sim, "I1: commit %llu of node %u is malformed", (unsigned long long)index, node->index);
         return;
     }
+    sim->chain_ms = commit.timestamp_ms;
     slots_of_commit(sim, &commit, node);
     for (uint32_t i = 0; i < a->deliver.block_count; i++)
         deliver_block(sim, &commit, &a->deliver.blocks[i]);

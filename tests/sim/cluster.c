@@ -4,6 +4,9 @@
 #define HEAL_LIMIT_US   (120 * SIM_SECOND) /* I13, I14: 40 x (delay + longest timeout), and a restart before */
 #define HEAL_EVENTS_MAX 3000000
 #define HEAL_COMMITS    20
+#define SETTLED_ROUNDS  20 /* looked at once all have caught up */
+#define STORM_MESSAGES  8  /* I16's c */
+#define STORM_START_ROUNDS 100
 
 struct sim_body *sim_body(uint16_t from, enum ch_message_type type, const uint8_t *bytes, size_t length)
 {
@@ -22,18 +25,48 @@ void sim_body_drop(struct sim_body *body)
         free(body);
 }
 
-static uint64_t delay(struct sim *sim)
+static uint64_t delay(struct sim *sim, uint16_t from, uint16_t to, size_t bytes)
 {
     uint64_t us = sim->delay_us / 4 + sim_below(sim, sim->delay_us);
-    if (!sim->healed && sim->faults & FAULT_HEAVY_TAIL && sim_chance(sim, 20))
+    if (sim->healed)
+        return us;
+    us += sim->link_us[from][to];
+    if (sim->faults & FAULT_HEAVY_TAIL && sim_chance(sim, 20)) {
+        sim->seen.faults[SIM_FAULT_BIT_HEAVY_TAIL]++;
         us *= 1 + sim_below(sim, 40);
+    }
+    if (sim->slow_until_us[from] > sim->now_us || sim->slow_until_us[to] > sim->now_us)
+        us *= 8;
+    if (sim->bytes_per_ms) {
+        uint64_t *free_us = &sim->link_free_us[from][to];
+        if (*free_us < sim->now_us)
+            *free_us = sim->now_us;
+        *free_us += bytes * SIM_MS / sim->bytes_per_ms;
+        us += *free_us - sim->now_us;
+        sim->seen.faults[SIM_FAULT_BIT_BANDWIDTH]++;
+    }
     return us;
+}
+
+/* On its way, or into the clogged link. */
+static void dispatch(struct sim *sim, struct sim_event *e, size_t bytes, uint64_t extra_us)
+{
+    const uint64_t us = delay(sim, e->from, e->to, bytes) + extra_us;
+    if (!sim->clogged[e->from][e->to]) {
+        sim_queue_push(&sim->queue, sim->now_us + us, e);
+        return;
+    }
+    sim->held = sim_grow(sim->held, sim->held_count, &sim->held_room, sizeof *sim->held);
+    sim->held[sim->held_count++] = e;
 }
 
 static bool reaches(struct sim *sim, uint16_t from, uint16_t to)
 {
-    return from != to && sim->nodes[from].connected[to] && sim->nodes[to].running && !sim->cut[from][to] &&
-           !(sim->drop && sim_chance(sim, sim->drop));
+    if (from == to || !sim->nodes[from].connected[to] || !sim->nodes[to].running || sim->cut[from][to])
+        return false;
+    const bool dropped = sim->drop && sim_chance(sim, sim->drop);
+    sim->seen.faults[SIM_FAULT_BIT_DROP] += dropped;
+    return !dropped;
 }
 
 static void send_once(struct sim *sim, uint16_t to, struct sim_body *body, uint64_t extra_us)
@@ -50,18 +83,21 @@ static void send_once(struct sim *sim, uint16_t to, struct sim_body *body, uint6
         if (e->body->length)
             e->body->bytes[sim_below(sim, e->body->length)] ^= (uint8_t)(1u << sim_below(sim, 8));
         sim_body_drop(body);
+        sim->seen.faults[SIM_FAULT_BIT_CORRUPT]++;
     }
-    sim_queue_push(&sim->queue, sim->now_us + delay(sim) + extra_us, e);
+    dispatch(sim, e, body->length, extra_us);
 }
 
 void sim_send(struct sim *sim, uint16_t from, uint16_t to, struct sim_body *body, uint64_t extra_us)
 {
-    sim->messages++;
+    sim->messages += sim->nodes[from].honest;
     if (!reaches(sim, from, to))
         return;
     send_once(sim, to, body, extra_us);
-    if (sim->duplicate && sim_chance(sim, sim->duplicate))
-        send_once(sim, to, body, extra_us);
+    if (!sim->duplicate || !sim_chance(sim, sim->duplicate))
+        return;
+    sim->seen.faults[SIM_FAULT_BIT_DUPLICATE]++;
+    send_once(sim, to, body, extra_us);
 }
 
 void sim_send_payload(struct sim *sim, uint16_t from, uint16_t to, const struct ch_ref *ref, uint64_t handle)
@@ -75,98 +111,7 @@ void sim_send_payload(struct sim *sim, uint16_t from, uint16_t to, const struct 
     e->life = sim->nodes[to].life;
     e->payload.ref = *ref;
     e->payload.handle = handle;
-    sim_queue_push(&sim->queue, sim->now_us + delay(sim), e);
-}
-
-static void connect(struct sim *sim, uint16_t a, uint16_t b, bool up)
-{
-    struct sim_node *x = &sim->nodes[a], *y = &sim->nodes[b];
-    if (a == b || x->connected[b] == up)
-        return;
-    x->connected[b] = y->connected[a] = up;
-    const enum ch_core_event_type type = up ? CH_EVENT_PEER_UP : CH_EVENT_PEER_DOWN;
-    if (!x->running || !y->running)
-        return;
-    if (x->honest)
-        sim_tell(sim, x, sim->now_us, &(struct ch_core_event){.type = type, .peer = b});
-    if (y->honest)
-        sim_tell(sim, y, sim->now_us, &(struct ch_core_event){.type = type, .peer = a});
-}
-
-static void partition(struct sim *sim)
-{
-    unsigned side[SIM_NODES_MAX];
-    const unsigned sides = 2 + (unsigned)sim_below(sim, 2);
-    for (uint16_t i = 0; i < sim->n; i++)
-        side[i] = (unsigned)sim_below(sim, sides);
-    for (uint16_t i = 0; i < sim->n; i++)
-        for (uint16_t j = 0; j < sim->n; j++)
-            sim->cut[i][j] = side[i] != side[j];
-}
-
-static void fault_of(struct sim *sim, enum sim_fault fault)
-{
-    struct sim_node *node = &sim->nodes[sim_below(sim, sim->n)];
-    const uint16_t other = (uint16_t)sim_below(sim, sim->n);
-    switch (fault) {
-    case FAULT_PARTITION:
-        partition(sim);
-        break;
-    case FAULT_ONE_WAY:
-        sim->cut[node->index][other] = !sim->cut[node->index][other];
-        break;
-    case FAULT_FLAP:
-        connect(sim, node->index, other, !node->connected[other]);
-        break;
-    case FAULT_CRASH:
-        if (node->honest)
-            sim_node_crash(sim, node);
-        break;
-    case FAULT_CRASH_ALL:
-        for (uint16_t i = 0; i < sim->n && sim_chance(sim, 100); i = sim->n)
-            for (uint16_t k = 0; k < sim->n; k++)
-                if (sim->nodes[k].honest)
-                    sim_node_crash(sim, &sim->nodes[k]);
-        break;
-    case FAULT_PAUSE:
-        if (node->paused_until_us <= sim->now_us)
-            node->paused_until_us = sim->now_us + sim_below(sim, 8 * SIM_SECOND);
-        break;
-    case FAULT_SLOW_DISK:
-        node->sync_us = 500 + sim_below(sim, sim_chance(sim, 300) ? 800 * SIM_MS : 5 * SIM_MS);
-        break;
-    case FAULT_CLOCK:
-        node->offset_ms = (int64_t)sim_below(sim, 7200000) - 3600000;
-        break;
-    case FAULT_AMNESIA: {
-        uint64_t stake = 0;
-        for (uint16_t i = 0; i < sim->n; i++)
-            stake += sim->nodes[i].honest && i != node->index ? sim->committee.stake[i] : 0;
-        if (sim->forgot || !node->honest || !node->running || stake < sim->committee.quorum_stake)
-            break;
-        sim->forgot = true;
-        sim_node_forget(sim, node);
-        break;
-    }
-    default:
-        break;
-    }
-}
-
-static void fault(struct sim *sim)
-{
-    for (unsigned tries = 0; tries < 8; tries++) {
-        const unsigned bit = 1u << sim_below(sim, 15);
-        if (!(sim->faults & bit))
-            continue;
-        fault_of(sim, (enum sim_fault)bit);
-        break;
-    }
-    if (sim_chance(sim, 400))
-        memset(sim->cut, 0, sizeof sim->cut);
-    struct sim_event *e = sim_alloc(sizeof *e);
-    e->kind = SIM_FAULT;
-    sim_queue_push(&sim->queue, sim->now_us + 20 * SIM_MS + sim_below(sim, 800 * SIM_MS), e);
+    dispatch(sim, e, sim_payload(sim, handle)->length, 0);
 }
 
 static void choose_byzantine(struct sim *sim)
@@ -181,7 +126,7 @@ static void choose_byzantine(struct sim *sim)
         stake += sim->committee.stake[node->index];
         node->honest = false;
         node->running = true;
-        node->strategy = (unsigned)sim_below(sim, 1u << 11);
+        node->strategy = (unsigned)sim_below(sim, 1u << SIM_STRATEGIES) & (unsigned)sim_below(sim, 1u << SIM_STRATEGIES);
         if (sim_chance(sim, 800))
             node->strategy &= ~(unsigned)BYZ_SILENT;
     }
@@ -191,23 +136,29 @@ static void choose_committee(struct sim *sim)
 {
     static const uint16_t sizes[] = {4, 4, 4, 5, 6, 7, 7, 10, 13, 20};
     static const uint32_t depths[] = {8, 12, 60};
-    static struct ch_genesis genesis;
     uint8_t chain_id[CH_HASH_BYTES];
     sim->n = sizes[sim_below(sim, sizeof sizes / sizeof *sizes)];
     const bool weighted = sim_chance(sim, 300);
-    memset(&genesis, 0, sizeof genesis);
-    ch_genesis_defaults(&genesis, sim->n);
-    genesis.validator_count = sim->n;
-    genesis.start_ms = 1700000000000;
+    struct ch_genesis *genesis = &sim->genesis;
+    ch_genesis_defaults(genesis, sim->n);
+    genesis->validator_count = sim->n;
+    genesis->start_ms = 1700000000000;
     for (uint16_t i = 0; i < sim->n; i++) {
-        memset(genesis.validators[i].key, i + 1, 32);
-        genesis.validators[i].stake = weighted ? 1 + (uint32_t)sim_below(sim, 5) : 1;
+        memset(genesis->validators[i].key, i + 1, 32);
+        genesis->validators[i].stake = weighted ? 1 + (uint32_t)sim_below(sim, 5) : 1;
     }
-    genesis.params.gc_depth = depths[sim_below(sim, 3)];
+    genesis->params.gc_depth = depths[sim_below(sim, 3)];
     const uint64_t ranks[] = {1, 2, sim->n};
-    genesis.params.leaders_per_round = ranks[sim_below(sim, 3)];
+    genesis->params.leaders_per_round = ranks[sim_below(sim, 3)];
+    if (genesis->params.max_votes < 4 * genesis->params.leaders_per_round)
+        genesis->params.max_votes = 4 * genesis->params.leaders_per_round;
+    genesis->limits.window_ids = 4096;
+    genesis->require_relation = sim_chance(sim, 500);
+    genesis->registrar_count = 1;
+    memcpy(genesis->registrars[0], sim_person(SIM_PEOPLE), 32);
+    sim->chain_ms = genesis->start_ms;
     memset(chain_id, 0xc4, sizeof chain_id);
-    ch_committee_from_genesis(&genesis, chain_id, &sim->committee);
+    ch_committee_from_genesis(genesis, chain_id, &sim->committee);
 }
 
 static void set_up(struct sim *sim)
@@ -218,14 +169,19 @@ static void set_up(struct sim *sim)
     sim->delay_us = 1000 + (uint32_t)sim_below(sim, 60 * SIM_MS);
     sim->drop = sim->faults & FAULT_DROP ? (uint32_t)sim_below(sim, 300) : 0;
     sim->duplicate = sim->faults & FAULT_DUPLICATE ? (uint32_t)sim_below(sim, 200) : 0;
+    sim->bytes_per_ms = sim->faults & FAULT_BANDWIDTH ? 20 + (uint32_t)sim_below(sim, 2000) : 0;
+    for (uint16_t i = 0; i < sim->n && sim->faults & FAULT_ASYMMETRIC; i++)
+        for (uint16_t j = 0; j < sim->n; j++)
+            sim->link_us[i][j] = (uint32_t)sim_below(sim, 150 * SIM_MS);
+    sim->seen.faults[SIM_FAULT_BIT_ASYMMETRIC] += sim->faults & FAULT_ASYMMETRIC ? 1 : 0;
+    sim->lmdb = sim_chance(sim, 60);
+    sim->seen.seeds_lmdb += sim->lmdb;
     sim->nodes = sim_alloc(sim->n * sizeof *sim->nodes);
     for (uint16_t i = 0; i < sim->n; i++) {
         struct sim_node *node = &sim->nodes[i];
         node->index = i;
         node->honest = true;
         node->sync_us = 1000;
-        node->have_guard = true; /* what `chappe init` writes */
-        node->guard.epoch = sim->committee.epoch;
         ch_core_defaults(&node->config, &sim->committee, i);
         node->config.clock_ok = true;
         node->config.max_timeout_ms = 2000;
@@ -243,11 +199,29 @@ static void set_up(struct sim *sim)
     }
     choose_byzantine(sim);
     for (uint16_t i = 0; i < sim->n; i++)
-        if (sim->nodes[i].honest)
+        if (sim->nodes[i].honest) {
+            sim_disk_create(sim, &sim->nodes[i], true);
+            sim_executor_create(sim, &sim->nodes[i]);
             sim_node_start(sim, &sim->nodes[i]);
-        else
+        } else {
             sim_byzantine_act(sim, &sim->nodes[i]);
-    fault(sim);
+        }
+    sim_fault(sim);
+}
+
+/* A transaction that nobody has yet. */
+static uint32_t fresh(struct sim *sim)
+{
+    uint32_t tx;
+    do
+        tx = sim_client(sim);
+    while (tx + 1 != sim->tx_count);
+    return tx;
+}
+
+static uint32_t last_committed_round(const struct sim *sim)
+{
+    return (uint32_t)(sim->slot_next / sim->committee.params.leaders_per_round);
 }
 
 /* Faults stop; at most f stake stays Byzantine. */
@@ -256,40 +230,34 @@ static void heal(struct sim *sim)
     sim->healed = true;
     sim->drop = sim->duplicate = 0;
     memset(sim->cut, 0, sizeof sim->cut);
+    sim_unclog(sim);
     sim->healed_at_us = sim->now_us;
     sim->healed_index = sim->commit_count;
+    sim->healed_messages = sim->messages;
+    sim->healed_round = last_committed_round(sim);
     for (uint16_t i = 0; i < sim->n; i++) {
         struct sim_node *node = &sim->nodes[i];
         node->sync_us = 1000;
         for (uint16_t j = 0; j < sim->n; j++)
-            connect(sim, i, j, true);
+            sim_connect(sim, i, j, true);
     }
     for (uint16_t i = 0; i < sim->n; i++) {
         struct sim_node *node = &sim->nodes[i];
         if (!node->honest)
             continue;
-        if (!node->running)
+        if (node->running)
+            sim_disk_heal(node);
+        else
             sim_node_start(sim, node);
-        node->pending_count = 0;
-        node->first_healed = ++sim->handle;
+        node->first_healed = fresh(sim);
         sim_node_submit(sim, node, node->first_healed);
     }
-}
-
-static bool came_through(const struct sim *sim, uint64_t handle, uint64_t *index)
-{
-    for (size_t i = 0; i < sim->block_room; i++)
-        if (sim->blocks[i] && sim->blocks[i]->handle == handle && sim->blocks[i]->delivered) {
-            *index = sim->blocks[i]->delivered;
-            return true;
-        }
-    return false;
 }
 
 /* NULL when all is well, or the first node that isn't where it should be. */
 static const struct sim_node *stuck(const struct sim *sim, const char **why)
 {
-    uint64_t least = UINT64_MAX, last = 0;
+    uint64_t least = UINT64_MAX;
     for (uint16_t i = 0; i < sim->n; i++) {
         const struct sim_node *node = &sim->nodes[i];
         if (node->honest && node->applied < least)
@@ -300,9 +268,53 @@ static const struct sim_node *stuck(const struct sim *sim, const char **why)
     }
     *why = "I14: what was submitted there is not delivered everywhere";
     for (uint16_t i = 0; i < sim->n; i++)
-        if (sim->nodes[i].honest && (!came_through(sim, sim->nodes[i].first_healed, &last) || last > least))
-            return &sim->nodes[i];
+        if (sim->nodes[i].honest) {
+            const uint64_t delivered = sim->txs[sim->nodes[i].first_healed].delivered;
+            if (!delivered || delivered > least)
+                return &sim->nodes[i];
+        }
     return NULL;
+}
+
+static uint32_t highest_round(const struct sim *sim)
+{
+    uint32_t highest = 0;
+    for (uint16_t i = 0; i < sim->n; i++)
+        if (sim->nodes[i].signed_round > highest)
+            highest = sim->nodes[i].signed_round;
+    return highest;
+}
+
+/* Nobody holds blocks back, clocks run alike, and the shortest timer is 8 times the longest delay. */
+static bool leaders_are_timely(const struct sim *sim)
+{
+    for (uint16_t i = 0; i < sim->n; i++)
+        if (!sim->nodes[i].honest && !(sim->nodes[i].strategy & BYZ_SILENT))
+            return false;
+    return !(sim->faults & FAULT_CLOCK) && 8 * (sim->delay_us + sim->delay_us / 4) <= 250 * SIM_MS;
+}
+
+/* I15: rank 0 of every round since all have caught up, where its leader is honest. */
+static void check_timely_leaders(struct sim *sim)
+{
+    const uint32_t ranks = (uint32_t)sim->committee.params.leaders_per_round;
+    for (uint32_t r = sim->settled_round; leaders_are_timely(sim) && r + 1 < last_committed_round(sim); r++) {
+        if (!sim->nodes[sim_leader(sim, r)].honest)
+            continue;
+        sim->seen.slots_timely++;
+        if (sim->slots[(size_t)r * ranks].decision != CH_COMMIT)
+            sim_fail(sim, "I15: the block of node %u, leader of round %u, was not committed", sim_leader(sim, r), r);
+    }
+}
+
+/* I16: c x n^2 messages a round, once more for what is left over from the faults. */
+static void check_storm(struct sim *sim)
+{
+    const uint64_t rounds = last_committed_round(sim) - sim->healed_round + STORM_START_ROUNDS;
+    const uint64_t most = STORM_MESSAGES * rounds * sim->n * sim->n;
+    if (sim->messages - sim->healed_messages > most)
+        sim_fail(sim, "I16: %llu messages in %llu rounds", (unsigned long long)(sim->messages - sim->healed_messages),
+                 (unsigned long long)rounds);
 }
 
 static void describe(const struct sim *sim)
@@ -335,7 +347,7 @@ static void load(struct sim *sim)
         return;
     struct sim_node *node = &sim->nodes[sim_below(sim, sim->n)];
     if (node->honest && node->pending_count < 8)
-        sim_node_submit(sim, node, ++sim->handle);
+        sim_node_submit(sim, node, sim_client(sim));
 }
 
 static void handle(struct sim *sim, struct sim_event *e)
@@ -343,7 +355,7 @@ static void handle(struct sim *sim, struct sim_event *e)
     struct sim_node *node = &sim->nodes[e->to];
     if (e->kind == SIM_FAULT) {
         if (!sim->healed)
-            fault(sim);
+            sim_fault(sim);
         return;
     }
     if (e->kind == SIM_BYZANTINE) {
@@ -378,10 +390,22 @@ static bool over(struct sim *sim)
     if (sim->events % 256)
         return false;
     const struct sim_node *node = stuck(sim, &why);
+    if (!node && sim->settled_round && last_committed_round(sim) < sim->settled_round + SETTLED_ROUNDS) {
+        node = &sim->nodes[0];
+        why = "I13: nothing is committed any more";
+    }
     if (node && (sim->now_us - sim->healed_at_us > HEAL_LIMIT_US || sim->events > sim->heal_after + HEAL_EVENTS_MAX))
         sim_fail(sim, "node %u is stuck %.1f s after the faults ended: %s", node->index,
                  (double)(sim->now_us - sim->healed_at_us) / SIM_SECOND, why);
-    return !node || sim->failed;
+    if (node || sim->failed)
+        return sim->failed;
+    if (!sim->settled_round)
+        sim->settled_round = highest_round(sim) + 4;
+    if (last_committed_round(sim) < sim->settled_round + SETTLED_ROUNDS)
+        return false;
+    check_timely_leaders(sim);
+    check_storm(sim);
+    return true;
 }
 
 static void run(struct sim *sim)
@@ -395,8 +419,7 @@ static void run(struct sim *sim)
         if (e->at_us > sim->now_us)
             sim->now_us = e->at_us;
         struct sim_node *node = &sim->nodes[e->to];
-        if (node->paused_until_us > sim->now_us && e->kind != SIM_FAULT && e->kind != SIM_RESTART &&
-            e->kind != SIM_LOG_SYNCED) {
+        if (node->paused_until_us > sim->now_us && e->kind != SIM_FAULT && e->kind != SIM_RESTART) {
             sim_queue_push(&sim->queue, node->paused_until_us, e);
             continue;
         }
@@ -410,12 +433,14 @@ static void run(struct sim *sim)
 static void digest(const struct sim *sim, uint8_t out[CH_HASH_BYTES])
 {
     struct ch_hash h;
-    const uint64_t numbers[] = {sim->events, sim->now_us, sim->handle, sim->messages, sim->commit_count};
+    const uint64_t numbers[] = {sim->events, sim->now_us, sim->payload_count, sim->messages, sim->commit_count};
     ch_hash_init(&h);
     ch_hash_add(&h, numbers, sizeof numbers);
     ch_hash_add(&h, sim->prng.s, sizeof sim->prng.s);
     for (size_t i = 0; i < sim->commit_count; i++)
         ch_hash_add(&h, sim->commits[i].digest, CH_HASH_BYTES);
+    for (size_t i = 0; i < sim->commit_count; i++)
+        ch_hash_add(&h, sim->commits[i].state, CH_HASH_BYTES);
     for (uint16_t i = 0; i < sim->n; i++) {
         uint8_t core[CH_HASH_BYTES] = {0};
         if (sim->nodes[i].core)
@@ -430,8 +455,11 @@ static void tear_down(struct sim *sim)
     for (struct sim_event *e; (e = sim_queue_pop(&sim->queue));)
         sim_event_free(e);
     free(sim->queue.heap);
+    while (sim->held_count)
+        sim_event_free(sim->held[--sim->held_count]);
+    free(sim->held);
     for (uint16_t i = 0; i < sim->n; i++)
-        sim_node_free(&sim->nodes[i]);
+        sim_node_free(sim, &sim->nodes[i]);
     free(sim->nodes);
     for (size_t i = 0; i < sim->block_room; i++)
         if (sim->blocks[i]) {
@@ -444,21 +472,42 @@ static void tear_down(struct sim *sim)
     free(sim->commits);
     free(sim->slots);
     free(sim->sent);
+    sim_payloads_free(sim);
 }
 
-void sim_run(uint64_t seed, bool liveness, bool trace, uint64_t events_max, struct ch_core_counters *counters,
-             struct sim_result *out)
+static void add_up(const struct sim *sim, struct sim_totals *totals)
+{
+#define X(name) totals->core.name += sim->counters.name;
+    CH_CORE_COUNTER_LIST(X)
+#undef X
+#define X(name) totals->seen.name += sim->seen.name;
+    SIM_COUNTER_LIST(X)
+#undef X
+    for (unsigned i = 0; i < SIM_FAULTS; i++)
+        totals->seen.faults[i] += sim->seen.faults[i];
+    for (unsigned i = 0; i < SIM_STRATEGIES; i++)
+        totals->seen.strategies[i] += sim->seen.strategies[i];
+    for (uint16_t i = 0; i < sim->n; i++) {
+        if (!sim->nodes[i].core)
+            continue;
+#define X(name) totals->core.name += ch_core_counters(sim->nodes[i].core)->name;
+        CH_CORE_COUNTER_LIST(X)
+#undef X
+    }
+}
+
+void sim_run(uint64_t seed, const struct sim_options *options, struct sim_totals *totals, struct sim_result *out)
 {
     struct sim *sim = sim_alloc(sizeof *sim);
     sim->seed = seed;
-    sim->liveness = liveness;
-    sim->events_max = events_max;
-    sim->heal_after = events_max / 2;
+    sim->liveness = options->liveness;
+    sim->events_max = options->events_max;
+    sim->heal_after = options->events_max / 2;
     ch_prng_seed(&sim->prng, seed);
     set_up(sim);
     run(sim);
-    if (trace || (sim->failed && counters)) {
-        fprintf(stderr, "seed %llu --mode %s: %s\n", (unsigned long long)seed, liveness ? "liveness" : "safety",
+    if (options->trace || (sim->failed && totals)) {
+        fprintf(stderr, "seed %llu --mode %s: %s\n", (unsigned long long)seed, sim->liveness ? "liveness" : "safety",
                 sim->failed ? sim->why : "good");
         describe(sim);
     }
@@ -468,16 +517,8 @@ void sim_run(uint64_t seed, bool liveness, bool trace, uint64_t events_max, stru
     out->commits = sim->commit_count;
     out->rounds = sim->slot_next / sim->committee.params.leaders_per_round;
     out->virtual_us = sim->now_us;
-    for (uint16_t i = 0; counters && i < sim->n; i++) {
-#define X(name) counters->name += sim->nodes[i].core ? ch_core_counters(sim->nodes[i].core)->name : 0;
-        CH_CORE_COUNTER_LIST(X)
-#undef X
-    }
-#define X(name)                                                                                                        \
-    if (counters)                                                                                                      \
-        counters->name += sim->counters.name;
-    CH_CORE_COUNTER_LIST(X)
-#undef X
+    if (totals)
+        add_up(sim, totals);
     tear_down(sim);
     free(sim);
 }

@@ -1,5 +1,5 @@
-/* An honest node around its machine: a log of records with a durable watermark, a guard, payloads, an executor that
- * remembers less than it applied. Checks what the machine asks for: I5, I6, I7, I9, I11. */
+/* An honest node around its machine: its log, its payloads, its ledger, its crashes. Checks what the machine asks for: I5,
+ * I7, I8, I9, I11. */
 #include "tests/sim/sim.h"
 
 static struct ch_core_now now_of(const struct sim *sim, const struct sim_node *node)
@@ -16,7 +16,7 @@ static uint64_t when(const struct sim_node *node, uint64_t mono_us)
     return (mono_us * 1000 + rate - 1) / rate;
 }
 
-static struct sim_event *event_new(struct sim_node *node, enum sim_kind kind)
+struct sim_event *sim_event_of(struct sim_node *node, enum sim_kind kind)
 {
     struct sim_event *e = sim_alloc(sizeof *e);
     e->kind = kind;
@@ -27,171 +27,54 @@ static struct sim_event *event_new(struct sim_node *node, enum sim_kind kind)
 
 void sim_tell(struct sim *sim, struct sim_node *node, uint64_t at_us, const struct ch_core_event *event)
 {
-    struct sim_event *e = event_new(node, SIM_STEP);
+    struct sim_event *e = sim_event_of(node, SIM_STEP);
     e->step = *event;
     sim_queue_push(&sim->queue, at_us, e);
 }
 
-static void append(struct sim *sim, struct sim_node *node, const struct ch_core_action *a)
+static void check_own_block(struct sim *sim, struct sim_node *node, const struct ch_block *b)
 {
+    if (b->round <= node->signed_round)
+        sim_fail(sim, "I5: node %u signs round %u after round %u", node->index, b->round, node->signed_round);
+    if (b->round > node->round_at_sign + 1 && b->round > node->decided_at_sign + 3) /* I7 */
+        sim_fail(sim, "I7: node %u jumps from round %u to %u with %u decided", node->index, node->round_at_sign, b->round,
+                 node->decided_at_sign);
+    node->signed_round = b->round;
+}
+
+/* False: the disk took it no more. */
+static bool append(struct sim *sim, struct sim_node *node, const struct ch_core_action *a)
+{
+    struct ch_block b;
+    struct ch_core_status status;
+    uint64_t position = 0;
+    const ch_err err = sim_disk_append(sim, node, a, &position);
+    if (err != CH_OK) {
+        sim->seen.disk_errors += err == CH_ERR_IO;
+        sim->seen.disks_full += err == CH_ERR_NO_SPACE;
+        return false;
+    }
     node->log = sim_grow(node->log, node->log_count, &node->log_room, sizeof *node->log);
     struct sim_record *r = &node->log[node->log_count++];
-    *r = (struct sim_record){
-        .type = a->append.type, .length = a->append.head.length, .handle = a->append.handle, .lsn = a->append.lsn};
+    *r = (struct sim_record){.type = a->append.type,
+                             .length = a->append.head.length,
+                             .handle = a->append.handle,
+                             .position = position};
     r->bytes = sim_alloc(r->length);
     memcpy(r->bytes, a->append.head.data, r->length);
     if (r->type != CH_RECORD_BLOCK && r->type != CH_RECORD_OWN_BLOCK)
-        return;
-    struct ch_block b;
+        return true;
     if (ch_block_parse(&sim->committee, r->bytes, r->length, &b) != CH_BLOCK_OK || b.payload_length != a->append.payload_length ||
         (b.payload_length != 0) != (r->handle != 0)) {
         sim_fail(sim, "I8: node %u appends a block that is not valid", node->index);
-        return;
+        return true;
     }
     r->ref = sim_block_add(sim, r->bytes, (uint32_t)r->length, r->handle)->ref;
-    if (r->type == CH_RECORD_BLOCK)
-        return;
-    if (b.round <= node->signed_round)
-        sim_fail(sim, "I5: node %u signs round %u after round %u", node->index, b.round, node->signed_round);
-    if (b.round > node->round_at_sign + 1 && b.round > node->decided_at_sign + 3) /* I7 */
-        sim_fail(sim, "I7: node %u jumps from round %u to %u with %u decided", node->index, node->round_at_sign, b.round,
-                 node->decided_at_sign);
-    node->signed_round = b.round;
-}
-
-/* I5, I6 of a header of this node's on its way out. */
-static void check_own(struct sim *sim, struct sim_node *node, const uint8_t *bytes, size_t length)
-{
-    struct ch_block b;
-    if (ch_block_parse(&sim->committee, bytes, length, &b) != CH_BLOCK_OK) {
-        sim_fail(sim, "I8: node %u sends a header that is not valid", node->index);
-        return;
-    }
-    if (b.author != node->index)
-        return;
-    struct ch_ref ref = {.round = b.round, .author = b.author};
-    ch_block_digest(&sim->committee, &b, ref.digest);
-    if (b.round >= node->own_room) {
-        const uint32_t room = 2 * (b.round + 128);
-        struct ch_ref *own = sim_alloc(room * sizeof *own);
-        if (node->own_room)
-            memcpy(own, node->own, node->own_room * sizeof *own);
-        free(node->own);
-        node->own = own;
-        node->own_room = room;
-    }
-    struct ch_ref *seen = &node->own[b.round];
-    if (seen->round && memcmp(seen, &ref, sizeof ref) != 0)
-        sim_fail(sim, "I5: node %u sends two blocks of round %u", node->index, b.round);
-    if (seen->round || node->amnesiac) { /* seen: it was durable then, and a lost disk takes it away */
-        *seen = ref;
-        return;
-    }
-    *seen = ref;
-    bool durable = false;
-    for (size_t k = node->durable; k-- && !durable;)
-        durable = memcmp(&node->log[k].ref, &ref, sizeof ref) == 0;
-    if (!durable || node->guard.round < b.round)
-        sim_fail(sim, "I6: node %u sends its block of round %u before it is durable", node->index, b.round);
-    struct sim_block *block = sim_block_find(sim, &ref);
-    if (block)
-        sim_block_sent(sim, block);
-}
-
-static void check_sent(struct sim *sim, struct sim_node *node, enum ch_message_type type, struct ch_bytes body)
-{
-    if (type == CH_MESSAGE_HEADER)
-        check_own(sim, node, body.data, body.length);
-    if (type == CH_MESSAGE_TIP && body.length > 4)
-        check_own(sim, node, body.data + 4, body.length - 4);
-    if (type == CH_MESSAGE_I_AM && body.length > 96)
-        check_own(sim, node, body.data + 96, body.length - 96);
-    if (type != CH_MESSAGE_BLOCKS)
-        return;
-    struct ch_reader r = ch_reader(body.data, body.length);
-    for (unsigned count = ch_read16(&r); count && !r.bad; count--) {
-        uint32_t length = ch_read32(&r);
-        const uint8_t *header = ch_read(&r, length);
-        if (header)
-            check_own(sim, node, header, length);
-    }
-}
-
-static void send(struct sim *sim, struct sim_node *node, uint16_t to, enum ch_message_type type, struct ch_bytes bytes)
-{
-    check_sent(sim, node, type, bytes);
-    struct sim_body *body = sim_body(node->index, type, bytes.data, bytes.length);
-    for (uint16_t peer = 0; peer < sim->n; peer++)
-        if (to == CH_CORE_NOBODY || to == peer)
-            sim_send(sim, node->index, peer, body, 0);
-    sim_body_drop(body);
-}
-
-static const struct sim_record *durable_block(const struct sim_node *node, const struct ch_ref *ref)
-{
-    for (size_t k = node->durable; k--;)
-        if (node->log[k].ref.round == ref->round && memcmp(&node->log[k].ref, ref, sizeof *ref) == 0)
-            return &node->log[k];
-    return NULL;
-}
-
-static void serve_blocks(struct sim *sim, struct sim_node *node, uint16_t to, struct ch_bytes body)
-{
-    static uint8_t out[CH_MESSAGE_BODY_BYTES_MAX];
-    struct ch_writer w = ch_writer(out, sizeof out);
-    const unsigned count = ch_load16(body.data + 4);
-    uint16_t found = 0;
-    ch_write16(&w, 0);
-    for (unsigned i = 0; i < count; i++) {
-        struct ch_ref ref = ch_ref_read(body.data + 6 + (size_t)i * CH_REF_BYTES);
-        const struct sim_record *r = durable_block(node, &ref);
-        if (!r)
-            continue;
-        ch_message_item(&w, r->bytes, r->length);
-        found++;
-    }
-    ch_store16(out, found);
-    if (found)
-        send(sim, node, to, CH_MESSAGE_BLOCKS, (struct ch_bytes){out, w.used});
-}
-
-static void serve_payload(struct sim *sim, struct sim_node *node, uint16_t to, struct ch_bytes body)
-{
-    struct ch_ref ref = ch_ref_read(body.data);
-    const struct sim_record *r = durable_block(node, &ref);
-    if (r && r->handle)
-        sim_send_payload(sim, node->index, to, &ref, r->handle);
-}
-
-static void serve_commits(struct sim *sim, struct sim_node *node, uint16_t to, uint64_t from, uint64_t last)
-{
-    static uint8_t out[CH_MESSAGE_BODY_BYTES_MAX];
-    const struct sim_record *proof = NULL;
-    uint64_t end = 0;
-    for (size_t k = 0; k < node->durable; k++) {
-        const struct sim_record *r = &node->log[k];
-        const uint64_t index = r->type == CH_RECORD_VOTE_CERT ? ch_load64(r->bytes) : 0;
-        if (index < from || index > node->applied || index >= from + CH_MESSAGE_COMMITS_MAX || (proof && index > last))
-            continue;
-        proof = r;
-        end = index;
-    }
-    struct ch_writer w = ch_writer(out, sizeof out);
-    ch_write64(&w, from);
-    ch_write64(&w, 1);
-    ch_write16(&w, (uint16_t)(proof ? end - from + 1 : 0));
-    ch_write16(&w, 0);
-    for (uint64_t i = from; proof && i <= end; i++)
-        ch_message_item(&w, sim->commits[i - 1].bytes, sim->commits[i - 1].length);
-    uint16_t headers = 0;
-    struct ch_reader r = proof ? ch_reader(proof->bytes + 40, proof->length - 40) : ch_reader(NULL, 0);
-    for (; r.left && !r.bad; headers++) {
-        uint32_t length = ch_read32(&r);
-        ch_message_item(&w, ch_read(&r, length), length);
-    }
-    ch_store16(out + 18, headers);
-    if (!w.bad)
-        send(sim, node, to, CH_MESSAGE_COMMITS, (struct ch_bytes){out, w.used});
+    ch_core_status(node->core, &status);
+    sim_check_accepted(sim, node, &b, status.gc_round);
+    if (r->type == CH_RECORD_OWN_BLOCK)
+        check_own_block(sim, node, &b);
+    return true;
 }
 
 /* PAYLOAD_OK or PAYLOAD_BAD for a payload that is expected; false: it isn't. */
@@ -200,9 +83,8 @@ static bool payload_here(struct sim *sim, struct sim_node *node, uint16_t from, 
     for (size_t i = 0; i < node->expected_count; i++) {
         if (memcmp(&node->expected[i].ref, ref, sizeof *ref) != 0)
             continue;
-        uint8_t root[CH_HASH_BYTES];
-        sim_payload(handle, root);
-        const bool good = memcmp(root, node->expected[i].root, sizeof root) == 0;
+        const bool good = memcmp(sim_payload(sim, handle)->root, node->expected[i].root, CH_HASH_BYTES) == 0;
+        sim->seen.payloads_refused += !good;
         struct ch_core_event event = {
             .type = good ? CH_EVENT_PAYLOAD_OK : CH_EVENT_PAYLOAD_BAD, .peer = from, .payload_of = {*ref, handle}};
         if (good)
@@ -245,14 +127,24 @@ static void expect(struct sim *sim, struct sim_node *node, const struct ch_core_
         }
 }
 
-static void take_payload(struct sim *sim, struct sim_node *node)
+/* Some of what waits and may be proposed already goes into one payload. */
+static void take_payload(struct sim *sim, struct sim_node *node, const struct ch_core_action *a)
 {
     struct ch_core_event event = {.type = CH_EVENT_PAYLOAD_AVAILABLE};
-    if (node->pending_count) {
-        event.payload.handle = node->pending[0];
-        event.payload.length = sim_payload(node->pending[0], event.payload.root);
-        event.payload.items = 1;
-        memmove(node->pending, node->pending + 1, --node->pending_count * sizeof *node->pending);
+    uint32_t txs[8];
+    size_t count = 0, kept = 0, most = 1 + sim_below(sim, 8);
+    for (size_t i = 0; i < node->pending_count; i++)
+        if (count < most && sim->txs[node->pending[i]].timestamp_ms <= a->take.timestamp_max_ms)
+            txs[count++] = node->pending[i];
+        else
+            node->pending[kept++] = node->pending[i];
+    node->pending_count = kept;
+    if (count) {
+        event.payload.handle = sim_payload_make(sim, txs, count, 0);
+        const struct sim_payload *p = sim_payload(sim, event.payload.handle);
+        event.payload.length = p->length;
+        event.payload.items = (uint32_t)count;
+        memcpy(event.payload.root, p->root, CH_HASH_BYTES);
     }
     sim_tell(sim, node, sim->now_us, &event);
     if (!node->pending_count && node->told_pending) {
@@ -261,14 +153,21 @@ static void take_payload(struct sim *sim, struct sim_node *node)
     }
 }
 
-void sim_node_submit(struct sim *sim, struct sim_node *node, uint64_t handle)
+void sim_node_submit(struct sim *sim, struct sim_node *node, uint32_t tx)
 {
     node->pending = sim_grow(node->pending, node->pending_count, &node->pending_room, sizeof *node->pending);
-    node->pending[node->pending_count++] = handle;
+    node->pending[node->pending_count++] = tx;
     if (node->told_pending || !node->running)
         return;
     node->told_pending = true;
     sim_tell(sim, node, sim->now_us, &(struct ch_core_event){.type = CH_EVENT_PENDING, .pending = true});
+}
+
+static void requeue(struct sim *sim, struct sim_node *node, uint64_t handle)
+{
+    for (uint32_t i = 0; i < sim_payload(sim, handle)->count; i++)
+        if (sim_payload(sim, handle)->txs[i].client)
+            sim_node_submit(sim, node, sim_payload(sim, handle)->txs[i].client);
 }
 
 static void sign(struct sim *sim, struct sim_node *node, const struct ch_core_action *a)
@@ -286,22 +185,6 @@ static void sign(struct sim *sim, struct sim_node *node, const struct ch_core_ac
     sim_tell(sim, node, sim->now_us, &event);
 }
 
-static void sync(struct sim *sim, struct sim_node *node, const struct ch_core_action *a)
-{
-    struct sim_event *e = event_new(node, SIM_LOG_SYNCED);
-    e->sync.lsn = a->sync.lsn;
-    e->sync.guard_changed = a->sync.guard_changed;
-    e->sync.guard = a->sync.guard;
-    if (node->disk_free_us < sim->now_us)
-        node->disk_free_us = sim->now_us;
-    node->disk_free_us += 1 + sim_below(sim, 2 * node->sync_us);
-    sim_queue_push(&sim->queue, node->disk_free_us, e);
-    struct sim_event *guard = event_new(node, SIM_GUARD_SYNCED);
-    guard->sync = e->sync;
-    node->disk_free_us += a->sync.guard_changed ? 1 + node->sync_us / 4 : 0;
-    sim_queue_push(&sim->queue, node->disk_free_us, guard);
-}
-
 static void deliver(struct sim *sim, struct sim_node *node, const struct ch_core_action *a)
 {
     if (a->deliver.index != node->applied + 1)
@@ -311,29 +194,28 @@ static void deliver(struct sim *sim, struct sim_node *node, const struct ch_core
         sim_fail(sim, "I11: node %u delivers commit %llu, durable is %llu", node->index,
                  (unsigned long long)a->deliver.index, (unsigned long long)node->durable_commit);
     sim_check_delivery(sim, node, a);
-    node->applied = a->deliver.index;
-    if (sim_chance(sim, 300))
-        node->applied_durable = node->applied;
+    if (!sim->failed)
+        sim_executor_apply(sim, node, a);
 }
 
-static void act(struct sim *sim, struct sim_node *node, const struct ch_core_action *a)
+/* False: the process ends here. */
+static bool act(struct sim *sim, struct sim_node *node, const struct ch_core_action *a)
 {
     struct sim_event *e;
     switch (a->type) {
     case CH_ACTION_TAKE_PAYLOAD:
-        take_payload(sim, node);
+        take_payload(sim, node, a);
         break;
     case CH_ACTION_SIGN:
         sign(sim, node, a);
         break;
     case CH_ACTION_APPEND:
-        append(sim, node, a);
-        break;
+        return append(sim, node, a);
     case CH_ACTION_SYNC:
-        sync(sim, node, a);
+        sim_disk_sync(sim, node, a);
         break;
     case CH_ACTION_SEND:
-        send(sim, node, a->peer, a->send.type, a->send.body);
+        sim_node_send(sim, node, a->peer, a->send.type, a->send.body);
         break;
     case CH_ACTION_SEND_PAYLOAD:
         for (uint16_t to = 0; to < sim->n; to++)
@@ -348,19 +230,19 @@ static void act(struct sim *sim, struct sim_node *node, const struct ch_core_act
         break;
     case CH_ACTION_SERVE_BLOCKS:
         if (a->send.type == CH_MESSAGE_GET_PAYLOAD)
-            serve_payload(sim, node, a->peer, a->send.body);
+            sim_serve_payload(sim, node, a->peer, a->send.body);
         else
-            serve_blocks(sim, node, a->peer, a->send.body);
+            sim_serve_blocks(sim, node, a->peer, a->send.body);
         break;
     case CH_ACTION_SERVE_COMMITS:
-        serve_commits(sim, node, a->peer, a->serve.from, a->serve.to);
+        sim_serve_commits(sim, node, a->peer, a->serve.from, a->serve.to);
         break;
     case CH_ACTION_SET_TIMER:
         node->timer_us = when(node, a->timer_us);
         node->late_timers = node->timer_us <= sim->now_us ? node->late_timers + 1 : 0;
         if (node->late_timers > 1000)
             sim_fail(sim, "node %u asks again and again for a time that has passed", node->index);
-        e = event_new(node, SIM_STEP);
+        e = sim_event_of(node, SIM_STEP);
         e->step.type = CH_EVENT_TICK;
         sim_queue_push(&sim->queue, node->timer_us > sim->now_us ? node->timer_us : sim->now_us, e);
         break;
@@ -368,7 +250,7 @@ static void act(struct sim *sim, struct sim_node *node, const struct ch_core_act
         deliver(sim, node, a);
         break;
     case CH_ACTION_REQUEUE:
-        sim_node_submit(sim, node, a->payload.handle);
+        requeue(sim, node, a->payload.handle);
         break;
     case CH_ACTION_RELEASE:
     case CH_ACTION_DROP_BELOW:
@@ -382,13 +264,14 @@ static void act(struct sim *sim, struct sim_node *node, const struct ch_core_act
         sim_fail(sim, "node %u halts: %s, %s", node->index, ch_halt_name(a->halt), ch_halt_text(a->halt));
         break;
     }
+    return true;
 }
 
 static void check_bounds(struct sim *sim, struct sim_node *node)
 {
     struct ch_core_status s;
     ch_core_status(node->core, &s);
-    if (s.suspended > 128u * sim->n || s.missing > 64u * sim->n * sim->n)
+    if (s.suspended > 2 * SIM_LIMIT_ROUNDS * sim->n || s.missing > SIM_LIMIT_ROUNDS * sim->n * sim->n + 4096)
         sim_fail(sim, "I9: node %u holds %u suspended blocks and %u wants", node->index, s.suspended, s.missing);
     if (node->applied > s.commit_index)
         sim_fail(sim, "I11: node %u applied %llu of %llu commits", node->index, (unsigned long long)node->applied,
@@ -400,8 +283,12 @@ static bool drain(struct sim *sim, struct sim_node *node)
 {
     struct ch_core_action action;
     while (!sim->failed && ch_core_next_out(node->core, &action)) {
-        act(sim, node, &action);
-        if (node->running && !sim->healed && sim->faults & FAULT_CRASH_INSIDE && sim_below(sim, 8000) == 0) {
+        bool goes_on = act(sim, node, &action);
+        if (goes_on && node->running && !sim->healed && sim->faults & FAULT_CRASH_INSIDE && sim_below(sim, 8000) == 0) {
+            sim->seen.faults[SIM_FAULT_BIT_CRASH_INSIDE]++;
+            goes_on = false;
+        }
+        if (!goes_on) {
             sim_node_crash(sim, node);
             return false;
         }
@@ -417,34 +304,73 @@ static void step(struct sim *sim, struct sim_node *node, const struct ch_core_ev
         check_bounds(sim, node);
 }
 
-static ch_err open_and_replay(struct sim *sim, struct sim_node *node)
+/* --- start and end --- */
+
+ch_err sim_replayed(struct sim *sim, struct sim_node *node, size_t k)
+{
+    const struct sim_record *r = &node->log[k];
+    struct ch_core_action action;
+    if (r->type == CH_RECORD_OWN_BLOCK)
+        node->signed_round = r->ref.round;
+    if (r->type == CH_RECORD_COMMIT)
+        node->durable_commit = ch_load64(r->bytes + 6);
+    ch_err err = ch_core_replay(node->core, r->type, r->bytes, r->length, r->handle, node->applied);
+    while (err == CH_OK && !sim->failed && ch_core_next_out(node->core, &action))
+        (void)act(sim, node, &action); /* deliveries and what follows from them; nothing goes to the disk */
+    return err;
+}
+
+static ch_err open_and_replay(struct sim *sim, struct sim_node *node, bool rejoin)
 {
     struct ch_core_now now = now_of(sim, node);
+    struct ch_guard guard = {0};
+    bool has_guard = false;
+    node->config.rejoin = rejoin;
+    node->config.seed = ch_prng_next(&sim->prng);
+    node->signed_round = 0;
+    node->durable_commit = 0;
     ch_err err = ch_core_open(&node->config, &node->core);
-    for (size_t k = 0; !err && k < node->log_count; k++) {
-        const struct sim_record *r = &node->log[k];
-        err = ch_core_replay(node->core, r->type, r->bytes, r->length, r->handle, node->applied);
-        drain(sim, node);
-    }
-    if (!err)
-        err = ch_core_start(node->core, &now, node->have_guard ? &node->guard : NULL, node->applied);
+    if (err == CH_OK)
+        err = sim_disk_open(sim, node, rejoin, &guard, &has_guard);
+    if (err == CH_OK && !rejoin && !sim_disk_spoilt(node) && guard.round < node->guard.round)
+        sim_fail(sim, "W2: the guard of node %u stands at round %u, %u was durable", node->index, guard.round, node->guard.round);
+    if (err == CH_OK)
+        err = ch_core_start(node->core, &now, has_guard ? &guard : NULL, node->applied);
     return err;
+}
+
+/* The operator's part: what is left of a damaged log or nothing at all, and --rejoin. */
+static ch_err rejoin(struct sim *sim, struct sim_node *node)
+{
+    sim->forgot = true;
+    ch_core_close(node->core);
+    node->core = NULL;
+    if (sim_chance(sim, 500)) {
+        sim_disk_close_log(node);
+        ch_err err = open_and_replay(sim, node, true);
+        sim->seen.damaged_rejoined += err == CH_OK;
+        if (err == CH_OK || sim->failed)
+            return err;
+        ch_core_close(node->core);
+        node->core = NULL;
+    }
+    sim_node_lose_disk(sim, node);
+    return open_and_replay(sim, node, true);
 }
 
 void sim_node_start(struct sim *sim, struct sim_node *node)
 {
     node->life++;
-    node->config.rejoin = !node->have_guard;
-    node->config.seed = ch_prng_next(&sim->prng);
     node->expected_count = 0;
     node->late_timers = 0;
     memset(node->early, 0, sizeof node->early);
-    node->disk_free_us = sim->now_us;
-    ch_err err = open_and_replay(sim, node);
-    if (err == CH_ERR_LOG_DAMAGED && node->amnesiac) { /* rejoined and crashed before its first block: once more */
-        ch_core_close(node->core);
-        node->config.rejoin = true;
-        err = open_and_replay(sim, node);
+    const bool spoilt = sim_disk_spoilt(node);
+    ch_err err = open_and_replay(sim, node, node->amnesiac && !node->log_count);
+    if (err == CH_ERR_LOG_DAMAGED && (spoilt || node->amnesiac)) {
+        sim_disk_noticed(sim, node);
+        err = rejoin(sim, node);
+    } else if (!err && spoilt) {
+        sim_fail(sim, "W2: node %u takes a spoilt log for whole", node->index);
     }
     if (err) {
         sim_fail(sim, "node %u does not start: %s", node->index, ch_err_name(err));
@@ -472,27 +398,11 @@ static void add_counters(struct ch_core_counters *to, const struct ch_core_count
 #undef X
 }
 
-static void cut_log(struct sim_node *node, size_t count)
-{
-    while (node->log_count > count)
-        free(node->log[--node->log_count].bytes);
-    for (size_t k = 0; k < count; k++)
-        node->log[k].lsn = 0;
-    node->durable = count;
-    node->signed_round = 0;
-    node->durable_commit = 0;
-    for (size_t k = 0; k < count; k++) {
-        if (node->log[k].type == CH_RECORD_OWN_BLOCK)
-            node->signed_round = node->log[k].ref.round;
-        if (node->log[k].type == CH_RECORD_COMMIT)
-            node->durable_commit = ch_load64(node->log[k].bytes + 6);
-    }
-}
-
 void sim_node_crash(struct sim *sim, struct sim_node *node)
 {
     if (!node->running)
         return;
+    sim->seen.crashes++;
     add_counters(&sim->counters, ch_core_counters(node->core));
     ch_core_close(node->core);
     node->core = NULL;
@@ -500,34 +410,53 @@ void sim_node_crash(struct sim *sim, struct sim_node *node)
     node->life++;
     node->told_pending = false;
     node->paused_until_us = 0;
-    size_t kept = node->durable;
-    if (sim->faults & FAULT_TAIL_SURVIVES)
-        kept += sim_below(sim, node->log_count - kept + 1);
-    cut_log(node, kept);
-    node->applied = node->applied_durable + sim_below(sim, node->applied - node->applied_durable + 1);
-    node->applied_durable = node->applied;
+    sim_disk_crash(sim, node);
+    sim_executor_crash(sim, node);
     for (uint16_t peer = 0; peer < sim->n; peer++)
         if (sim->nodes[peer].running && sim->nodes[peer].honest && node->connected[peer])
             sim_tell(sim, &sim->nodes[peer], sim->now_us,
                      &(struct ch_core_event){.type = CH_EVENT_PEER_DOWN, .peer = node->index});
-    struct sim_event *e = event_new(node, SIM_RESTART);
+    struct sim_event *e = sim_event_of(node, SIM_RESTART);
     sim_queue_push(&sim->queue, sim->now_us + 10 * SIM_MS + sim_below(sim, sim_chance(sim, 300) ? 20 * SIM_SECOND : SIM_SECOND), e);
+}
+
+void sim_log_cut(struct sim *sim, struct sim_node *node, size_t count)
+{
+    while (node->log_count > count) {
+        const struct sim_record *r = &node->log[--node->log_count];
+        sim_check_forgotten(sim, node, &r->ref);
+        free(r->bytes);
+    }
+    node->durable = count;
+}
+
+void sim_node_lose_disk(struct sim *sim, struct sim_node *node)
+{
+    sim->seen.disks_lost++;
+    sim_log_cut(sim, node, 0);
+    node->guard = (struct ch_guard){0};
+    node->amnesiac = true;
+    sim_disk_create(sim, node, false);
+    sim_executor_create(sim, node);
 }
 
 void sim_node_forget(struct sim *sim, struct sim_node *node)
 {
     sim_node_crash(sim, node);
-    cut_log(node, 0);
-    node->have_guard = false;
-    node->amnesiac = true;
-    node->applied = node->applied_durable = 0;
+    sim_node_lose_disk(sim, node);
 }
 
-static void log_synced(struct sim_node *node, const struct sim_event *e)
+static void disk_went_on(struct sim *sim, struct sim_node *node)
 {
-    for (; node->durable < node->log_count && node->log[node->durable].lsn <= e->sync.lsn; node->durable++)
-        if (node->log[node->durable].type == CH_RECORD_COMMIT)
-            node->durable_commit = ch_load64(node->log[node->durable].bytes + 6);
+    uint64_t synced = 0;
+    const ch_err err = sim_disk_poll(sim, node, &synced);
+    if (err != CH_OK) { /* what the disk holds is unknown: the process ends */
+        sim->seen.disk_errors += err == CH_ERR_IO;
+        sim->seen.disks_full += err == CH_ERR_NO_SPACE;
+        sim_node_crash(sim, node);
+    } else if (synced) {
+        step(sim, node, &(struct ch_core_event){.type = CH_EVENT_SYNCED, .lsn = synced});
+    }
 }
 
 void sim_node_handle(struct sim *sim, struct sim_node *node, struct sim_event *e)
@@ -550,15 +479,8 @@ void sim_node_handle(struct sim *sim, struct sim_node *node, struct sim_event *e
         if (node->connected[e->from])
             payload_came(sim, node, e);
         break;
-    case SIM_LOG_SYNCED:
-        log_synced(node, e);
-        break;
-    case SIM_GUARD_SYNCED:
-        if (e->sync.guard_changed) {
-            node->guard = e->sync.guard;
-            node->have_guard = true;
-        }
-        step(sim, node, &(struct ch_core_event){.type = CH_EVENT_SYNCED, .lsn = e->sync.lsn});
+    case SIM_DISK:
+        disk_went_on(sim, node);
         break;
     case SIM_RESTART:
     case SIM_BYZANTINE:
@@ -567,10 +489,12 @@ void sim_node_handle(struct sim *sim, struct sim_node *node, struct sim_event *e
     }
 }
 
-void sim_node_free(struct sim_node *node)
+void sim_node_free(struct sim *sim, struct sim_node *node)
 {
     ch_core_close(node->core);
-    cut_log(node, 0);
+    sim_disk_free(node);
+    sim_executor_free(node);
+    sim_log_cut(sim, node, 0);
     free(node->log);
     free(node->pending);
     free(node->expected);

@@ -30,14 +30,15 @@ static void aborted(int number)
     raise(number);
 }
 
-static bool one(uint64_t seed, bool liveness, bool trace, uint64_t events, struct ch_core_counters *counters,
-                struct sim_result *result)
+static bool one(uint64_t seed, struct sim_options options, struct sim_totals *totals, struct sim_result *result)
 {
     struct sim_result again;
+    const bool liveness = options.liveness;
     seed_now = seed;
     liveness_now = liveness;
-    sim_run(seed, liveness, trace, events, counters, result);
-    sim_run(seed, liveness, false, events, NULL, &again);
+    sim_run(seed, &options, totals, result);
+    options.trace = false;
+    sim_run(seed, &options, NULL, &again);
     if (memcmp(result->digest, again.digest, sizeof again.digest) != 0) {
         fprintf(stderr, "seed %llu --mode %s: I12: two runs end in different states\n", (unsigned long long)seed,
                 liveness ? "liveness" : "safety");
@@ -57,16 +58,32 @@ static bool may_be_zero(const char *name)
     return false;
 }
 
-static bool sometimes(const struct ch_core_counters *c, uint64_t seeds)
+static bool counted(const char *name, uint64_t count, bool must)
 {
+    printf("%-34s %llu\n", name, (unsigned long long)count);
+    if (!must || count || may_be_zero(name))
+        return true;
+    fprintf(stderr, "%s: never\n", name);
+    return false;
+}
+
+static bool sometimes(const struct sim_totals *t, uint64_t seeds)
+{
+    const bool must = seeds >= SOMETIMES_SEEDS;
+    unsigned i = 0;
     bool good = true;
-#define X(name)                                                                                                        \
-    printf("%-34s %llu\n", #name, (unsigned long long)c->name);                                                        \
-    if (seeds >= SOMETIMES_SEEDS && !c->name && !may_be_zero(#name)) {                                                 \
-        fprintf(stderr, "%s: never\n", #name);                                                                         \
-        good = false;                                                                                                  \
-    }
+#define X(name) good &= counted(#name, t->core.name, must);
     CH_CORE_COUNTER_LIST(X)
+#undef X
+#define X(name) good &= counted(#name, t->seen.name, must);
+    SIM_COUNTER_LIST(X)
+#undef X
+#define X(name) good &= counted("fault " #name, t->seen.faults[i++], must);
+    SIM_FAULT_LIST(X)
+#undef X
+    i = 0;
+#define X(name) good &= counted("strategy " #name, t->seen.strategies[i++], must);
+    SIM_STRATEGY_LIST(X)
 #undef X
     return good;
 }
@@ -121,12 +138,13 @@ int main(int argc, char **argv)
         }
     signal(SIGABRT, aborted);
     signal(SIGSEGV, aborted);
-    struct ch_core_counters counters = {0};
+    struct sim_totals totals = {0};
     struct sim_result total = {0};
     for (uint64_t i = 0; forever ? !failures : i < seeds; i++) {
         struct sim_result result;
         const uint64_t seed = first + i;
-        failures += !one(seed, mode < 0 ? seed & 1 : mode == 1, single, events, &counters, &result);
+        const struct sim_options how = {mode < 0 ? seed & 1 : mode == 1, single, events};
+        failures += !one(seed, how, &totals, &result);
         total.events += result.events;
         total.commits += result.commits;
         total.rounds += result.rounds;
@@ -141,6 +159,6 @@ int main(int argc, char **argv)
            (unsigned long long)done, (unsigned long long)first, (unsigned long long)failures,
            (unsigned long long)total.events, (unsigned long long)total.rounds, (unsigned long long)total.commits,
            (double)total.virtual_us / SIM_SECOND);
-    const bool all = single || sometimes(&counters, done);
+    const bool all = single || sometimes(&totals, done);
     return failures || !all;
 }

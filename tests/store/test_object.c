@@ -242,6 +242,84 @@ static void tree_is_there_when_every_leaf_is(void **state)
 
 /* --- compaction --- */
 
+static void drain(struct world *w)
+{
+    uint64_t cookies[16];
+    size_t count;
+    assert_ok(ch_object_flush(w->store));
+    do
+        assert_ok(ch_object_poll(w->store, cookies, 16, &count));
+    while (ch_object_busy(w->store));
+}
+
+/* The name of a number's hash. */
+static struct ch_cid name_of(unsigned kind, uint32_t number, uint8_t hash[CH_HASH_BYTES])
+{
+    struct ch_cid name;
+    ch_hash(&number, sizeof number, hash);
+    ch_object_name(kind, hash, &name);
+    return name;
+}
+
+static void named_records_are_kept_apart_and_listed_in_order(void **state)
+{
+    struct world w;
+    enum { NAMES = 600 };
+    uint8_t hash[CH_HASH_BYTES], bytes[1500], hashes[7][CH_HASH_BYTES];
+    size_t length, count;
+    bool end = false;
+    begin(&w, test_seed());
+    for (uint32_t i = 0; i < NAMES; i++) { /* about four segments; every third of the other kind */
+        struct ch_cid name = name_of(1 + i % 3 / 2, i, hash);
+        ch_err err;
+        memset(bytes, (int)i, sizeof bytes);
+        while ((err = ch_object_put(w.store, &name, bytes, 900 + i, i)) == CH_ERR_FULL)
+            drain(&w);
+        assert_ok(err);
+    }
+    drain(&w);
+    /* a block whose bytes are what the name is the hash of takes nothing's place */
+    uint32_t zero = 0;
+    struct ch_cid block, name = name_of(1, 0, hash);
+    ch_cid_of(CH_CID_RAW, &zero, sizeof zero, &block);
+    assert_ok(ch_object_put(w.store, &block, &zero, sizeof zero, 1000));
+    drain(&w);
+    assert_ok(ch_object_get(w.reader, &name, bytes, sizeof bytes, &length));
+    assert_int_equal(length, 900);
+    assert_int_equal(ch_object_put(w.store, &name, "other", 5, 1), CH_ERR_EXISTS);
+    name = name_of(1, 4, hash);
+    assert_ok(ch_object_drop(w.store, &name, 1));
+    drain(&w);
+    for (int round = 0; round < 2; round++) {
+        uint64_t cursor = 0;
+        uint32_t next = 0;
+        for (end = false; !end;) {
+            assert_ok(ch_object_list(w.store, 1, &cursor, hashes, 7, &count, &end));
+            for (size_t i = 0; i < count; i++, next++) {
+                while (next % 3 == 2 || next == 4)
+                    next++;
+                (void)name_of(1, next, hash);
+                assert_memory_equal(hashes[i], hash, CH_HASH_BYTES);
+            }
+        }
+        assert_int_equal(next, NAMES - 1); /* the last is of kind 2 */
+        uint32_t more = NAMES + 1 + 3 * (uint32_t)round; /* what comes later lies behind the cursor, where it is */
+        name = name_of(1, more, hash);
+        assert_ok(ch_object_put(w.store, &name, "late", 4, 1));
+        assert_ok(ch_object_list(w.store, 1, &cursor, hashes, 7, &count, &end));
+        assert_true(end && count == 0); /* not durable yet */
+        drain(&w);
+        assert_ok(ch_object_list(w.store, 1, &cursor, hashes, 7, &count, &end));
+        assert_true(end && count == 1);
+        assert_memory_equal(hashes[0], hash, CH_HASH_BYTES);
+        assert_ok(ch_object_drop(w.store, &name, 1));
+        drain(&w);
+        close_world(&w); /* and all the same after opening anew */
+        open_world(&w);
+    }
+    finish(&w);
+}
+
 static void compaction_gives_space_back_and_keeps_what_lives(void **state)
 {
     struct world w;
@@ -521,6 +599,7 @@ int main(void)
         cmocka_unit_test(other_key_is_refused),
         cmocka_unit_test(both_ciphers_hide_and_give_back),
         cmocka_unit_test(tree_is_there_when_every_leaf_is),
+        cmocka_unit_test(named_records_are_kept_apart_and_listed_in_order),
         cmocka_unit_test(compaction_gives_space_back_and_keeps_what_lives),
         cmocka_unit_test(blocks_keep_owner_and_age_and_expire_by_it),
         cmocka_unit_test(destroyed_segment_has_no_salt_left_even_if_its_file_stays),

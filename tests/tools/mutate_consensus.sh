@@ -13,7 +13,7 @@ mkdir -p "$work/objects" "$work/mutant/consensus"
 for source in "$root"/consensus/*.c "$root"/wire/block.c "$root"/wire/genesis.c "$root"/base/error.c "$root"/base/hash.c \
     "$root"/base/time.c "$root"/tests/consensus/cluster.c "$root"/tests/consensus/test_committer.c \
     "$root"/tests/consensus/test_directed.c "$root"/tests/consensus/test_four.c \
-    "$root"/tests/consensus/test_one.c; do
+    "$root"/tests/consensus/test_liveness.c "$root"/tests/consensus/test_one.c; do
     # shellcheck disable=SC2086
     $cc $flags -I "$root" -c "$source" -o "$work/objects/$(basename "$source" .c).o"
 done
@@ -48,7 +48,7 @@ mutate() {
 }
 
 # The unbroken machine passes, else the rest says nothing.
-for test in committer directed four one; do
+for test in committer directed four liveness one; do
     link "$test" "" none
     if ! CHAPPE_SEED=${CHAPPE_SEED:-1} CHAPPE_TEST_SIZE=short timeout 240 "$work/$test" >"$work/out" 2>&1; then
         tail -5 "$work/out"
@@ -79,6 +79,12 @@ mutate own_key_not_watched accept directed 's/core_halt(core, CH_HALT_KEY_IN_USE
 mutate suspended_without_bound accept directed 's/core->suspended_count\[author\] < SUSPENDED_ROUNDS \* VARIANTS_MAX/true/'
 mutate commit_sync_off commit_sync directed 's/if (!core->lagging || in->tail/if (true || in->tail/'
 mutate fork_not_noticed votes directed 's/core_halt(core, CH_HALT_FORK);/;/'
+mutate round_left_out_though_unbuildable pacemaker liveness 's/!block_referable(&core->blocks\[id\])/core->blocks[id].state != ACCEPTED/'
+mutate claims_not_renewed_on_exposure accept liveness 's/^    claims_again(core);$//'
+mutate claims_stop_at_the_unexposed want liveness 's/(recharge(core, &core->wants\[id\], child_author) || visit)/recharge(core, \&core->wants[id], child_author)/'
+mutate first_to_want_pays_or_nobody accept liveness 's/charged = wanted ? other_payer(core, &b, &ref, missing) : CH_CORE_NOBODY;/charged = CH_CORE_NOBODY;/'
+mutate commits_proven_by_a_quorum commit_sync liveness 's/return stake >= core->committee.validity_stake;/return stake >= core->committee.quorum_stake;/'
+mutate proofs_of_a_quorum_alone votes liveness 's/if (stake >= core->committee.validity_stake \&\& index/if (stake >= core->committee.quorum_stake \&\& index/'
 
 echo "$count mutations, $failed not noticed"
 [ "$failed" = 0 ]

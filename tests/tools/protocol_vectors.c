@@ -3,6 +3,7 @@
 #include "base/merkle.h"
 #include "crypto/seal.h"
 #include "ledger/ledger.h"
+#include "store/erasure.h"
 #include "wire/block.h"
 #include "wire/cid.h"
 #include "wire/frame.h"
@@ -225,7 +226,8 @@ static void show_objects(void)
     uint8_t commitment[CH_COMMITMENT_BYTES];
     say("a file \"a.txt\" that holds \"abc\", sealed as an object to bob's key of epoch 0; random bytes from 00 on");
     const struct ch_envelope file = {
-        .written_ms = TX_MS, .type = CH_ENVELOPE_FILE, .name_length = 5, .name = (const uint8_t *)"a.txt"};
+        .written_ms = TX_MS, .type = CH_ENVELOPE_FILE, .name_length = 5, .name = (const uint8_t *)"a.txt",
+        .content_length = 3};
     counter = 0;
     CH_ASSERT(ch_sealer_open(bob_seal.public_key, 0, &file, gather, &object, &sealer) == CH_OK);
     CH_ASSERT(ch_sealer_add(sealer, (const uint8_t *)"abc", 3) == CH_OK);
@@ -249,6 +251,49 @@ static void show_objects(void)
     show_cid("leaf_1_cid", &links[1].cid);
     show("node", node, ch_unixfs_encode(links, 2, node, &self));
     show_cid("node_cid", &self.cid);
+}
+
+/* --- objects between validators --- */
+
+static void show_spread(void)
+{
+    static uint8_t block[20000], shards[4 * 10048];
+    static struct ch_erasure code;
+    uint8_t keys[4][CH_KEY_BYTES], bytes[CH_STORED_BYTES_MAX], prefix[CH_SIGN_PREFIX_BYTES_MAX];
+    uint8_t message[CH_SHARD_MESSAGE_BYTES];
+    uint16_t holder[CH_SHARDS_MAX];
+    struct ch_manifest m;
+    struct ch_cid cid;
+    say("a block of 20,000 bytes, byte i is i mod 251; four validators with keys of 32 bytes 01, 02, 03, 04: who has index 0 to 3");
+    for (size_t i = 0; i < sizeof block; i++)
+        block[i] = (uint8_t)(i % 251);
+    for (unsigned i = 0; i < 4; i++)
+        memset(keys[i], (int)i + 1, CH_KEY_BYTES);
+    ch_cid_of(CH_CID_RAW, block, sizeof block, &cid);
+    show_cid("block_cid", &cid);
+    CH_ASSERT(ch_placement(&cid, (const uint8_t(*)[CH_HASH_BYTES])keys, 4, holder) == 4);
+    printf("holders = %u %u %u %u\n", holder[0], holder[1], holder[2], holder[3]);
+    memset(&m, 0, sizeof m);
+    ch_manifest_shape(&cid, sizeof block, 4, &m);
+    CH_ASSERT(m.k == 2 && (size_t)m.n * m.shard_bytes == sizeof shards);
+    memcpy(shards, block, sizeof block);
+    ch_erasure_init(&code, m.n, m.k);
+    ch_erasure_encode(&code, shards, m.shard_bytes);
+    for (unsigned i = 0; i < m.n; i++)
+        ch_hash(shards + (size_t)i * m.shard_bytes, m.shard_bytes, m.hash[i]);
+    show("shard_2_first_64", shards + 2 * (size_t)m.shard_bytes, 64);
+    show("shard_3_first_64", shards + 3 * (size_t)m.shard_bytes, 64);
+    show("manifest", bytes, ch_manifest_write(&m, bytes));
+
+    struct ch_stored stored = {.cid = cid, .length = sizeof block, .count = 1, .validator = {2}};
+    ch_manifest_digest(&m, stored.manifest);
+    show("manifest_digest", stored.manifest, sizeof stored.manifest);
+    say("the validator's signature for its part, on this chain; and as it stands in a certificate, as validator 2");
+    ch_shard_message(&cid, stored.manifest, message);
+    ch_sign(&validator, prefix, ch_sign_prefix(CH_DOMAIN_SHARD, chain_id, prefix), message, sizeof message,
+            stored.signature[0]);
+    show("shard_signature", stored.signature[0], sizeof stored.signature[0]);
+    show("certificate", bytes, ch_stored_write(&stored, bytes));
 }
 
 /* --- frames --- */
@@ -449,6 +494,7 @@ int main(void)
     show_genesis();
     struct made message = show_transactions();
     show_objects();
+    show_spread();
     show_frames(&message);
     show_receipts(&message);
     show_rows(&message);

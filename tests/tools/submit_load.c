@@ -252,13 +252,11 @@ int main(int argc, char **argv)
         die("libsodium");
     read_chain();
     ch_sign_key_new(&account);
+    sign_messages(); /* before the connection is there: what it hears late, its peer would take for a long way */
     const struct ch_client_options options = {.address = o.node, .chain_id = chain_id, .key = &account};
     if (ch_client_open(&options, &client, why) != CH_OK)
         die(why);
     register_account(client);
-    sign_messages();
-    if (ch_client_connect(client) != CH_OK) /* signing may have taken longer than the node waits */
-        die(ch_client_why(client));
     uint64_t next = 0, begin_ns = ch_time_monotonic_ns(), answered = 0, quiet_since_ns = begin_ns;
     while ((fill(client, &next, begin_ns) || next < o.messages) && client->conn) {
         uint64_t now_ns = ch_time_monotonic_ns();

@@ -1,0 +1,237 @@
+/* node/spread_fetch.c - getting a block from any k validators, whatever the others say.
+ *
+ * One manifest is tried at a time: the one wanted, else the first that somebody names, which is wanted then. Who answers
+ * with another one is remembered. When nobody is left to ask, the one that most others named is wanted next, if those are more
+ * than gave a shard by this one: a true one is named by k, more than there are liars. When what was decoded isn't what the
+ * CID names, the manifest is refused for good. Honest coders make the same manifest of a block, so each refusal is a liar's.
+ */
+#include "node/spread_impl.h"
+
+static const uint8_t any[CH_HASH_BYTES]; /* no manifest's digest: every one is welcome */
+
+static bool is_refused(const struct task *t, const uint8_t digest[CH_HASH_BYTES])
+{
+    for (unsigned i = 0; i < t->refused_count; i++)
+        if (memcmp(t->refused[i], digest, CH_HASH_BYTES) == 0)
+            return true;
+    return false;
+}
+
+/* Shard i by this manifest, checked against it; length 0: it keeps none. */
+static void take(struct task *t, unsigned i, const struct ch_manifest *m, const uint8_t digest[CH_HASH_BYTES],
+                 const uint8_t *shard)
+{
+    bool wanted = memcmp(t->wanted, any, CH_HASH_BYTES) == 0 || memcmp(t->wanted, digest, CH_HASH_BYTES) == 0;
+    if (!t->has_manifest && wanted) {
+        t->m = *m;
+        t->has_manifest = true;
+        memcpy(t->digest, digest, CH_HASH_BYTES);
+        memcpy(t->wanted, digest, CH_HASH_BYTES);
+    } else if (!wanted) {
+        t->ask[i].state = ASK_OTHER;
+        memcpy(t->ask[i].other, digest, CH_HASH_BYTES);
+        return;
+    }
+    t->ask[i].state = ASK_GAVE;
+    if (i >= m->copies)
+        return;
+    if (m->shard_bytes)
+        memcpy(t->shards + (m->k > 1 ? (size_t)i * m->shard_bytes : 0), shard, m->shard_bytes);
+    t->present |= 1u << i;
+}
+
+static void take_own(struct ch_spread *s, struct task *t)
+{
+    struct ch_manifest m;
+    uint8_t digest[CH_HASH_BYTES];
+    if (t->own < 0 || t->ask[t->own].state != ASK_IDLE)
+        return;
+    if (hold_find(s, &t->cid, t->wanted, (const uint8_t(*)[CH_HASH_BYTES])t->refused, t->refused_count, &m, digest,
+                  s->scratch))
+        take(t, (unsigned)t->own, &m, digest, s->scratch);
+    else
+        t->ask[t->own].state = ASK_NONE;
+}
+
+/* The manifest that most others named, and how many did. */
+static unsigned most_named(const struct task *t, const uint8_t **digest)
+{
+    unsigned best = 0;
+    for (unsigned i = 0; i < t->holders; i++) {
+        unsigned votes = 0;
+        for (unsigned k = 0; k < t->holders && t->ask[i].state == ASK_OTHER; k++)
+            votes += t->ask[k].state == ASK_OTHER && memcmp(t->ask[k].other, t->ask[i].other, CH_HASH_BYTES) == 0;
+        if (votes > best && !is_refused(t, t->ask[i].other)) {
+            best = votes;
+            *digest = t->ask[i].other;
+        }
+    }
+    return best;
+}
+
+/* On to another manifest: `wanted`, or whichever comes first. */
+static void begin_anew(struct ch_spread *s, struct task *t, const uint8_t wanted[CH_HASH_BYTES])
+{
+    memcpy(t->wanted, wanted, CH_HASH_BYTES);
+    for (unsigned i = 0; i < t->holders; i++) {
+        if (t->ask[i].state == ASK_ASKED)
+            spread_answered(s, t, i, ASK_IDLE);
+        if (t->ask[i].state == ASK_GAVE || t->ask[i].state == ASK_OTHER)
+            t->ask[i].state = ASK_IDLE;
+    }
+    t->has_manifest = false;
+    t->present = 0;
+    take_own(s, t);
+}
+
+/* What was decoded by this manifest isn't the block: nobody is asked for it again. False: there were too many. */
+static bool refuse(struct ch_spread *s, struct task *t)
+{
+    const uint8_t *next = any;
+    s->stats.manifests_wrong++;
+    if (t->refused_count == CH_SPREAD_REFUSED_MAX)
+        return false;
+    memcpy(t->refused[t->refused_count++], t->digest, CH_HASH_BYTES);
+    (void)most_named(t, &next);
+    begin_anew(s, t, next);
+    return true;
+}
+
+/* Decodes, encodes again, compares with the manifest, then with the CID. */
+static bool is_whole(struct ch_spread *s, struct task *t)
+{
+    const struct ch_manifest *m = &t->m;
+    if (m->k > 1) {
+        uint8_t hash[CH_HASH_BYTES];
+        ch_erasure_decode(&s->code, t->shards, m->shard_bytes, t->present);
+        ch_erasure_encode(&s->code, t->shards, m->shard_bytes);
+        for (unsigned i = 0; i < m->n; i++) {
+            ch_hash(t->shards + (size_t)i * m->shard_bytes, m->shard_bytes, hash);
+            if (memcmp(hash, m->hash[i], CH_HASH_BYTES) != 0)
+                return false;
+        }
+        for (size_t i = m->length; i < (size_t)m->k * m->shard_bytes; i++)
+            if (t->shards[i])
+                return false;
+    }
+    return ch_cid_matches(&t->cid, t->shards, m->length);
+}
+
+static void fetched(struct ch_spread *s, struct task *t)
+{
+    if (t->kind == KIND_GET)
+        spread_finish(s, t, CH_STATUS_OK);
+    else if (t->proven)
+        spread_keep_own(s, t);
+    else
+        spread_begin(s, t);
+}
+
+/* Where the task stands after an answer. */
+static void settle(struct ch_spread *s, struct task *t)
+{
+    while (t->phase == PHASE_FETCH) {
+        unsigned none = 0, open = 0;
+        const uint8_t *other = any;
+        if (t->has_manifest && (unsigned)__builtin_popcount(t->present) >= t->m.k) {
+            if (is_whole(s, t)) {
+                fetched(s, t);
+                return;
+            }
+            if (!refuse(s, t))
+                spread_finish(s, t, CH_STATUS_OVERLOADED);
+            continue;
+        }
+        for (unsigned i = 0; i < t->holders; i++) {
+            enum ask_state state = t->ask[i].state;
+            none += state == ASK_NONE;
+            open += state == ASK_ASKED || (state == ASK_IDLE && s->peer[t->holder[i]].up);
+        }
+        if (none > 2 * s->faults_max) { /* what n-f have signed for, f of them lying and f others, is seen at n-2f */
+            spread_finish(s, t, CH_STATUS_NOT_FOUND);
+            return;
+        }
+        if (open || most_named(t, &other) <= (unsigned)__builtin_popcount(t->present))
+            return; /* maybe only until those are asked again that failed */
+        begin_anew(s, t, other);
+    }
+}
+
+void fetch_begin(struct ch_spread *s, struct task *t)
+{
+    t->phase = PHASE_FETCH;
+    take_own(s, t);
+    settle(s, t);
+}
+
+void fetch_tick(struct ch_spread *s, struct task *t)
+{
+    for (unsigned i = 0; i < t->holders; i++)
+        if (t->ask[i].state == ASK_ASKED && s->now_ns - t->ask[i].at_ns >= CH_SPREAD_HEDGE_NS)
+            t->ask[i].hedged = true;
+    settle(s, t);
+}
+
+bool fetch_next_send(struct ch_spread *s, struct task *t, uint16_t *to, struct ch_frame_header *header, uint8_t *body)
+{
+    bool raw = ch_cid_codec(&t->cid) == CH_CID_RAW;
+    unsigned need = t->has_manifest ? t->m.k : raw ? s->faults_max + 1 : 1;
+    unsigned have = (unsigned)__builtin_popcount(t->present);
+    uint32_t bytes = t->has_manifest ? t->m.shard_bytes : raw ? CH_BLOCK_BYTES_MAX / (s->faults_max + 1) : 65536;
+    for (unsigned i = 0; i < t->holders; i++)
+        have += t->ask[i].state == ASK_ASKED && !t->ask[i].hedged;
+    if (have >= need)
+        return false;
+    for (unsigned i = 0; i < t->holders; i++) {
+        if ((int)i == t->own || t->ask[i].state != ASK_IDLE || !spread_may_ask(s, t->holder[i], bytes))
+            continue;
+        struct ch_writer w = ch_writer(body, CH_FRAME_BODY_BYTES_MAX);
+        ch_write(&w, t->cid.bytes, CH_CID_BYTES);
+        ch_write(&w, t->wanted, CH_HASH_BYTES);
+        ch_write8(&w, (uint8_t)t->refused_count);
+        ch_write(&w, t->refused, t->refused_count * (size_t)CH_HASH_BYTES);
+        spread_asked(s, t, i, bytes);
+        *to = t->holder[i];
+        *header = (struct ch_frame_header){
+            .type = CH_FRAME_GET_OBJECT_SHARD, .request = t->ask[i].request, .length = (uint32_t)w.used};
+        return true;
+    }
+    return false;
+}
+
+/* The manifest and shard of an answer, or false for what no honest validator sends. */
+static bool well_formed(struct ch_spread *s, const struct task *t, unsigned i, struct ch_reader *r,
+                        struct ch_manifest *m)
+{
+    uint8_t hash[CH_HASH_BYTES];
+    uint16_t length = ch_read16(r);
+    const uint8_t *manifest = ch_read(r, length);
+    if (!manifest || !ch_manifest_read(manifest, length, s->setup.validators, m) ||
+        memcmp(m->cid.bytes, t->cid.bytes, CH_CID_BYTES) != 0 || r->left != (i < m->copies ? m->shard_bytes : 0))
+        return false;
+    if (i >= m->copies)
+        return true;
+    ch_hash(r->at, r->left, hash);
+    return memcmp(hash, m->hash[i], CH_HASH_BYTES) == 0;
+}
+
+void fetch_answer(struct ch_spread *s, struct task *t, unsigned i, const uint8_t *body, size_t length)
+{
+    struct ch_reader r = ch_reader(body, length);
+    struct ch_manifest m;
+    uint8_t digest[CH_HASH_BYTES];
+    uint16_t status = ch_read16(&r);
+    bool none = !r.bad && status == CH_STATUS_NOT_FOUND && r.left == 0;
+    spread_answered(s, t, i, none ? ASK_NONE : ASK_FAILED);
+    memset(&m, 0, sizeof m);
+    if (!none && !r.bad && status == CH_STATUS_OK && well_formed(s, t, i, &r, &m)) {
+        ch_manifest_digest(&m, digest);
+        if (is_refused(t, digest))
+            spread_lie(s, t->holder[i]);
+        else
+            take(t, i, &m, digest, r.at);
+    } else if (!none && (r.bad || status == CH_STATUS_OK || r.left)) {
+        spread_lie(s, t->holder[i]);
+    }
+    settle(s, t);
+}

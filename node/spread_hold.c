@@ -1,0 +1,420 @@
+/* node/spread_hold.c - what a validator keeps of others' blocks: takes it, signs for it, gives it back.
+ *
+ * Three records of a block: the shard under its hash; the manifest under H("chappe/held/1" 0 | CID | u16 who brought it),
+ * so that a liar's wrong manifest stands in nobody's way; the certificate under H("chappe/stored/1" 0 | CID | u32 length).
+ */
+#include "node/spread_impl.h"
+
+#define ANSWERS_OF_ONE (2 * CH_SPREAD_ASKED_MAX) /* waiting: more than an honest validator asks at once */
+
+void hold_manifest_name(const struct ch_cid *cid, uint16_t writer, uint8_t name[CH_HASH_BYTES])
+{
+    uint8_t who[2];
+    const struct ch_bytes parts[2] = {{cid->bytes, CH_CID_BYTES}, {who, sizeof who}};
+    ch_store16(who, writer);
+    ch_hash_domain("chappe/held/1", parts, 2, name);
+}
+
+void hold_stored_name(const struct ch_cid *cid, uint32_t length, uint8_t name[CH_HASH_BYTES])
+{
+    uint8_t bytes[4];
+    const struct ch_bytes parts[2] = {{cid->bytes, CH_CID_BYTES}, {bytes, sizeof bytes}};
+    ch_store32(bytes, length);
+    ch_hash_domain("chappe/stored/1", parts, 2, name);
+}
+
+int hold_own_index(const struct ch_spread *s, const uint16_t *holder, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (holder[i] == s->setup.me)
+            return (int)i;
+    return -1;
+}
+
+/* --- signatures --- */
+
+void hold_sign(struct ch_spread *s, const struct ch_cid *cid, const uint8_t digest[CH_HASH_BYTES], uint8_t signature[64])
+{
+    uint8_t message[CH_SHARD_MESSAGE_BYTES];
+    ch_shard_message(cid, digest, message);
+    ch_sign(s->setup.key, s->prefix, s->prefix_length, message, sizeof message, signature);
+}
+
+static struct ch_ed25519_item item_of(const struct ch_spread *s, uint16_t validator, const uint8_t *signature,
+                                      const uint8_t message[CH_SHARD_MESSAGE_BYTES])
+{
+    return (struct ch_ed25519_item){
+        .key = s->setup.keys[validator],
+        .signature = signature,
+        .prefix = s->prefix,
+        .prefix_length = (uint32_t)s->prefix_length,
+        .message = message,
+        .message_length = CH_SHARD_MESSAGE_BYTES,
+    };
+}
+
+bool hold_signed(struct ch_spread *s, const struct ch_cid *cid, const uint8_t digest[CH_HASH_BYTES], uint16_t validator,
+                 const uint8_t signature[64])
+{
+    uint8_t message[CH_SHARD_MESSAGE_BYTES];
+    bool valid;
+    ch_shard_message(cid, digest, message);
+    struct ch_ed25519_item item = item_of(s, validator, signature, message);
+    ch_ed25519_verify(s->verifier, &item, 1, &valid);
+    return valid;
+}
+
+bool hold_proves(struct ch_spread *s, const struct ch_stored *c)
+{
+    struct ch_ed25519_item items[CH_SHARDS_MAX];
+    bool valid[CH_SHARDS_MAX];
+    uint16_t holder[CH_SHARDS_MAX];
+    uint8_t message[CH_SHARD_MESSAGE_BYTES];
+    unsigned holders = ch_placement(&c->cid, s->setup.keys, s->setup.validators, holder);
+    if (c->count < s->quorum)
+        return false;
+    ch_shard_message(&c->cid, c->manifest, message);
+    for (unsigned i = 0; i < c->count; i++) {
+        bool holds = false;
+        for (unsigned k = 0; k < holders; k++)
+            holds |= holder[k] == c->validator[i];
+        if (!holds)
+            return false;
+        items[i] = item_of(s, c->validator[i], c->signature[i], message);
+    }
+    ch_ed25519_verify(s->verifier, items, c->count, valid);
+    for (unsigned i = 0; i < c->count; i++)
+        if (!valid[i])
+            return false;
+    return true;
+}
+
+/* --- what is here --- */
+
+static bool read_manifest(const struct ch_spread_store *store, unsigned validators, const struct ch_cid *cid,
+                          uint16_t writer, struct ch_manifest *m, uint8_t digest[CH_HASH_BYTES])
+{
+    uint8_t name[CH_HASH_BYTES], bytes[CH_MANIFEST_BYTES_MAX];
+    size_t length;
+    hold_manifest_name(cid, writer, name);
+    if (!store->has(store->context, CH_SPREAD_MANIFEST, name) ||
+        store->get(store->context, CH_SPREAD_MANIFEST, name, bytes, sizeof bytes, &length) != CH_OK ||
+        !ch_manifest_read(bytes, length, validators, m))
+        return false;
+    ch_manifest_digest(m, digest);
+    return true;
+}
+
+/* Whoever brought it. */
+static bool has_manifest(struct ch_spread *s, const struct ch_cid *cid, const uint8_t wanted[CH_HASH_BYTES],
+                         struct ch_manifest *m)
+{
+    uint8_t digest[CH_HASH_BYTES];
+    for (unsigned w = 0; w < s->setup.validators; w++)
+        if (read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, m, digest) &&
+            memcmp(digest, wanted, CH_HASH_BYTES) == 0)
+            return true;
+    return false;
+}
+
+bool hold_find(struct ch_spread *s, const struct ch_cid *cid, const uint8_t wanted[CH_HASH_BYTES],
+               const uint8_t (*refused)[CH_HASH_BYTES], unsigned refused_count, struct ch_manifest *m,
+               uint8_t digest[CH_HASH_BYTES], uint8_t *shard)
+{
+    const struct ch_spread_store *store = &s->setup.store;
+    uint16_t holder[CH_SHARDS_MAX];
+    int own = hold_own_index(s, holder, ch_placement(cid, s->setup.keys, s->setup.validators, holder));
+    if (own < 0)
+        return false;
+    for (int only_wanted = 1; only_wanted >= 0; only_wanted--)
+        for (unsigned w = 0; w < s->setup.validators; w++) {
+            size_t length;
+            if (!read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, m, digest) ||
+                (only_wanted && memcmp(digest, wanted, CH_HASH_BYTES) != 0))
+                continue;
+            bool not = false;
+            for (unsigned i = 0; i < refused_count; i++)
+                not |= memcmp(digest, refused[i], CH_HASH_BYTES) == 0;
+            if (not)
+                continue;
+            if (own >= m->copies || (store->get(store->context, CH_SPREAD_SHARD, m->hash[own], shard,
+                                                CH_SHARD_BYTES_MAX, &length) == CH_OK &&
+                                     length == m->shard_bytes))
+                return true;
+        }
+    return false;
+}
+
+bool hold_mine(struct ch_spread *s, const struct ch_stored *stored)
+{
+    uint16_t holder[CH_SHARDS_MAX];
+    struct ch_manifest m;
+    int own = hold_own_index(s, holder, ch_placement(&stored->cid, s->setup.keys, s->setup.validators, holder));
+    if (own < 0)
+        return true;
+    return has_manifest(s, &stored->cid, stored->manifest, &m) &&
+           (own >= m.copies || s->setup.store.has(s->setup.store.context, CH_SPREAD_SHARD, m.hash[own]));
+}
+
+bool ch_spread_length(const struct ch_spread_store *store, unsigned validators, const struct ch_cid *cid,
+                      uint64_t *bytes)
+{
+    for (unsigned w = 0; w < validators; w++) {
+        struct ch_manifest m;
+        uint8_t digest[CH_HASH_BYTES];
+        if (!read_manifest(store, validators, cid, (uint16_t)w, &m, digest) || !ch_spread_is_stored(store, cid, m.length))
+            continue;
+        *bytes = m.length;
+        return true;
+    }
+    return false;
+}
+
+/* --- questions --- */
+
+static struct answer *answer_new(struct ch_spread *s, uint16_t from, const struct ch_frame_header *header)
+{
+    if (s->peer[from].answers >= ANSWERS_OF_ONE)
+        return NULL;
+    for (unsigned i = 0; i < CH_SPREAD_ANSWERS_MAX; i++) {
+        struct answer *a = &s->answer[i];
+        if (a->used)
+            continue;
+        *a = (struct answer){.used = true,
+                             .from = from,
+                             .type = header->type,
+                             .request = header->request,
+                             .generation = ++s->generation,
+                             .status = CH_STATUS_OK};
+        s->peer[from].answers++;
+        return a;
+    }
+    return NULL;
+}
+
+static void answer_free(struct ch_spread *s, struct answer *a)
+{
+    a->used = false;
+    s->peer[a->from].answers--;
+}
+
+static void answer_ready(struct ch_spread *s, struct answer *a)
+{
+    a->ready = true;
+    s->ready[(s->ready_first + s->ready_count++) % CH_SPREAD_ANSWERS_MAX] = (uint16_t)(a - s->answer);
+}
+
+void hold_durable(struct ch_spread *s, struct answer *a)
+{
+    if (a->writes_flying && --a->writes_flying == 0 && !a->ready)
+        answer_ready(s, a);
+}
+
+/* The same writer has another manifest of this block on the way to the disk. */
+static bool another_on_its_way(const struct ch_spread *s, const struct answer *a)
+{
+    for (unsigned i = 0; i < CH_SPREAD_ANSWERS_MAX; i++) {
+        const struct answer *other = &s->answer[i];
+        if (other->used && other != a && other->type == CH_FRAME_PUT_OBJECT_SHARD && other->writes_flying &&
+            other->from == a->from && memcmp(other->cid.bytes, a->cid.bytes, CH_CID_BYTES) == 0 &&
+            memcmp(other->digest, a->digest, CH_HASH_BYTES) != 0)
+            return true;
+    }
+    return false;
+}
+
+/* Takes shard and manifest. CH_ERR_FULL: the store takes no more now. */
+static ch_err keep(struct ch_spread *s, struct answer *a, const struct ch_manifest *m, const uint8_t *bytes,
+                   size_t length, const uint8_t *shard, size_t shard_bytes, unsigned own)
+{
+    const struct ch_spread_store *store = &s->setup.store;
+    uint64_t cookie = a->generation * COOKIE_SLOTS + CH_SPREAD_TASKS + (uint64_t)(a - s->answer);
+    struct ch_manifest there;
+    uint8_t name[CH_HASH_BYTES];
+    ch_err err = CH_ERR_EXISTS;
+    if (own < m->copies)
+        err = store->put(store->context, CH_SPREAD_SHARD, m->hash[own], shard, shard_bytes, cookie);
+    a->writes_flying += err == CH_OK;
+    if ((err != CH_OK && err != CH_ERR_EXISTS) || has_manifest(s, &a->cid, a->digest, &there))
+        return err;
+    hold_manifest_name(&a->cid, a->from, name);
+    if (store->has(store->context, CH_SPREAD_MANIFEST, name) || another_on_its_way(s, a))
+        return CH_ERR_DENIED; /* an honest coder makes one manifest of a block */
+    err = store->put(store->context, CH_SPREAD_MANIFEST, name, bytes, length, cookie);
+    a->writes_flying += err == CH_OK;
+    return err;
+}
+
+static bool put_shard(struct ch_spread *s, uint16_t from, const struct ch_frame_header *header, struct ch_reader r)
+{
+    struct ch_manifest m;
+    uint16_t holder[CH_SHARDS_MAX];
+    uint16_t length = ch_read16(&r);
+    const uint8_t *bytes = ch_read(&r, length);
+    memset(&m, 0, sizeof m);
+    struct answer *a = answer_new(s, from, header);
+    if (!a) {
+        s->stats.frames_malformed++;
+        return true;
+    }
+    bool good = bytes && ch_manifest_read(bytes, length, s->setup.validators, &m);
+    int own = good ? hold_own_index(s, holder, ch_placement(&m.cid, s->setup.keys, s->setup.validators, holder)) : -1;
+    good = own >= 0 && r.left == (own < m.copies ? m.shard_bytes : 0);
+    if (good && own < m.copies) {
+        uint8_t hash[CH_HASH_BYTES];
+        ch_hash(r.at, r.left, hash);
+        good = memcmp(hash, m.hash[own], CH_HASH_BYTES) == 0;
+    }
+    ch_err err = CH_ERR_INVALID;
+    if (good && s->full) {
+        a->status = CH_STATUS_DISK_FULL;
+        answer_ready(s, a);
+        return true;
+    }
+    if (good) {
+        a->cid = m.cid;
+        ch_manifest_digest(&m, a->digest);
+        err = keep(s, a, &m, bytes, length, r.at, r.left, (unsigned)own);
+    }
+    if (err == CH_ERR_FULL) {
+        answer_free(s, a);
+        return false;
+    }
+    if (!good || err == CH_ERR_DENIED || err == CH_ERR_INVALID)
+        spread_lie(s, from);
+    if (err != CH_OK && err != CH_ERR_EXISTS) {
+        a->status = good && err == CH_ERR_NO_SPACE ? CH_STATUS_DISK_FULL : CH_STATUS_BAD_OBJECT;
+        a->writes_flying = 0;
+    }
+    if (!a->writes_flying)
+        answer_ready(s, a);
+    return true;
+}
+
+static bool get_shard(struct ch_spread *s, uint16_t from, const struct ch_frame_header *header, struct ch_reader r)
+{
+    struct answer *a = answer_new(s, from, header);
+    if (a) {
+        ch_read_to(&r, a->cid.bytes, CH_CID_BYTES);
+        ch_read_to(&r, a->digest, CH_HASH_BYTES);
+        a->refused_count = ch_read8(&r);
+        if (a->refused_count <= CH_SPREAD_REFUSED_MAX)
+            ch_read_to(&r, a->refused, a->refused_count * (size_t)CH_HASH_BYTES);
+        if (a->refused_count <= CH_SPREAD_REFUSED_MAX && ch_reader_done(&r) && ch_cid_valid(a->cid.bytes)) {
+            answer_ready(s, a);
+            return true;
+        }
+        answer_free(s, a);
+    }
+    s->stats.frames_malformed++;
+    return true;
+}
+
+static void told_stored(struct ch_spread *s, uint16_t from, struct ch_reader r)
+{
+    struct ch_stored stored;
+    if (!ch_stored_read(&r, s->setup.validators, &stored) || !ch_reader_done(&r))
+        s->stats.frames_malformed++;
+    else if (ch_spread_is_stored(&s->setup.store, &stored.cid, stored.length))
+        return;
+    else if (hold_proves(s, &stored))
+        repair_told(s, &stored);
+    else
+        spread_lie(s, from);
+}
+
+bool hold_frame(struct ch_spread *s, uint16_t from, const struct ch_frame_header *header, const uint8_t *body)
+{
+    struct ch_reader r = ch_reader(body, header->length);
+    struct answer *a;
+    switch (header->type) {
+    case CH_FRAME_PUT_OBJECT_SHARD:
+        return put_shard(s, from, header, r);
+    case CH_FRAME_GET_OBJECT_SHARD:
+        return get_shard(s, from, header, r);
+    case CH_FRAME_OBJECT_STORED:
+        told_stored(s, from, r);
+        return true;
+    case CH_FRAME_LIST_STORED:
+        a = header->length == 8 ? answer_new(s, from, header) : NULL;
+        if (a) {
+            a->cursor = ch_read64(&r);
+            answer_ready(s, a);
+            return true;
+        }
+        /* fallthrough */
+    default:
+        s->stats.frames_malformed++;
+        return true;
+    }
+}
+
+/* --- answers --- */
+
+static enum ch_frame_type write_shard(struct ch_spread *s, const struct answer *a, struct ch_writer *w)
+{
+    struct ch_manifest m;
+    uint8_t digest[CH_HASH_BYTES], bytes[CH_MANIFEST_BYTES_MAX];
+    uint16_t holder[CH_SHARDS_MAX];
+    /* The shard is read to where it will stand behind a manifest, then moved up if that is shorter. */
+    uint8_t *shard = w->start + 4 + CH_MANIFEST_BYTES_MAX;
+    if (!hold_find(s, &a->cid, a->digest, a->refused, a->refused_count, &m, digest, shard)) {
+        ch_write16(w, CH_STATUS_NOT_FOUND);
+        return CH_FRAME_OBJECT_SHARD;
+    }
+    int own = hold_own_index(s, holder, ch_placement(&a->cid, s->setup.keys, s->setup.validators, holder));
+    size_t length = ch_manifest_write(&m, bytes), shard_bytes = own < m.copies ? m.shard_bytes : 0;
+    ch_write16(w, CH_STATUS_OK);
+    ch_write16(w, (uint16_t)length);
+    ch_write(w, bytes, length);
+    memmove(ch_write_room(w, shard_bytes), shard, shard_bytes);
+    return CH_FRAME_OBJECT_SHARD;
+}
+
+static enum ch_frame_type write_list(struct ch_spread *s, struct answer *a, struct ch_writer *w)
+{
+    const struct ch_spread_store *store = &s->setup.store;
+    uint8_t names[CH_SPREAD_LIST_MAX][CH_HASH_BYTES];
+    size_t count = 0;
+    bool end = true;
+    if (store->list(store->context, CH_SPREAD_STORED, &a->cursor, names, CH_SPREAD_LIST_MAX, &count, &end) != CH_OK) {
+        ch_write16(w, CH_STATUS_OVERLOADED);
+        return CH_FRAME_STORED_LIST;
+    }
+    ch_write16(w, CH_STATUS_OK);
+    ch_write64(w, a->cursor);
+    ch_write8(w, end);
+    for (size_t i = 0; i < count; i++) {
+        uint8_t bytes[CH_STORED_BYTES_MAX];
+        size_t length;
+        if (store->get(store->context, CH_SPREAD_STORED, names[i], bytes, sizeof bytes, &length) == CH_OK)
+            ch_write(w, bytes, length);
+    }
+    return CH_FRAME_STORED_LIST;
+}
+
+bool hold_next_send(struct ch_spread *s, uint16_t *to, struct ch_frame_header *header, uint8_t *body)
+{
+    if (!s->ready_count)
+        return false;
+    struct answer *a = &s->answer[s->ready[s->ready_first]];
+    s->ready_first = (s->ready_first + 1) % CH_SPREAD_ANSWERS_MAX;
+    s->ready_count--;
+    struct ch_writer w = ch_writer(body, CH_FRAME_BODY_BYTES_MAX);
+    enum ch_frame_type type;
+    if (a->type == CH_FRAME_GET_OBJECT_SHARD) {
+        type = write_shard(s, a, &w);
+    } else if (a->type == CH_FRAME_LIST_STORED) {
+        type = write_list(s, a, &w);
+    } else {
+        type = CH_FRAME_SHARD_STORED;
+        ch_write16(&w, (uint16_t)a->status);
+        if (a->status == CH_STATUS_OK)
+            hold_sign(s, &a->cid, a->digest, ch_write_room(&w, 64));
+    }
+    CH_ASSERT(!w.bad);
+    *to = a->from;
+    *header = (struct ch_frame_header){.type = (uint16_t)type, .request = a->request, .length = (uint32_t)w.used};
+    answer_free(s, a);
+    return true;
+}

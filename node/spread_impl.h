@@ -1,0 +1,178 @@
+/* node/spread_impl.h - the insides of node/spread.h: tasks (spread.c, spread_fetch.c), what is held for others
+ * (spread_hold.c), repair (spread_repair.c). */
+#ifndef CHAPPE_NODE_SPREAD_IMPL_H
+#define CHAPPE_NODE_SPREAD_IMPL_H
+
+#include "consensus/core.h"
+#include "crypto/ed25519.h"
+#include "node/spread.h"
+#include "store/erasure.h"
+
+/* Cookies: generation, then the slot of a task or of an answer. 0 is nobody's. */
+#define COOKIE_SLOTS     1024u
+#define REPAIR_QUEUE_MAX 128
+#define REPAIR_TRIES     5 /* then a block that enough validators answered for is given up */
+
+enum kind { KIND_PUT, KIND_GET, KIND_RESTORE };
+
+enum phase {
+    PHASE_FREE,
+    PHASE_FETCH,  /* shards are asked for */
+    PHASE_SPREAD, /* shards are handed out; signatures come back */
+    PHASE_OWN,    /* a certificate is there already: our own part is being written */
+    PHASE_PROVE,  /* the certificate is being written */
+    PHASE_DONE,   /* to be told */
+    PHASE_LINGER, /* told; those who are slow still get theirs, and all the certificate */
+};
+
+enum ask_state {
+    ASK_IDLE,
+    ASK_ASKED,
+    ASK_GAVE,  /* what was asked for */
+    ASK_OTHER, /* a shard by another manifest than the one that is tried now */
+    ASK_NONE,  /* it has nothing */
+    ASK_FAILED,
+};
+
+struct ask {
+    enum ask_state state;
+    bool hedged; /* somebody else was asked because this one is slow */
+    unsigned tries;
+    uint64_t request, at_ns; /* when asked, or when failed */
+    uint32_t bytes;
+    uint8_t other[CH_HASH_BYTES];
+};
+
+enum write { WRITE_SHARD = 1, WRITE_MANIFEST = 2, WRITE_STORED = 4 };
+
+struct task {
+    enum kind kind;
+    enum phase phase;
+    uint64_t ticket;
+    uint64_t generation; /* of cookies */
+    uint64_t began_ns;
+    enum ch_status status;
+    struct ch_cid cid;
+    struct ch_manifest m; /* PUT: ours; else the one that is tried */
+    bool has_manifest;
+    uint8_t digest[CH_HASH_BYTES]; /* of m */
+    uint8_t wanted[CH_HASH_BYTES]; /* zeros: any */
+    uint8_t refused[CH_SPREAD_REFUSED_MAX][CH_HASH_BYTES];
+    unsigned refused_count;
+    unsigned holders;
+    int own; /* our own index among them, -1: none */
+    uint16_t holder[CH_SHARDS_MAX];
+    struct ask ask[CH_SHARDS_MAX];
+    uint32_t present; /* shards in the buffer */
+    uint32_t is_signed;
+    uint8_t signature[CH_SHARDS_MAX][64];
+    unsigned writes, writes_flying; /* to be handed to the store; with it */
+    bool own_failed, proven;        /* proven: `stored` came from elsewhere */
+    unsigned tries;                 /* of repair, before this one */
+    struct ch_stored stored;
+    uint64_t announce[(CH_VALIDATORS_MAX + 63) / 64]; /* to whom the certificate goes */
+    uint8_t *shards;                                  /* CH_SHARDS_ALL_BYTES_MAX */
+};
+
+/* A question of another validator. */
+struct answer {
+    bool used, ready;
+    uint16_t from, type;
+    uint64_t request, generation, cursor;
+    enum ch_status status;
+    unsigned writes_flying;
+    struct ch_cid cid;
+    uint8_t digest[CH_HASH_BYTES]; /* of the manifest put, or wanted */
+    uint8_t refused[CH_SPREAD_REFUSED_MAX][CH_HASH_BYTES];
+    unsigned refused_count;
+};
+
+struct missing {
+    struct ch_stored stored; /* count 0: no certificate is known */
+    uint64_t not_before_ns;
+    unsigned tries;
+};
+
+struct peer {
+    bool up;
+    unsigned asked, answers; /* things asked of it, things it asked, now */
+    uint32_t asked_bytes;
+    uint64_t lies, timeouts;
+    /* its list, for repair */
+    bool listed;
+    uint64_t cursor, list_request, list_at_ns;
+};
+
+struct ch_spread {
+    struct ch_spread_setup setup;
+    unsigned n, faults_max, quorum; /* n: holders of a block */
+    uint64_t now_ns, next_request, generation;
+    bool full;
+    struct ch_erasure code; /* of coded blocks */
+    struct ch_ed25519 *verifier;
+    uint8_t prefix[CH_SIGN_PREFIX_BYTES_MAX];
+    size_t prefix_length;
+    struct task task[CH_SPREAD_TASKS];
+    struct task *told; /* its block is with the caller */
+    struct answer answer[CH_SPREAD_ANSWERS_MAX];
+    uint16_t ready[CH_SPREAD_ANSWERS_MAX]; /* ring of answers to be sent */
+    unsigned ready_first, ready_count;
+    struct peer peer[CH_VALIDATORS_MAX];
+    struct missing missing[REPAIR_QUEUE_MAX];
+    unsigned missing_count;
+    uint64_t tokens, tokens_ns, relist_ns;
+    uint64_t manifest_cursor; /* in our own list of manifests */
+    bool manifests_listed;
+    uint8_t *scratch; /* CH_SHARD_BYTES_MAX: a shard of ours */
+    struct ch_spread_stats stats;
+};
+
+/* --- spread.c --- */
+struct task *spread_task(struct ch_spread *s, enum kind kind, const struct ch_cid *cid, uint64_t ticket);
+void spread_finish(struct ch_spread *s, struct task *t, enum ch_status status);
+/* Hands out the shards in the buffer, all of them, and keeps our own. */
+void spread_begin(struct ch_spread *s, struct task *t);
+/* Writes our own part, for a block whose certificate is known. */
+void spread_keep_own(struct ch_spread *s, struct task *t);
+void spread_lie(struct ch_spread *s, uint16_t from);
+bool spread_may_ask(const struct ch_spread *s, uint16_t validator, uint32_t bytes);
+void spread_asked(struct ch_spread *s, struct task *t, unsigned i, uint32_t bytes);
+/* The answer came, or never will. */
+void spread_answered(struct ch_spread *s, struct task *t, unsigned i, enum ask_state state);
+
+/* --- spread_fetch.c --- */
+void fetch_begin(struct ch_spread *s, struct task *t);
+void fetch_tick(struct ch_spread *s, struct task *t);
+bool fetch_next_send(struct ch_spread *s, struct task *t, uint16_t *to, struct ch_frame_header *header, uint8_t *body);
+void fetch_answer(struct ch_spread *s, struct task *t, unsigned i, const uint8_t *body, size_t length);
+
+/* --- spread_hold.c --- */
+bool hold_frame(struct ch_spread *s, uint16_t from, const struct ch_frame_header *header, const uint8_t *body);
+void hold_durable(struct ch_spread *s, struct answer *a);
+bool hold_next_send(struct ch_spread *s, uint16_t *to, struct ch_frame_header *header, uint8_t *body);
+/* Our own part of a block by the wanted manifest, else by any that isn't refused: manifest, digest, and the shard where
+ * there is one for us. */
+bool hold_find(struct ch_spread *s, const struct ch_cid *cid, const uint8_t wanted[CH_HASH_BYTES],
+               const uint8_t (*refused)[CH_HASH_BYTES], unsigned refused_count, struct ch_manifest *m,
+               uint8_t digest[CH_HASH_BYTES], uint8_t *shard);
+/* What the certificate says should be here is. */
+bool hold_mine(struct ch_spread *s, const struct ch_stored *stored);
+void hold_manifest_name(const struct ch_cid *cid, uint16_t writer, uint8_t name[CH_HASH_BYTES]);
+void hold_stored_name(const struct ch_cid *cid, uint32_t length, uint8_t name[CH_HASH_BYTES]);
+int hold_own_index(const struct ch_spread *s, const uint16_t *holder, unsigned count);
+void hold_sign(struct ch_spread *s, const struct ch_cid *cid, const uint8_t digest[CH_HASH_BYTES], uint8_t signature[64]);
+bool hold_signed(struct ch_spread *s, const struct ch_cid *cid, const uint8_t digest[CH_HASH_BYTES], uint16_t validator,
+                 const uint8_t signature[64]);
+/* Enough signatures of those who should have a part, all of which hold. */
+bool hold_proves(struct ch_spread *s, const struct ch_stored *stored);
+
+/* --- spread_repair.c --- */
+void repair_tick(struct ch_spread *s);
+bool repair_next_send(struct ch_spread *s, uint16_t *to, struct ch_frame_header *header, uint8_t *body);
+void repair_list(struct ch_spread *s, uint16_t from, uint64_t request, const uint8_t *body, size_t length);
+/* A certificate has come by itself. */
+void repair_told(struct ch_spread *s, const struct ch_stored *stored);
+void repair_ended(struct ch_spread *s, const struct task *t);
+bool repair_busy(const struct ch_spread *s);
+
+#endif

@@ -1,0 +1,262 @@
+/* node/spread_repair.c - what should be here and isn't: found in the lists of all validators, ours too, and restored.
+ *
+ * Each validator gives its certificates in the order in which it got them. A certificate is proof that the block is
+ * stored, so nobody can send us after what never was. It is kept here only once our own part is: so what is listed and
+ * has its certificate here needs no second look, but for our own list, which finds what was lost here.
+ *
+ * A coder may be gone for ever before it told anybody of its certificate. So a manifest here without one is followed up
+ * after a while: the block is fetched and spread anew, which makes another certificate, and tells all.
+ */
+#include "node/spread_impl.h"
+
+#define GRACE_NS        UINT64_C(3000000000)  /* after a certificate came by itself, our shard may still be on its way */
+#define RELIST_NS       UINT64_C(60000000000) /* certificates may be lost on their way to us */
+#define UNPROVEN_NS     CH_SPREAD_TASK_NS     /* for so long its coder may still be at it */
+#define TURN_NS         UINT64_C(1000000000)
+#define LIST_COST_BYTES 65536u                /* of the rate of repair */
+
+static bool is_queued(const struct ch_spread *s, const struct ch_cid *cid)
+{
+    for (unsigned i = 0; i < s->missing_count; i++)
+        if (memcmp(s->missing[i].stored.cid.bytes, cid->bytes, CH_CID_BYTES) == 0)
+            return true;
+    for (unsigned i = 0; i < CH_SPREAD_TASKS; i++)
+        if (s->task[i].phase != PHASE_FREE && s->task[i].phase != PHASE_LINGER && s->task[i].kind == KIND_RESTORE &&
+            memcmp(s->task[i].cid.bytes, cid->bytes, CH_CID_BYTES) == 0)
+            return true;
+    return false;
+}
+
+static void put_certificate(struct ch_spread *s, const struct ch_stored *stored)
+{
+    const struct ch_spread_store *store = &s->setup.store;
+    uint8_t name[CH_HASH_BYTES], bytes[CH_STORED_BYTES_MAX];
+    hold_stored_name(&stored->cid, stored->length, name);
+    size_t length = ch_stored_write(stored, bytes);
+    /* When it is not taken now, a list will bring it again. */
+    (void)store->put(store->context, CH_SPREAD_STORED, name, bytes, length, 0);
+}
+
+static bool queue(struct ch_spread *s, const struct ch_stored *stored, uint64_t not_before_ns, unsigned tries)
+{
+    if (s->missing_count == REPAIR_QUEUE_MAX)
+        return false;
+    s->missing[s->missing_count++] = (struct missing){*stored, not_before_ns, tries};
+    return true;
+}
+
+void repair_told(struct ch_spread *s, const struct ch_stored *stored)
+{
+    if (hold_mine(s, stored))
+        put_certificate(s, stored);
+    else if (!is_queued(s, &stored->cid))
+        (void)queue(s, stored, s->now_ns + GRACE_NS, 0); /* full: the next lists will tell */
+}
+
+void ch_spread_repair(struct ch_spread *s)
+{
+    for (unsigned i = 0; i < s->setup.validators; i++) {
+        s->peer[i].listed = false;
+        s->peer[i].cursor = 0;
+    }
+    s->manifests_listed = false;
+    s->manifest_cursor = 0;
+}
+
+/* --- lists --- */
+
+static void take_certificate(struct ch_spread *s, uint16_t from, const struct ch_stored *stored)
+{
+    s->stats.repair_seen++;
+    if (from == s->setup.me ? hold_mine(s, stored)
+                            : ch_spread_is_stored(&s->setup.store, &stored->cid, stored->length))
+        return;
+    if (is_queued(s, &stored->cid))
+        return;
+    if (!hold_proves(s, stored))
+        spread_lie(s, from);
+    else if (hold_mine(s, stored))
+        put_certificate(s, stored);
+    else
+        (void)queue(s, stored, s->now_ns, 0);
+}
+
+static bool may_list(const struct ch_spread *s, const struct peer *peer)
+{
+    return !peer->listed && s->missing_count + CH_SPREAD_LIST_MAX <= REPAIR_QUEUE_MAX && s->tokens >= LIST_COST_BYTES;
+}
+
+/* Our own list: what is certified here and lost here. */
+static void list_own(struct ch_spread *s)
+{
+    const struct ch_spread_store *store = &s->setup.store;
+    struct peer *me = &s->peer[s->setup.me];
+    uint8_t names[CH_SPREAD_LIST_MAX][CH_HASH_BYTES], bytes[CH_STORED_BYTES_MAX];
+    size_t count = 0, length;
+    bool end = true;
+    if (!may_list(s, me))
+        return;
+    s->tokens -= LIST_COST_BYTES;
+    if (store->list(store->context, CH_SPREAD_STORED, &me->cursor, names, CH_SPREAD_LIST_MAX, &count, &end) != CH_OK)
+        return;
+    me->listed = end;
+    for (size_t i = 0; i < count; i++) {
+        struct ch_stored stored;
+        if (store->get(store->context, CH_SPREAD_STORED, names[i], bytes, sizeof bytes, &length) != CH_OK)
+            continue;
+        struct ch_reader r = ch_reader(bytes, length);
+        if (ch_stored_read(&r, s->setup.validators, &stored))
+            take_certificate(s, s->setup.me, &stored);
+    }
+}
+
+/* Manifests here whose certificate never came. */
+static void list_manifests(struct ch_spread *s)
+{
+    const struct ch_spread_store *store = &s->setup.store;
+    uint8_t names[CH_SPREAD_LIST_MAX][CH_HASH_BYTES], bytes[CH_MANIFEST_BYTES_MAX];
+    size_t count = 0, length;
+    bool end = true;
+    if (s->manifests_listed || s->missing_count + CH_SPREAD_LIST_MAX > REPAIR_QUEUE_MAX || s->tokens < LIST_COST_BYTES)
+        return;
+    s->tokens -= LIST_COST_BYTES;
+    if (store->list(store->context, CH_SPREAD_MANIFEST, &s->manifest_cursor, names, CH_SPREAD_LIST_MAX, &count, &end) !=
+        CH_OK)
+        return;
+    s->manifests_listed = end;
+    for (size_t i = 0; i < count; i++) {
+        struct ch_manifest m;
+        struct ch_stored unproven = {.count = 0};
+        if (store->get(store->context, CH_SPREAD_MANIFEST, names[i], bytes, sizeof bytes, &length) != CH_OK ||
+            !ch_manifest_read(bytes, length, s->setup.validators, &m) || ch_spread_is_stored(store, &m.cid, m.length) ||
+            is_queued(s, &m.cid))
+            continue;
+        unproven.cid = m.cid;
+        unproven.length = m.length;
+        ch_manifest_digest(&m, unproven.manifest);
+        /* one after the other: the first one's certificate spares the others the work */
+        uint64_t turn_ns = ((uint64_t)s->setup.me + m.cid.bytes[CH_CID_BYTES - 1]) % s->setup.validators * TURN_NS;
+        (void)queue(s, &unproven, s->now_ns + UNPROVEN_NS + turn_ns, 0);
+    }
+}
+
+bool repair_next_send(struct ch_spread *s, uint16_t *to, struct ch_frame_header *header, uint8_t *body)
+{
+    for (unsigned i = 0; i < s->setup.validators; i++) {
+        struct peer *peer = &s->peer[i];
+        if (i == s->setup.me || peer->list_request || !may_list(s, peer) || !spread_may_ask(s, (uint16_t)i, 0))
+            continue;
+        s->tokens -= LIST_COST_BYTES;
+        peer->list_request = ++s->next_request;
+        peer->list_at_ns = s->now_ns;
+        ch_store64(body, peer->cursor);
+        *to = (uint16_t)i;
+        *header = (struct ch_frame_header){.type = CH_FRAME_LIST_STORED, .request = peer->list_request, .length = 8};
+        return true;
+    }
+    return false;
+}
+
+void repair_list(struct ch_spread *s, uint16_t from, uint64_t request, const uint8_t *body, size_t length)
+{
+    struct peer *peer = &s->peer[from];
+    struct ch_reader r = ch_reader(body, length);
+    if (!peer->list_request || peer->list_request != request)
+        return;
+    peer->list_request = 0;
+    uint16_t status = ch_read16(&r);
+    uint64_t cursor = ch_read64(&r);
+    uint8_t end = ch_read8(&r);
+    if (status != CH_STATUS_OK)
+        return; /* later again */
+    bool bad = r.bad || end > 1 || (!end && cursor <= peer->cursor);
+    for (unsigned i = 0; !bad && r.left; i++) {
+        struct ch_stored stored;
+        bad = i == CH_SPREAD_LIST_MAX || !ch_stored_read(&r, s->setup.validators, &stored);
+        if (!bad)
+            take_certificate(s, from, &stored);
+    }
+    if (bad)
+        spread_lie(s, from);
+    else
+        peer->cursor = cursor;
+    peer->listed = bad || end;
+}
+
+/* --- restoring --- */
+
+/* Starts with what needs it; true when something was done. */
+static bool restore_next(struct ch_spread *s)
+{
+    unsigned running = 0, at = 0;
+    for (unsigned i = 0; i < CH_SPREAD_TASKS; i++)
+        running += s->task[i].phase != PHASE_FREE && s->task[i].phase != PHASE_LINGER && !s->task[i].ticket;
+    while (at < s->missing_count && s->missing[at].not_before_ns > s->now_ns)
+        at++;
+    if (at == s->missing_count || running >= CH_SPREAD_RESTORES || s->tokens < s->missing[at].stored.length)
+        return false;
+    struct missing *entry = &s->missing[at];
+    if (ch_spread_is_stored(&s->setup.store, &entry->stored.cid, entry->stored.length) && hold_mine(s, &entry->stored)) {
+        /* it came meanwhile */
+    } else if (entry->stored.count && hold_mine(s, &entry->stored)) {
+        put_certificate(s, &entry->stored);
+    } else {
+        struct task *t = spread_task(s, KIND_RESTORE, &entry->stored.cid, 0);
+        if (!t)
+            return false;
+        s->tokens -= entry->stored.length;
+        t->proven = entry->stored.count != 0;
+        t->stored = entry->stored;
+        memcpy(t->wanted, entry->stored.manifest, CH_HASH_BYTES);
+        t->tries = entry->tries;
+        fetch_begin(s, t);
+    }
+    memmove(entry, entry + 1, (s->missing_count - at - 1) * sizeof *entry);
+    s->missing_count--;
+    return true;
+}
+
+void repair_ended(struct ch_spread *s, const struct task *t)
+{
+    if (t->status == CH_STATUS_OK || t->ticket)
+        return;
+    unsigned tries = t->tries + (t->status == CH_STATUS_NOT_FOUND); /* too few reached: that is not the block's fault */
+    if (tries >= REPAIR_TRIES || !queue(s, &t->stored, s->now_ns + CH_SPREAD_REPAIR_AGAIN_NS, tries))
+        s->stats.blocks_given_up++;
+}
+
+void repair_tick(struct ch_spread *s)
+{
+    uint64_t rate = s->setup.repair_bytes_per_second, elapsed_ns = s->now_ns - s->tokens_ns;
+    if (elapsed_ns > 1000000000)
+        elapsed_ns = 1000000000;
+    s->tokens += rate * (elapsed_ns / 1000) / 1000000;
+    uint64_t most = rate > 2 * CH_BLOCK_BYTES_MAX ? rate : 2 * CH_BLOCK_BYTES_MAX;
+    s->tokens = s->tokens < most ? s->tokens : most;
+    s->tokens_ns = s->now_ns;
+    for (unsigned i = 0; i < s->setup.validators; i++) {
+        struct peer *peer = &s->peer[i];
+        if (peer->list_request && s->now_ns - peer->list_at_ns >= CH_SPREAD_ASK_NS) {
+            peer->list_request = 0;
+            peer->timeouts++;
+        }
+        if (s->now_ns >= s->relist_ns && i != s->setup.me)
+            peer->listed = false; /* what is new since */
+    }
+    if (s->now_ns >= s->relist_ns) {
+        s->relist_ns = s->now_ns + RELIST_NS;
+        s->manifests_listed = false;
+    }
+    list_own(s);
+    list_manifests(s);
+    while (restore_next(s))
+        ;
+}
+
+bool repair_busy(const struct ch_spread *s)
+{
+    bool listing = false;
+    for (unsigned i = 0; i < s->setup.validators; i++)
+        listing |= !s->peer[i].listed && (s->peer[i].up || i == s->setup.me);
+    return listing || !s->manifests_listed || s->missing_count;
+}

@@ -1,0 +1,34 @@
+/* node/tree.h - whether all blocks of an object are stored over the committee, by what is known here.
+ *
+ * What:    walks the tree under a root: its nodes are here whole, every block has its certificate here (node/spread.h).
+ * Thread:  the one whose reader it is. Memory: 250 KiB. Limits: CH_OBJECT_TREE_NODES nodes.
+ */
+#ifndef CHAPPE_NODE_TREE_H
+#define CHAPPE_NODE_TREE_H
+
+#include "node/spread.h"
+#include "store/object.h"
+
+#define CH_TREE_MISSING_MAX 64
+
+/* Certificates and manifests as names of the object store. */
+enum { CH_NAME_MANIFEST = 1, CH_NAME_STORED = 2 };
+
+struct ch_tree;
+CH_MUST_CHECK ch_err ch_tree_open(struct ch_object_reader *reader, unsigned validators, struct ch_tree **out);
+void ch_tree_close(struct ch_tree *tree);
+
+/* CH_OK: all is stored, *file_bytes the file's length. Where the root is one raw block, *file_bytes says how long it
+ * should be, or UINT64_MAX: as its manifest here says. CH_ERR_NOT_FOUND: of blocks that are not known to be stored up to
+ * CH_TREE_MISSING_MAX are in `missing` (NULL: the first ends it), *count of them. CH_ERR_INVALID: none of our trees. */
+CH_MUST_CHECK ch_err ch_tree_look(struct ch_tree *tree, const struct ch_cid *root, uint64_t *file_bytes,
+                                  struct ch_cid *missing, size_t *count);
+
+/* Reads of the object store as a spread machine wants them; `context` is the address of a reader pointer. */
+bool ch_tree_has(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES]);
+ch_err ch_tree_get(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES], uint8_t *to,
+                   size_t capacity, size_t *length);
+/* The object store's address of a record. */
+struct ch_cid ch_tree_address(enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES]);
+
+#endif

@@ -1,0 +1,252 @@
+/* Runs that once stood still for ever, found by the simulator (I13). */
+#include "tests/consensus/cluster.h"
+
+#define SECOND 1000000ull
+#define MS     1000ull
+
+static void nobody_halted(const struct cluster *c)
+{
+    for (uint16_t i = 0; i < c->n; i++)
+        assert_int_equal(c->nodes[i].halt, CH_HALT_NONE);
+}
+
+static const struct record *find_block(const struct node *node, uint32_t round, uint16_t author)
+{
+    for (size_t k = node->log_count; k-- > 0;)
+        if ((node->log[k].type == CH_RECORD_BLOCK || node->log[k].type == CH_RECORD_OWN_BLOCK) &&
+            node->log[k].ref.round == round && node->log[k].ref.author == author)
+            return &node->log[k];
+    return NULL;
+}
+
+struct forged {
+    uint8_t header[2048];
+    uint32_t length;
+    struct ch_ref ref;
+};
+
+/* A block of `author` at `round` on what `node` has of the round before by authors below `authors`, and on `extra`
+ * (NULL: nothing more), whose author is `authors` or above. */
+static struct forged forge(struct cluster *c, const struct node *node, uint16_t author, uint32_t round, struct ch_ref own,
+                           uint16_t authors, const struct ch_ref *extra, uint64_t timestamp_ms)
+{
+    struct forged f;
+    struct ch_ref ancestors[CLUSTER_NODES_MAX];
+    uint16_t count = 0;
+    ancestors[count++] = own;
+    for (uint16_t a = 0; a < authors; a++) {
+        const struct record *parent = round == 1 ? NULL : find_block(node, round - 1, a);
+        if (a != author && round == 1)
+            ancestors[count++] = ch_committee_genesis_ref(&c->committee, a);
+        else if (a != author && parent)
+            ancestors[count++] = parent->ref;
+    }
+    if (extra)
+        ancestors[count++] = *extra;
+    const struct ch_block_draft draft = {.epoch = c->committee.epoch,
+                                         .round = round,
+                                         .author = author,
+                                         .ancestor_count = count,
+                                         .timestamp_ms = timestamp_ms,
+                                         .ancestors = ancestors};
+    f.length = cluster_block(&c->committee, &draft, f.header, &f.ref);
+    return f;
+}
+
+static void give(struct cluster *c, uint16_t to, const struct forged *f)
+{
+    cluster_inject(c, to, f->ref.author, CH_MESSAGE_HEADER, f->header, f->length);
+}
+
+/* 0 and 1 have signed a round, 2 has not: with a block of 3 that nobody may build on yet, the round has a quorum of
+ * accepted blocks, but not of such that the next can name. Was 2 allowed to leave the round out (rule J says so), it
+ * could not sign the next, and the others would wait for its block for ever. */
+static void round_is_not_left_out_for_one_that_cannot_be_built(void **state)
+{
+    struct cluster c;
+    cluster_open(&c, 4, test_seed());
+    cluster_params(&c, 10, 1);
+    for (uint16_t i = 0; i < 3; i++) {
+        c.nodes[i].config.min_round_delay_ms = c.nodes[i].config.idle_round_delay_ms = i == 2 ? 100 : 20;
+        assert_ok(cluster_start(&c, i));
+    }
+    cluster_run(&c, 10 * SECOND);
+    struct ch_core_status s[3];
+    for (int k = 0;; k++) {
+        assert_true(k < 1000);
+        cluster_run(&c, c.now_us + MS);
+        for (uint16_t i = 0; i < 3; i++)
+            s[i] = cluster_status(&c, i);
+        if (s[0].round == s[2].round + 1 && s[1].round == s[0].round && find_block(&c.nodes[2], s[0].round, 0) &&
+            find_block(&c.nodes[2], s[0].round, 1) && s[2].decided_round + 2 == s[0].round)
+            break;
+    }
+    struct ch_ref nothing = {.round = s[2].gc_round, .author = 3, .digest = {0xdd}};
+    assert_true(nothing.round > 10);
+    const struct forged f = forge(&c, &c.nodes[0], 3, s[0].round, nothing, 3, NULL, 1);
+    for (uint16_t i = 0; i < 3; i++)
+        give(&c, i, &f);
+    assert_non_null(find_block(&c.nodes[2], f.ref.round, 3));
+    cluster_run(&c, c.now_us + 10 * SECOND);
+    nobody_halted(&c);
+    assert_true(cluster_status(&c, 0).quorum_round > s[0].round + 20);
+    cluster_close(&c);
+}
+
+/* Nothing that was fetched, nor what others push of 5, reaches 0 while this holds. */
+static bool blocks_of_5_do_not_reach_0(struct cluster *c, uint16_t from, uint16_t to, enum ch_message_type type,
+                              const uint8_t *body, size_t length)
+{
+    struct ch_block b;
+    if (to == 0 && type == CH_MESSAGE_HEADER) {
+        ch_block_view(body, (uint32_t)length, &b);
+        return b.author == 5;
+    }
+    return to == 0 && type == CH_MESSAGE_BLOCKS;
+}
+
+/* E2: 0 waits for an honest block that builds on 6's, which builds on 5's, which builds on 5's third block of a round.
+ * Only then it learns that 5 equivocates: the claim of the honest block must go all the way down. */
+static void exposed_authors_claims_pass_to_the_honest_who_build_on_them(void **state)
+{
+    struct cluster c;
+    cluster_open(&c, 7, test_seed());
+    cluster_params(&c, 60, 1);
+    for (uint16_t i = 0; i < 5; i++) {
+        c.nodes[i].config.min_round_delay_ms = c.nodes[i].config.idle_round_delay_ms = 400;
+        assert_ok(cluster_start(&c, i));
+    }
+    for (int k = 0; k < 10000; k++) {
+        bool all = true;
+        for (uint16_t i = 0; i < 5; i++)
+            all = all && cluster_status(&c, i).round == 3;
+        if (all)
+            break;
+        cluster_run(&c, c.now_us + MS);
+    }
+    cluster_run(&c, c.now_us + 100 * MS);
+    const struct ch_ref genesis5 = ch_committee_genesis_ref(&c.committee, 5),
+                        genesis6 = ch_committee_genesis_ref(&c.committee, 6);
+    struct forged variants[3];
+    for (int v = 0; v < 3; v++)
+        variants[v] = forge(&c, &c.nodes[0], 5, 1, genesis5, 5, NULL, 1 + (uint64_t)v);
+    const struct forged middle = forge(&c, &c.nodes[0], 5, 2, variants[2].ref, 5, NULL, 9);
+    const struct forged top = forge(&c, &c.nodes[0], 6, 3, genesis6, 5, &middle.ref, 9);
+    c.drop = blocks_of_5_do_not_reach_0;
+    give(&c, 0, &middle);
+    give(&c, 0, &top);
+    for (uint16_t i = 1; i < 5; i++) {
+        give(&c, i, &variants[2]);
+        give(&c, i, &middle);
+        give(&c, i, &top);
+        assert_int_equal(cluster_status(&c, i).round, 3);
+    }
+    cluster_run(&c, c.now_us + 800 * MS);
+    assert_true(cluster_status(&c, 1).round > 3);
+    assert_null(find_block(&c.nodes[0], 4, 1));
+    give(&c, 0, &variants[0]);
+    give(&c, 0, &variants[1]);
+    assert_int_equal(c.nodes[0].reports[CH_REPORT_EVIDENCE], 1);
+    c.drop = NULL;
+    cluster_run(&c, c.now_us + 20 * SECOND);
+    nobody_halted(&c);
+    assert_non_null(find_block(&c.nodes[0], 4, 1));
+    for (uint16_t i = 0; i < 5; i++)
+        assert_true(cluster_status(&c, i).quorum_round > 10);
+    cluster_close(&c);
+}
+
+/* 13: 3 signs every round and never votes for a commit, 2 was away. Nobody but 0 and 1 can prove what is committed, and
+ * when 3 falls silent the chain needs 2. */
+static void commits_are_proven_without_those_who_do_not_vote(void **state)
+{
+    struct cluster c;
+    struct ch_ref last;
+    cluster_open(&c, 4, test_seed());
+    cluster_params(&c, 20, 2);
+    for (uint16_t i = 0; i < 3; i++)
+        c.nodes[i].config.min_round_delay_ms = c.nodes[i].config.idle_round_delay_ms = 10;
+    assert_ok(cluster_start(&c, 0));
+    assert_ok(cluster_start(&c, 1));
+    last = ch_committee_genesis_ref(&c.committee, 3);
+    for (uint32_t round = 1; round <= 300; round++) {
+        for (int k = 0; k < 1000; k++) {
+            if (cluster_status(&c, 0).round >= round && cluster_status(&c, 1).round >= round &&
+                (round == 1 || find_block(&c.nodes[0], round - 1, 1)))
+                break;
+            cluster_run(&c, c.now_us + MS);
+        }
+        const struct forged f = forge(&c, &c.nodes[0], 3, round, last, 3, NULL, 1);
+        give(&c, 0, &f);
+        give(&c, 1, &f);
+        last = f.ref;
+    }
+    cluster_run(&c, c.now_us + SECOND);
+    const uint32_t round = cluster_status(&c, 0).quorum_round;
+    assert_true(round >= 299);
+    assert_ok(cluster_start(&c, 2));
+    cluster_run(&c, c.now_us + 20 * SECOND);
+    nobody_halted(&c);
+    assert_true(ch_core_counters(c.nodes[2].core)->commits_synced > 0);
+    for (uint16_t i = 0; i < 3; i++)
+        assert_true(cluster_status(&c, i).quorum_round > round + 50);
+    cluster_close(&c);
+}
+
+/* What does not reach 0 while this holds: answers, and the blocks of 1 and 2 at one round. */
+static bool round_does_not_reach_0(struct cluster *c, uint16_t from, uint16_t to, enum ch_message_type type,
+                                   const uint8_t *body, size_t length)
+{
+    const uint32_t *round = c->context;
+    struct ch_block b;
+    if (to != 0 || type != CH_MESSAGE_HEADER)
+        return to == 0;
+    ch_block_view(body, (uint32_t)length, &b);
+    return b.round == *round && b.author > 0;
+}
+
+/* L2: 3 is the first to name two honest blocks that 0 lacks, and fills its own quota. Others wait for them too. */
+static void blocks_are_not_refused_because_a_spammer_named_them_first(void **state)
+{
+    struct cluster c;
+    uint32_t round;
+    const struct ch_ref nothing = {.round = 1, .author = 3, .digest = {9}};
+    cluster_open(&c, 4, test_seed());
+    cluster_params(&c, 300, 1);
+    c.context = &round;
+    for (uint16_t i = 0; i < 3; i++) {
+        c.nodes[i].config.min_round_delay_ms = c.nodes[i].config.idle_round_delay_ms = 10;
+        assert_ok(cluster_start(&c, i));
+    }
+    while (cluster_status(&c, 0).round < 140)
+        cluster_run(&c, c.now_us + 10 * MS);
+    round = cluster_status(&c, 0).round + 2;
+    c.drop = round_does_not_reach_0;
+    while (!find_block(&c.nodes[1], round, 1) || !find_block(&c.nodes[1], round, 2))
+        cluster_run(&c, c.now_us + MS);
+    const struct forged first = forge(&c, &c.nodes[1], 3, round + 1, nothing, 3, NULL, 1);
+    give(&c, 0, &first);
+    cluster_run(&c, c.now_us + 200 * MS);
+    assert_null(find_block(&c.nodes[0], round, 1));
+    for (uint32_t r = round - 1; r >= round - 128; r--) {
+        const struct forged spam = forge(&c, &c.nodes[0], 3, r, nothing, 3, NULL, 1);
+        give(&c, 0, &spam);
+    }
+    assert_int_equal(ch_core_counters(c.nodes[0].core)->blocks_evicted, 1); /* it was the first that went */
+    c.drop = NULL;
+    cluster_run(&c, c.now_us + 10 * SECOND);
+    nobody_halted(&c);
+    assert_true(cluster_status(&c, 0).quorum_round > round + 20);
+    cluster_close(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(round_is_not_left_out_for_one_that_cannot_be_built),
+        cmocka_unit_test(exposed_authors_claims_pass_to_the_honest_who_build_on_them),
+        cmocka_unit_test(commits_are_proven_without_those_who_do_not_vote),
+        cmocka_unit_test(blocks_are_not_refused_because_a_spammer_named_them_first),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
