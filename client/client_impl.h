@@ -25,11 +25,11 @@ struct ch_client {
     int fd;
     uint64_t conn; /* 0: none */
     bool connected, hello_done, refused_by_host, was_connected;
-    bool dialling; /* until HELLO, or until the attempt is given up */
-    unsigned failures; /* attempts since the last success */
+    bool dialling;                        /* until HELLO, or until the attempt is given up */
+    unsigned failures;                    /* attempts since the last success */
     uint64_t dial_deadline_ns, redial_ns; /* of this attempt; not before the next */
-    uint64_t heard_bytes, heard_ns; /* received, and when last */
-    bool probed;                    /* since then */
+    uint64_t heard_bytes, heard_ns;       /* received, and when last */
+    bool probed;                          /* since then */
     struct ch_quic_closed closed;
     struct ch_hello hello; /* the node's */
     struct ch_address remote;
@@ -74,7 +74,8 @@ void ch_client_look(struct ch_client *client, uint64_t now_ns);
 #define CH_CLIENT_LOOK_NS UINT64_C(500000000)
 /* Opens companions to other validators, as far as there are addresses; they aren't dialled yet. */
 CH_MUST_CHECK ch_err ch_client_open_companions(struct ch_client *client);
-/* Connects unless connected, until the deadline; dials again as long as `patient` or until the nodes say no for good. */
+/* Connects unless connected, until the deadline; dials again as long as `patient` or until the nodes say no for good.
+ */
 CH_MUST_CHECK ch_err ch_client_reach(struct ch_client *client, uint64_t deadline_ns, bool patient);
 /* Until the request is done (CH_OK, whatever its result) or the deadline. */
 CH_MUST_CHECK ch_err ch_client_wait(struct ch_client *client, struct ch_request *request, uint64_t deadline_ns);

@@ -1,5 +1,5 @@
-/* Getting an object from several validators at once. A window of blocks in the tree's order moves along; each block in it
- * is asked for on one of the lanes, which are connections to validators, and given on when it and all before it are
+/* Getting an object from several validators at once. A window of blocks in the tree's order moves along; each block in
+ * it is asked for on one of the lanes, which are connections to validators, and given on when it and all before it are
  * there. A lane that is lost, silent, or without a block only costs the others more work. */
 #include "client/object.h"
 
@@ -9,11 +9,11 @@
 #include <stdlib.h>
 
 #define SECOND_NS     UINT64_C(1000000000)
-#define SLOTS         10 /* blocks in the window */
-#define LANE_DEPTH    3  /* blocks under way on a lane: one being answered, two on their way */
+#define SLOTS         10         /* blocks in the window */
+#define LANE_DEPTH    3          /* blocks under way on a lane: one being answered, two on their way */
 #define ALONE_BYTES   (4u << 20) /* a shorter object comes from one validator, if it has it */
 #define BUSY_PAUSE_NS (SECOND_NS / 5)
-#define CHATTER_BYTES 2048 /* received, that may be acknowledgements alone and no part of a block */
+#define CHATTER_BYTES 2048             /* received, that may be acknowledgements alone and no part of a block */
 #define STALL_NS      (2 * SECOND_NS)  /* a silent lane's blocks are asked for elsewhere */
 #define BLOCK_NS      (60 * SECOND_NS) /* a block that takes longer is asked for elsewhere, however its bytes trickle */
 
@@ -32,9 +32,9 @@ struct slot {
 struct lane {
     struct ch_client *client;
     unsigned under_way;
-    bool open;     /* connected */
-    bool failed;   /* its last attempt to connect came to nothing */
-    bool hasnt;    /* it lacked a block */
+    bool open;   /* connected */
+    bool failed; /* its last attempt to connect came to nothing */
+    bool hasnt;  /* it lacked a block */
     uint64_t received_bytes;
     uint64_t pause_until_ns;
 };
