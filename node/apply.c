@@ -98,6 +98,14 @@ static ch_err grow(struct ch_apply *a, size_t count)
     return CH_OK;
 }
 
+/* A row that is not what was written is found here: the state is not opened again. */
+static ch_err noted(struct ch_apply *a, ch_err err)
+{
+    if (err == CH_ERR_CORRUPT)
+        atomic_store(&a->node->state_damaged, true);
+    return err;
+}
+
 /* Applies one whole commit, its parts given in order. */
 static ch_err apply_commit(struct ch_apply *a, struct ch_work *const *works, uint32_t work_count)
 {
@@ -215,7 +223,7 @@ bool ch_apply_poll(void *self, uint64_t now_ns)
         if (err == CH_OK)
             give_on(a);
     }
-    if (err != CH_OK) {
+    if (noted(a, err) != CH_OK) {
         int none = CH_OK;
         atomic_compare_exchange_strong(&a->node->failed, &none, (int)err);
     }
@@ -274,10 +282,10 @@ ch_err ch_apply_replay(void *self, struct ch_work *work)
         CH_ASSERT(ch_ring_push_one(&a->node->flow.free_works, a->works[w]));
     }
     a->work_count = 0;
-    return err;
+    return noted(a, err);
 }
 
 ch_err ch_apply_replayed(struct ch_apply *a)
 {
-    return a->in_batch ? commit_state(a) : CH_OK;
+    return a->in_batch ? noted(a, commit_state(a)) : CH_OK;
 }

@@ -52,7 +52,7 @@
     NUMBER(store, object_segment_mib, 1024, 16, 2048, "size of an object segment")                                     \
     NUMBER(store, object_keep_hours, 0, 0, 1ull << 20, "objects older than this are given up; 0: no limit")              \
     NUMBER(store, object_quota_mib, 0, 0, 1ull << 40, "what an account may store here, in objects; 0: no limit")         \
-    NUMBER(store, upkeep_mib_s, 16, 0, 65536, "rate of scrubbing, and of compacting, objects; 0: neither")               \
+    NUMBER(store, upkeep_mib_s, 16, 0, 65536, "rate of scrubbing and compacting; 0: neither")                            \
     NUMBER(store, repair_mib, 32, 1, 65536, "MiB of objects a second that are restored from the other validators")      \
     NUMBER(store, low_water_mib, 1024, 1, 1048576, "free disk space below which new work is refused")                  \
     TEXT(store, state_sync, "io_uring", "who makes the state durable: io_uring, or nometasync (LMDB itself)")

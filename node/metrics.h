@@ -93,7 +93,8 @@
     X(scrub, bytes_read_total, "bytes of objects read again to see whether they are whole")                            \
     X(scrub, passes_total, "how often all were gone through")                                                          \
     X(scrub, blocks_damaged_total, "blocks found that the disk has changed")                                           \
-    X(scrub, segments_damaged_total, "segments that could not be gone through")
+    X(scrub, segments_damaged_total, "segments that could not be gone through")                                        \
+    X(scrub, state_passes_total, "how often all rows of the state were gone through")
 
 #define CH_METRICS_LIST(X)                                                                                             \
     CH_METRICS_NET(X)                                                                                                  \

@@ -206,12 +206,9 @@ static void no_consumers(struct ch_node *n)
 static ch_err open_stores(struct ch_node *n, const uint8_t master[32], char why[CH_NODE_WHY_BYTES])
 {
     char path[PATH_BYTES_MAX];
-    const char *sync = n->config.store_state_sync;
     struct ch_state_options state = {.folder = path_in(path, n->folder, "lmdb"),
-                                     .nometasync = strcmp(sync, "nometasync") == 0};
+                                     .nometasync = strcmp(n->config.store_state_sync, "nometasync") == 0};
     ch_random(&state.seed, sizeof state.seed);
-    if (!state.nometasync && strcmp(sync, "io_uring") != 0)
-        return explain(why, CH_ERR_INVALID, "store.state_sync is \"%s\"", sync);
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
         return explain(why, CH_ERR_IO, "%s", path);
     ch_err err = ch_io_uring_open(&n->state_io);
@@ -397,6 +394,9 @@ void ch_node_close(struct ch_node *n)
     ch_ipfs_close(n->ipfs);
     for (uint32_t i = 0; i < n->thread_count; i++)
         ch_thread_close(&n->threads[i]);
+    /* A log that was cut can't make the state anew: then the damaged one is all there is. */
+    bool discard = atomic_load(&n->state_damaged) && n->state && n->wal && ch_wal_first(n->wal) == CH_WAL_BEGINNING;
+    char path[PATH_BYTES_MAX];
     ch_net_close(n->net);
     for (uint32_t i = 0; i < n->verify_count; i++)
         ch_verify_close(n->verify[i]);
@@ -408,6 +408,8 @@ void ch_node_close(struct ch_node *n)
     ch_order_close(n->order);
     ch_serve_close_objects(n);
     ch_state_close(n->state);
+    if (discard && ch_state_discard(n->state_io, path_in(path, n->folder, "lmdb")) == CH_OK)
+        ch_log(CH_LOG_ERROR, "%s: damaged, and removed; the next start makes the state anew from the log", path);
     ch_io_close(n->state_io);
     ch_flow_close(&n->flow);
     ch_links_close(&n->links);

@@ -81,6 +81,7 @@ struct ch_node {
     atomic_bool ready;              /* consensus time has caught up after the start: new work is taken */
     atomic_bool disk_low;           /* below the low-water mark: new work is refused */
     atomic_bool stop;               /* ends the threads */
+    atomic_bool state_damaged;      /* rows are not what was written: the next start makes the state anew, if the log can */
     atomic_int failed;              /* a ch_err that ended a stage: the process must end, loudly */
     uint64_t started_ms;
     bool clock_ok; /* the operator vouches for this machine's clock */

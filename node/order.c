@@ -643,7 +643,7 @@ ch_err ch_order_open(struct ch_node *node, const struct ch_order_replay *replay,
         err = ch_core_open(&config, &o->core);
     const struct ch_wal_options wal = {
         .segment_bytes = (uint32_t)(node->config.store_log_segment_mib << 20),
-        .replay_from = replay->from ? replay->from : 1ull << CH_WAL_SEGMENT_SHIFT, /* an empty state needs all of it */
+        .replay_from = replay->from ? replay->from : CH_WAL_BEGINNING, /* an empty state needs all of it */
         .accept_damage = node->rejoin,
         .replay = replay_record,
         .context = o,

@@ -8,11 +8,13 @@
 #define PIECE_BYTES (1u << 20)
 #define SECOND_NS   1000000000ull
 #define REST_NS     (600 * SECOND_NS) /* between two passes, however little there is */
+#define ENTRIES     512u              /* of the state, at a time: about PIECE_BYTES */
 
 struct ch_scrub {
     struct ch_node *node;
     struct ch_object_reader *reader;
-    uint64_t due_ns;
+    struct ch_state_reader *state;
+    uint64_t due_ns, state_due_ns;
 };
 
 static void damaged(void *self, const struct ch_cid *cid)
@@ -24,13 +26,29 @@ static void damaged(void *self, const struct ch_cid *cid)
     ch_count(&s->node->metrics.scrub_blocks_damaged_total, 1);
 }
 
-bool ch_scrub_poll(void *self, uint64_t now_ns)
+static void scrub_state(struct ch_scrub *s, uint64_t now_ns, uint64_t rate)
 {
-    struct ch_scrub *s = self;
-    uint64_t rate = s->node->config.store_upkeep_mib_s << 20, read;
     bool passed;
-    if (now_ns < s->due_ns || rate == 0)
-        return false;
+    ch_err err = ch_state_check(s->state, ENTRIES, &passed);
+    ch_count(&s->node->metrics.scrub_state_passes_total, passed);
+    s->state_due_ns = now_ns + (passed ? REST_NS : PIECE_BYTES * SECOND_NS / rate);
+    if (err == CH_OK)
+        return;
+    s->state_due_ns = UINT64_MAX;
+    ch_log(CH_LOG_ERROR, "the state is damaged: %s", ch_err_text(err));
+    if (ch_wal_first(s->node->wal) != CH_WAL_BEGINNING) {
+        ch_log(CH_LOG_ERROR, "the log has been cut and can't make it anew; reads may fail");
+        return;
+    }
+    int none = CH_OK;
+    atomic_store(&s->node->state_damaged, true);
+    atomic_compare_exchange_strong(&s->node->failed, &none, (int)err);
+}
+
+static void scrub_objects(struct ch_scrub *s, uint64_t now_ns, uint64_t rate)
+{
+    uint64_t read;
+    bool passed;
     ch_err err = ch_object_scrub(s->reader, PIECE_BYTES, damaged, s, &read, &passed);
     ch_count(&s->node->metrics.scrub_bytes_read_total, read);
     ch_count(&s->node->metrics.scrub_passes_total, passed);
@@ -42,13 +60,26 @@ bool ch_scrub_poll(void *self, uint64_t now_ns)
         ch_count(&s->node->metrics.scrub_segments_damaged_total, 1);
         s->due_ns = now_ns + SECOND_NS;
     }
-    return true;
+}
+
+bool ch_scrub_poll(void *self, uint64_t now_ns)
+{
+    struct ch_scrub *s = self;
+    uint64_t rate = s->node->config.store_upkeep_mib_s << 20;
+    bool objects = rate && now_ns >= s->due_ns, state = rate && now_ns >= s->state_due_ns;
+    if (objects)
+        scrub_objects(s, now_ns, rate);
+    if (state)
+        scrub_state(s, now_ns, rate);
+    return objects || state;
 }
 
 uint64_t ch_scrub_deadline_ns(void *self, uint64_t now_ns)
 {
     const struct ch_scrub *s = self;
-    return s->node->config.store_upkeep_mib_s ? s->due_ns : UINT64_MAX;
+    if (!s->node->config.store_upkeep_mib_s)
+        return UINT64_MAX;
+    return s->due_ns < s->state_due_ns ? s->due_ns : s->state_due_ns;
 }
 
 ch_err ch_scrub_open(struct ch_node *node, struct ch_scrub **out)
@@ -58,8 +89,10 @@ ch_err ch_scrub_open(struct ch_node *node, struct ch_scrub **out)
         return CH_ERR_NO_MEMORY;
     s->node = node;
     ch_err err = ch_object_reader_open(node->objects, &s->reader);
+    if (err == CH_OK)
+        err = ch_state_reader_open(node->state, &s->state);
     if (err != CH_OK) {
-        free(s);
+        ch_scrub_close(s);
         return err;
     }
     *out = s;
@@ -71,5 +104,6 @@ void ch_scrub_close(struct ch_scrub *s)
     if (!s)
         return;
     ch_object_reader_close(s->reader);
+    ch_state_reader_close(s->state);
     free(s);
 }

@@ -1,7 +1,9 @@
-/* node/scrub.h - reads all objects again and again, from the disk itself, at store.upkeep_mib_s.
+/* node/scrub.h - reads all objects again and again, from the disk itself, and all of the state, at store.upkeep_mib_s
+ * each.
  *
- * Reads: sealed segments, through a reader of its own. Writes: log lines, counters; what is damaged the store remembers
- * (ch_object_damaged), and takes anew from whoever puts it. Must never: write to the disk, hold up a read or a put.
+ * Reads: sealed segments and LMDB, through readers of its own. Writes: log lines, counters. A damaged block the store
+ * remembers (ch_object_damaged), and takes anew from whoever puts it; a damaged state ends the process, where the log can
+ * make it anew. Must never: write to the disk, hold up a read or a put.
  */
 #ifndef CHAPPE_NODE_SCRUB_H
 #define CHAPPE_NODE_SCRUB_H

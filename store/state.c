@@ -240,9 +240,10 @@ static ch_err flush_log(struct ch_state *s)
         uint8_t bytes[LOG_BLOCK_ENTRIES * CH_LOG_ENTRY_BYTES];
         for (uint64_t i = 0; i < count; i++)
             ch_log_entry_write(&s->log[at - s->log_first + i], bytes + i * CH_LOG_ENTRY_BYTES);
-        MDB_val k = val(&block, sizeof block), v = val(bytes, count * CH_LOG_ENTRY_BYTES);
+        MDB_val k = val(&block, sizeof block);
         /* The first block may be there already, shorter. */
-        int rc = mdb_put(s->txn, s->db.log, &k, &v, at == s->log_first ? 0 : MDB_APPEND);
+        int rc = value_put(s->txn, s->db.log, &k, bytes, count * CH_LOG_ENTRY_BYTES,
+                           at == s->log_first ? 0 : MDB_APPEND);
         if (rc)
             return state_err(rc);
     }
@@ -267,7 +268,7 @@ static ch_err write_meta(struct ch_state *s, const struct ch_state_meta *meta)
 {
     uint8_t bytes[48 + CH_STATE_HEAD_BYTES_MAX + INDICES * RUNS_BYTES_MAX];
     struct ch_writer w = ch_writer(bytes, sizeof bytes);
-    ch_write32(&w, 1);
+    ch_write32(&w, 2);
     ch_write32(&w, meta->head_length);
     ch_write64(&w, meta->applied_index);
     ch_write64(&w, meta->applied_lsn);
@@ -275,15 +276,14 @@ static ch_err write_meta(struct ch_state *s, const struct ch_state_meta *meta)
     ch_write64(&w, meta->relations);
     ch_write64(&w, meta->log_size);
     ch_write(&w, meta->head, meta->head_length);
-    MDB_val k = val("state", 5), v = val(bytes, w.used);
-    int rc = mdb_put(s->txn, s->db.meta, &k, &v, 0);
+    MDB_val k = val("state", 5);
+    int rc = value_put(s->txn, s->db.meta, &k, bytes, w.used, 0);
     if (rc)
         return state_err(rc);
     size_t length = runs_write(&s->runs[INBOX], bytes);
     length += runs_write(&s->runs[IDS], bytes + length);
     k = val("runs", 4);
-    v = val(bytes, length);
-    return state_err(mdb_put(s->txn, s->db.meta, &k, &v, 0));
+    return state_err(value_put(s->txn, s->db.meta, &k, bytes, length, 0));
 }
 
 static void publish_counters(struct ch_state *s)

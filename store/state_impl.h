@@ -3,7 +3,9 @@
  * Databases in data.mdb. Numbers are little-endian in values and in the integer keys of accounts, relations, log; they
  * are big-endian in composed keys, so that bytes sort as numbers. An account or relation is named by its u64 serial.
  *
- *   meta          "state" -> u32 version 1 | u32 head length | u64 applied index | u64 applied lsn | u64 accounts |
+ *   Each value is followed by u32 crc32c of key and value.
+ *
+ *   meta          "state" -> u32 version 2 | u32 head length | u64 applied index | u64 applied lsn | u64 accounts |
  *                            u64 relations | u64 log size | head
  *                 "runs"  -> the directories of inbox and ids, see state_runs.c
  *   accounts      account -> its row; inbox sequence and head are zero there: those of its newest log entry count
@@ -21,7 +23,7 @@
  *                            recipient, inbox sequence -> log index
  *   ids.N         the same: the first 16 bytes of a tx_id -> log index
  *
- * Blocks of log, inbox, ids are just under half a page: two fill one, and MDB_APPEND leaves no slack.
+ * Blocks of log, inbox, ids are, with that, just under half a page: two fill one, and MDB_APPEND leaves no slack.
  */
 #ifndef CHAPPE_STORE_STATE_IMPL_H
 #define CHAPPE_STORE_STATE_IMPL_H
@@ -135,10 +137,16 @@ struct ch_state {
     } counters;
 };
 
+#define CHECK_KEY_BYTES_MAX 32
 struct ch_state_reader {
     const struct ch_state *state; /* of it env and db alone: constant after open */
     MDB_txn *txn;                 /* reset between calls */
     struct runs inbox, ids;       /* the directory as of this call */
+    struct {                      /* ch_state_check: where it is */
+        unsigned db;
+        size_t key_length;
+        uint8_t key[CHECK_KEY_BYTES_MAX];
+    } check;
 };
 
 static inline uint64_t to_big(uint64_t v)
@@ -152,6 +160,14 @@ static inline MDB_val val(const void *data, size_t length)
 
 /* LMDB's and the system's error as ours. */
 ch_err state_err(int rc);
+
+/* state_values.c: values carry a crc32c of key and value behind them, as LMDB's pages have none. LMDB's results;
+ * MDB_CORRUPTED where the crc isn't right. */
+int value_put(MDB_txn *txn, MDB_dbi db, MDB_val *key, const void *data, size_t length, unsigned flags);
+int value_get(MDB_txn *txn, MDB_dbi db, MDB_val *key, MDB_val *value);
+/* The same for what a cursor found: takes the crc off the value. */
+int value_open(const MDB_val *key, MDB_val *value);
+int value_at(MDB_cursor *cursor, MDB_val *key, MDB_val *value, MDB_cursor_op op);
 
 /* state.c: brings the records of messages into the batch's transaction. */
 CH_MUST_CHECK ch_err state_flush(struct ch_state *s);

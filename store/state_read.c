@@ -5,7 +5,7 @@
 ch_err read_number(MDB_txn *txn, MDB_dbi db, const void *key, size_t length, uint64_t *out)
 {
     MDB_val k = val(key, length), v;
-    int rc = mdb_get(txn, db, &k, &v);
+    int rc = value_get(txn, db, &k, &v);
     if (rc)
         return state_err(rc);
     if (v.mv_size != 8)
@@ -18,7 +18,7 @@ ch_err read_log_entry(const struct ch_state *s, MDB_txn *txn, uint64_t log_index
 {
     uint64_t block = log_index / LOG_BLOCK_ENTRIES;
     MDB_val k = val(&block, sizeof block), v;
-    int rc = mdb_get(txn, s->db.log, &k, &v);
+    int rc = value_get(txn, s->db.log, &k, &v);
     if (rc)
         return state_err(rc);
     size_t at = log_index % LOG_BLOCK_ENTRIES * CH_LOG_ENTRY_BYTES;
@@ -32,7 +32,7 @@ ch_err read_account(const struct ch_state *s, MDB_txn *txn, const struct runs *i
                     struct ch_account *out)
 {
     MDB_val k = val(&serial, sizeof serial), v;
-    int rc = mdb_get(txn, s->db.accounts, &k, &v);
+    int rc = value_get(txn, s->db.accounts, &k, &v);
     if (rc)
         return state_err(rc);
     if (v.mv_size != CH_ACCOUNT_ROW_BYTES || !ch_account_read(v.mv_data, out))
@@ -61,7 +61,7 @@ ch_err read_pair(const struct ch_state *s, MDB_txn *txn, uint64_t smaller, uint6
 {
     const uint64_t pair[2] = {to_big(smaller), to_big(larger)};
     MDB_val k = val(pair, sizeof pair), v;
-    int rc = mdb_get(txn, s->db.pairs, &k, &v);
+    int rc = value_get(txn, s->db.pairs, &k, &v);
     if (rc)
         return state_err(rc);
     const uint8_t *bytes = v.mv_data;
@@ -80,7 +80,7 @@ ch_err read_pair(const struct ch_state *s, MDB_txn *txn, uint64_t smaller, uint6
 static ch_err read_key(const struct ch_state *s, MDB_txn *txn, uint64_t serial, uint8_t key[32])
 {
     MDB_val k = val(&serial, sizeof serial), v;
-    int rc = mdb_get(txn, s->db.accounts, &k, &v);
+    int rc = value_get(txn, s->db.accounts, &k, &v);
     if (rc || v.mv_size != CH_ACCOUNT_ROW_BYTES)
         return rc && rc != MDB_NOTFOUND ? state_err(rc) : CH_ERR_CORRUPT;
     memcpy(key, v.mv_data, 32);
@@ -90,7 +90,7 @@ static ch_err read_key(const struct ch_state *s, MDB_txn *txn, uint64_t serial, 
 ch_err read_relation(const struct ch_state *s, MDB_txn *txn, uint64_t serial, struct ch_relation *out)
 {
     MDB_val k = val(&serial, sizeof serial), v;
-    int rc = mdb_get(txn, s->db.relations, &k, &v);
+    int rc = value_get(txn, s->db.relations, &k, &v);
     if (rc)
         return state_err(rc);
     if (v.mv_size != 16)
@@ -117,7 +117,7 @@ ch_err read_relation(const struct ch_state *s, MDB_txn *txn, uint64_t serial, st
 ch_err read_meta(const struct ch_state *s, MDB_txn *txn, struct ch_state_meta *out)
 {
     MDB_val k = val("state", 5), v;
-    int rc = mdb_get(txn, s->db.meta, &k, &v);
+    int rc = value_get(txn, s->db.meta, &k, &v);
     if (rc == MDB_NOTFOUND) {
         memset(out, 0, sizeof *out);
         return CH_OK;
@@ -129,7 +129,7 @@ ch_err read_meta(const struct ch_state *s, MDB_txn *txn, struct ch_state_meta *o
     uint64_t applied_index = ch_read64(&r), applied_lsn = ch_read64(&r);
     uint64_t accounts = ch_read64(&r), relations = ch_read64(&r), log_size = ch_read64(&r);
     const uint8_t *head = ch_read(&r, length);
-    if (version != 1 || length > CH_STATE_HEAD_BYTES_MAX || !ch_reader_done(&r))
+    if (version != 2 || length > CH_STATE_HEAD_BYTES_MAX || !ch_reader_done(&r))
         return CH_ERR_CORRUPT;
     *out = (struct ch_state_meta){applied_index, applied_lsn, accounts, relations, log_size, length, {0}};
     memcpy(out->head, head, length);
@@ -139,7 +139,7 @@ ch_err read_meta(const struct ch_state *s, MDB_txn *txn, struct ch_state_meta *o
 ch_err read_directory(const struct ch_state *s, MDB_txn *txn, struct runs *inbox, struct runs *ids)
 {
     MDB_val k = val("runs", 4), v;
-    int rc = mdb_get(txn, s->db.meta, &k, &v);
+    int rc = value_get(txn, s->db.meta, &k, &v);
     inbox->count = ids->count = 0;
     if (rc == MDB_NOTFOUND)
         return CH_OK;
@@ -266,8 +266,8 @@ ch_err ch_state_read_relations(struct ch_state_reader *reader, uint64_t account,
         return done(reader, state_err(rc));
     const uint64_t wanted[2] = {to_big(account), to_big(from)};
     MDB_val key = val(wanted, sizeof wanted), data;
-    rc = mdb_cursor_get(cursor, &key, &data, MDB_SET_RANGE);
-    for (; rc == 0 && err == CH_OK; rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT)) {
+    rc = value_at(cursor, &key, &data, MDB_SET_RANGE);
+    for (; rc == 0 && err == CH_OK; rc = value_at(cursor, &key, &data, MDB_NEXT)) {
         if (key.mv_size != sizeof wanted) {
             err = CH_ERR_CORRUPT;
             break;

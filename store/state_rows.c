@@ -15,8 +15,8 @@ static uint64_t mix(uint64_t x)
 static ch_err put(struct ch_state *s, MDB_dbi db, const void *key, size_t key_length, const void *data,
                   size_t data_length, unsigned flags)
 {
-    MDB_val k = val(key, key_length), v = val(data, data_length);
-    int rc = mdb_put(s->txn, db, &k, &v, flags);
+    MDB_val k = val(key, key_length);
+    int rc = value_put(s->txn, db, &k, data, data_length, flags);
     return rc == MDB_KEYEXIST ? CH_ERR_CORRUPT : state_err(rc);
 }
 

@@ -107,8 +107,10 @@ static ch_err seek(MDB_cursor *cursor, uint64_t high, uint64_t low, MDB_val *blo
     int rc = mdb_cursor_get(cursor, &key, block, MDB_SET_RANGE);
     if (rc == MDB_NOTFOUND)
         rc = mdb_cursor_get(cursor, &key, block, MDB_LAST);
-    else if (rc == 0 && memcmp(key.mv_data, &wanted, sizeof wanted) != 0)
+    else if (rc == 0 && (key.mv_size != sizeof wanted || memcmp(key.mv_data, &wanted, sizeof wanted) != 0))
         rc = mdb_cursor_get(cursor, &key, block, MDB_PREV);
+    if (rc == 0)
+        rc = value_open(&key, block);
     if (rc)
         return state_err(rc);
     return block_valid(block) ? CH_OK : CH_ERR_CORRUPT;
@@ -147,7 +149,7 @@ ch_err run_scan(MDB_txn *txn, MDB_dbi slot, uint64_t high, uint64_t low, size_t 
     if (at && entry_at(&block, at - 1).high == high && entry_at(&block, at - 1).low == low)
         for (at--; err == CH_OK && *count < limit;) {
             if (at * sizeof(struct entry) == block.mv_size) {
-                rc = mdb_cursor_get(cursor, &key, &block, MDB_NEXT);
+                rc = value_at(cursor, &key, &block, MDB_NEXT);
                 err = rc ? state_err(rc) : block_valid(&block) ? CH_OK : CH_ERR_CORRUPT;
                 at = 0;
                 continue;
@@ -179,7 +181,7 @@ static ch_err source_load(struct source *s)
         return CH_OK;
     }
     MDB_val key;
-    int rc = s->cursor ? mdb_cursor_get(s->cursor, &key, &s->block, MDB_NEXT) : MDB_NOTFOUND;
+    int rc = s->cursor ? value_at(s->cursor, &key, &s->block, MDB_NEXT) : MDB_NOTFOUND;
     if (rc == MDB_NOTFOUND) {
         s->done = true;
         return CH_OK;
@@ -222,8 +224,8 @@ static ch_err source_open(struct source *s, MDB_txn *txn, MDB_dbi slot, const st
 static ch_err write_block(MDB_txn *txn, MDB_dbi slot, const struct entry *entries, uint32_t count)
 {
     struct key first = key_of(entries[0].high, entries[0].low);
-    MDB_val key = val(&first, sizeof first), block = val(entries, count * sizeof *entries);
-    int rc = mdb_put(txn, slot, &key, &block, MDB_APPEND);
+    MDB_val key = val(&first, sizeof first);
+    int rc = value_put(txn, slot, &key, entries, count * sizeof *entries, MDB_APPEND);
     return rc == MDB_KEYEXIST ? CH_ERR_CORRUPT : state_err(rc);
 }
 
@@ -313,7 +315,7 @@ static ch_err merge_on(MDB_txn *txn, struct runs *runs, uint32_t first, uint32_t
     int rc = mdb_cursor_open(txn, slot, &cursor);
     if (rc)
         return state_err(rc);
-    rc = mdb_cursor_get(cursor, &key, &block, MDB_LAST);
+    rc = value_at(cursor, &key, &block, MDB_LAST);
     bool begun = rc == 0;
     if (begun && block_valid(&block))
         last = entry_at(&block, block.mv_size / sizeof last - 1);

@@ -34,6 +34,7 @@ struct ch_wal_reader;
  * body's position plus its distance, as no record crosses a segment. Positions grow with the log. */
 typedef uint64_t ch_wal_position;
 #define CH_WAL_SEGMENT_SHIFT 32
+#define CH_WAL_BEGINNING     ((ch_wal_position)1 << CH_WAL_SEGMENT_SHIFT) /* where a log begins that was never cut */
 
 struct ch_wal_record {
     uint64_t lsn;             /* 1, 2, 3, ... over all of the log's life; larger by more than one only after damage */

@@ -4,6 +4,7 @@ found by the scrubber and named. Quotas are held."""
 import argparse
 import os
 import random
+import re
 import subprocess
 import time
 
@@ -13,6 +14,7 @@ from people import Person, new_registrar, register
 parser = argparse.ArgumentParser()
 parser.add_argument("chappe")
 args = parser.parse_args()
+HANDLE = "anna.of.the.old.tower"
 FILES, FILE_BYTES, QUOTA_MIB, DISK_FAILED = 5, 4_000_000, 21, 6
 
 
@@ -42,14 +44,14 @@ def run():
         process = the_lab.start(folder)
         registrar = new_registrar(the_lab, folder, f"127.0.0.1:{port}")
         ann = Person(the_lab, "ann", folder / "chain.genesis", f"127.0.0.1:{port}")
-        register(the_lab, ann, registrar, "ann")
+        register(the_lab, ann, registrar, HANDLE)
         files = []
         for i in range(FILES):
             files.append(the_lab.folder / f"{i}.bin")
             files[-1].write_bytes(chance.randbytes(FILE_BYTES))
-            ann.run("send", "ann", "--attach", str(files[-1]))
-        ann.run("send", "ann", "--attach", str(files[0]), refused="QUOTA")
-        ann.run("send", "ann", "a text needs no quota")
+            ann.run("send", HANDLE, "--attach", str(files[-1]))
+        ann.run("send", HANDLE, "--attach", str(files[0]), refused="QUOTA")
+        ann.run("send", HANDLE, "a text needs no quota")
 
         def inbox():
             return [(message["sequence"], message.get("text")) for message in ann.inbox()]
@@ -78,6 +80,21 @@ def run():
             lab.expect(log.read_text().count("made anew from the log") == told + 1, f"damage of {name} was not noticed")
             lab.expect(inbox() == before and fetched() == FILES, f"damage of {name} cost messages")
             the_lab.stop(folder, process)
+
+        # Of every copy of the row: the scrubber goes through all that is alive.
+        data = folder / "lmdb" / "data.mdb"
+        whole = data.read_bytes()
+        places = [found.start() for found in re.finditer(re.escape(HANDLE.encode()), whole)]
+        lab.expect(places, "the handle is in no row")
+        for at in places:
+            with open(data, "r+b") as file:
+                file.seek(at + 5)
+                file.write(bytes([whole[at + 5] ^ 4]))
+        process = the_lab.start(folder, wait=False)
+        lab.expect(process.wait(60) == DISK_FAILED, "a changed row was not found")
+        process = the_lab.start(folder)
+        lab.expect(inbox() == before and fetched() == FILES, "damage of a row cost messages")
+        the_lab.stop(folder, process)
 
         wal = folder / "wal" / "00000001.wal"
         whole = wal.read_bytes()
