@@ -1,5 +1,6 @@
 /* tests/tools/rogue - a peer that means harm: it holds a validator's key (or a key of its own) and sends what no honest one
- * sends. Prints one line of JSON: how many frames it got rid of, and with which code it was closed (null: it was not).
+ * sends. Prints one line of JSON: how many frames it got rid of, and with which code it was closed (null: it was not), or why
+ * it was not let in.
  */
 #include "base/prng.h"
 #include "base/time.h"
@@ -243,8 +244,11 @@ int main(int argc, char **argv)
         if (k == sizeof deeds / sizeof *deeds)
             die("no such deed");
         client = client_of(committee.chain_id);
-        if (ch_client_connect(client) != CH_OK)
-            die(ch_client_why(client));
+        if (ch_client_connect(client) != CH_OK) {
+            printf("{\"sent\": 0, \"not_let_in\": \"%s\"}\n", ch_client_why(client));
+            ch_client_close(client);
+            return 0;
+        }
         for (uint64_t i = 0; i < count && deeds[k].once(client);)
             i++;
         struct ch_quic_conn_stats stats;
@@ -252,7 +256,7 @@ int main(int argc, char **argv)
             if (ch_client_round(client, ch_time_monotonic_ns() + 1000000) != CH_OK)
                 die(ch_client_why(client));
     }
-    if (client && !client->conn && client->closed.was_connected)
+    if (client && client->closed.code)
         printf("{\"sent\": %llu, \"closed_with\": \"%s\"}\n", (unsigned long long)sent, ch_quic_code_name(client->closed.code));
     else
         printf("{\"sent\": %llu, \"closed_with\": null}\n", (unsigned long long)sent);
