@@ -342,7 +342,7 @@ bool hold_frame(struct ch_spread *s, uint16_t from, const struct ch_frame_header
             answer_ready(s, a);
             return true;
         }
-        /* fallthrough */
+        __attribute__((fallthrough));
     default:
         s->stats.frames_malformed++;
         return true;
