@@ -57,6 +57,9 @@ def ours(program, arguments):
 
 
 def compare(name, mine, theirs):
+    if not mine[0] or not theirs[0]:
+        print(f"{name}: nothing was received; was there no processor left for the kernel?")
+        return
     print(f"{name}: ours {mine[0]:.2f} M/s, {mine[1]:.0f} ns of processor each; testpmd rxonly {theirs[0]:.2f} M/s, "
           f"{theirs[1]:.0f} ns; ours / theirs {mine[0] / theirs[0]:.2f} by rate, {theirs[1] / mine[1]:.2f} by processor time")
 

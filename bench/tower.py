@@ -6,8 +6,9 @@ durable, and which stage limits; the same with every signature taken for good; l
 
 Builds what it measures in build/bench and build/bench-accept-all. Parts: packets, pipeline, latency, idle. A figure is the
 median of the repeats, with the smallest and the largest one. Worth something only where nothing else runs; where something
-must, `chrt -f 1 bench/tower.py` takes the cores from it (root). The processor time of each thread is disturbed less and told too.
-packets needs dpdk-testpmd (Debian: dpdk-dev).
+must, `chrt -f 1 bench/tower.py` takes the cores from it (root; not for packets, where the kernel would get none). The processor
+time of each thread is disturbed less and told too.
+The part packets needs dpdk-testpmd (Debian: dpdk-dev).
 """
 import argparse
 import json

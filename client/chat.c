@@ -145,8 +145,8 @@ static ch_err feed_file(struct upload *up)
 /* All the content, from its first byte on. */
 static ch_err feed(struct upload *up)
 {
-    ch_err err = up->file ? feed_file(up)
-                          : ch_sealer_add(up->sealer, (const uint8_t *)up->out->text, up->out->text_length);
+    ch_err err =
+        up->file ? feed_file(up) : ch_sealer_add(up->sealer, (const uint8_t *)up->out->text, up->out->text_length);
     if (err == CH_OK)
         err = ch_sealer_end(up->sealer, up->commitment);
     return err == CH_OK ? ch_putter_end(up->putter, &up->root, &up->bytes) : err;
@@ -180,8 +180,8 @@ static ch_err upload(struct ch_client *c, const struct ch_account *recipient, co
     ch_err err = ch_putter_open(c, ch_seal_object_bytes(envelope->name_length, sealed.content_length), out->progress,
                                 out->progress_context, &up->putter);
     if (err == CH_OK)
-        err = ch_sealer_open(recipient->seal_key, recipient->seal_epoch, &sealed, ch_putter_add, up->putter,
-                             &up->sealer);
+        err =
+            ch_sealer_open(recipient->seal_key, recipient->seal_epoch, &sealed, ch_putter_add, up->putter, &up->sealer);
     if (err == CH_OK)
         err = feed_again(up, feed(up));
     if (err != CH_OK)

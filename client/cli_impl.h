@@ -14,7 +14,8 @@
     X(home, "DIR", "profile folder (default: $CHAPPE_HOME, else ~/.chappe)")                                           \
     X(key, "FILE", "key file (default: account.key in the profile)")                                                   \
     X(genesis, "FILE", "the chain's genesis (default: chain.genesis in the profile)")                                  \
-    X(node, "ADDRESS", "the one node to talk to, as 192.0.2.1:4740 (default: the profile's, then the genesis's validators)") \
+    X(node, "ADDRESS",                                                                                                 \
+      "the one node to talk to, as 192.0.2.1:4740 (default: the profile's, then the genesis's validators)")            \
     X(node_key, "HEX", "the only key that node may show (default: any validator's of the genesis)")                    \
     X(passphrase_file, "FILE",                                                                                         \
       "file with the key file's passphrase (else $CHAPPE_PASSPHRASE_FILE, a systemd\n"                                 \
@@ -122,7 +123,7 @@ ch_err cli_target_write(void *target, const uint8_t *bytes, size_t length); /* a
 /* Durable, and under its name; CH_CLI_LOCAL where that is taken, unless --force. */
 int cli_target_keep(struct cli *cli, struct cli_target *target);
 int cli_target_copy_out(struct cli *cli, struct cli_target *target); /* all of it to standard output */
-void cli_target_close(struct cli_target *target); /* what was not kept is gone */
+void cli_target_close(struct cli_target *target);                    /* what was not kept is gone */
 int cli_load_genesis(struct cli *cli);
 int cli_load_account(struct cli *cli);
 /* A registrar's key. */

@@ -297,7 +297,8 @@ static void tame_name(const char *name, char out[NAME_MAX + 1])
         (void)snprintf(out, NAME_MAX + 1, "unnamed");
 }
 
-static int fetched(struct cli *cli, struct cli_target *t, uint64_t sequence, uint64_t bytes, uint8_t type, bool to_stdout)
+static int fetched(struct cli *cli, struct cli_target *t, uint64_t sequence, uint64_t bytes, uint8_t type,
+                   bool to_stdout)
 {
     if (to_stdout)
         return cli_target_copy_out(cli, t);
@@ -333,8 +334,8 @@ static int fetch_object(struct cli *cli, const struct ch_incoming *in, uint64_t 
     int code = cli_target_open(cli, to_stdout ? NULL : out ? out : tame, &t);
     if (code != CH_CLI_OK)
         return code;
-    ch_err err =
-        ch_chat_fetch(cli->client, &cli->account, in, cli_target_write, &t, cli_progress, cli, original, &type, &verdict);
+    ch_err err = ch_chat_fetch(cli->client, &cli->account, in, cli_target_write, &t, cli_progress, cli, original, &type,
+                               &verdict);
     if (err != CH_OK && t.error)
         code = cli_fail(cli, CH_CLI_LOCAL, ch_err_name(err), "%s: %s", t.partial, strerror(t.error));
     else if (err != CH_OK)

@@ -211,7 +211,8 @@ int cli_object_import(struct cli *cli, int operand_count, char **operands)
 
 /* ---- export ---- */
 
-struct export {
+struct export
+{
     struct cli_target target;
     bool car;
     uint64_t bytes;

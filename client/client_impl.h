@@ -25,11 +25,11 @@ struct ch_client {
     int fd;
     uint64_t conn; /* 0: none */
     bool connected, hello_done, refused_by_host, was_connected;
-    bool dialling; /* until HELLO, or until the attempt is given up */
-    unsigned failures; /* attempts since the last success */
+    bool dialling;                        /* until HELLO, or until the attempt is given up */
+    unsigned failures;                    /* attempts since the last success */
     uint64_t dial_deadline_ns, redial_ns; /* of this attempt; not before the next */
-    uint64_t heard_bytes, heard_ns; /* received, and when last */
-    bool probed;                    /* since then */
+    uint64_t heard_bytes, heard_ns;       /* received, and when last */
+    bool probed;                          /* since then */
     struct ch_quic_closed closed;
     struct ch_hello hello; /* the node's */
     struct ch_address remote;
@@ -68,13 +68,16 @@ CH_MUST_CHECK ch_err ch_client_rounds(struct ch_client *const *clients, unsigned
 /* The next step towards a connection, without waiting. CH_OK: there is one. CH_ERR_AGAIN: under way, go on after a
  * round. Else why this attempt came to nothing; the next call makes the next one, at the next address. */
 CH_MUST_CHECK ch_err ch_client_step(struct ch_client *client);
+/* Leaves this validator for the one at the next address; requests under way end with CH_ERR_CLOSED. */
+void ch_client_turn(struct ch_client *client);
 /* With requests waiting, now and then: a validator that has gone silent is asked for a sign of life, and given up for
  * another one, where there is one, when none comes: its requests end with CH_ERR_CLOSED. */
 void ch_client_look(struct ch_client *client, uint64_t now_ns);
 #define CH_CLIENT_LOOK_NS UINT64_C(500000000)
 /* Opens companions to other validators, as far as there are addresses; they aren't dialled yet. */
 CH_MUST_CHECK ch_err ch_client_open_companions(struct ch_client *client);
-/* Connects unless connected, until the deadline; dials again as long as `patient` or until the nodes say no for good. */
+/* Connects unless connected, until the deadline; dials again as long as `patient` or until the nodes say no for good.
+ */
 CH_MUST_CHECK ch_err ch_client_reach(struct ch_client *client, uint64_t deadline_ns, bool patient);
 /* Until the request is done (CH_OK, whatever its result) or the deadline. */
 CH_MUST_CHECK ch_err ch_client_wait(struct ch_client *client, struct ch_request *request, uint64_t deadline_ns);

@@ -28,9 +28,9 @@ struct ch_putter {
     unsigned filling; /* slot */
     uint64_t length;  /* added in this pass */
     unsigned passes;
-    bool any;            /* a block was stored in this pass, at: */
+    bool any; /* a block was stored in this pass, at: */
     uint8_t holder[32];
-    uint8_t (*seen)[SEEN_BYTES]; /* the leaves that went, in order */
+    uint8_t (*seen)[SEEN_BYTES];        /* the leaves that went, in order */
     size_t seen_count, seen_room, leaf; /* leaf: of this pass */
     uint64_t deadline_ns, waiting_bytes, received_bytes;
     ch_progress progress;

@@ -13,8 +13,8 @@
 #define TAG_MESSAGE        crypto_secretstream_xchacha20poly1305_TAG_MESSAGE
 #define TAG_FINAL          crypto_secretstream_xchacha20poly1305_TAG_FINAL
 
-#define CONTENT_BYTES_MAX  (UINT64_C(1) << 61)
-#define PLAIN_HEAD_BYTES   (COMMITMENT_KEY_BYTES + 8) /* before the envelope */
+#define CONTENT_BYTES_MAX (UINT64_C(1) << 61)
+#define PLAIN_HEAD_BYTES  (COMMITMENT_KEY_BYTES + 8) /* before the envelope */
 
 /* Where a sealer stands; kept from the start for one that begins again. */
 struct progress {
@@ -79,8 +79,8 @@ ch_err ch_sealer_open(const uint8_t recipient[32], uint32_t epoch, const struct 
     crypto_secretstream_xchacha20poly1305_keygen(stream_key);
     ch_seal_prefix_write(epoch, s->head);
     CH_ASSERT(crypto_box_seal(s->head + CH_SEAL_PREFIX_BYTES, stream_key, sizeof stream_key, recipient) == 0);
-    CH_ASSERT(crypto_secretstream_xchacha20poly1305_init_push(&start->stream, s->head + CH_SEAL_PREFIX_BYTES + BOX_BYTES,
-                                                              stream_key) == 0);
+    CH_ASSERT(crypto_secretstream_xchacha20poly1305_init_push(
+                  &start->stream, s->head + CH_SEAL_PREFIX_BYTES + BOX_BYTES, stream_key) == 0);
     sodium_memzero(stream_key, sizeof stream_key);
 
     struct ch_writer w = ch_writer(s->plain_start, sizeof s->plain_start);
@@ -93,8 +93,8 @@ ch_err ch_sealer_open(const uint8_t recipient[32], uint32_t epoch, const struct 
     start->left = envelope->content_length;
     uint64_t plain = plain_bytes(envelope->name_length, envelope->content_length);
     start->padding_left = ch_seal_padded(plain) - plain;
-    CH_ASSERT(
-        crypto_generichash_init(&start->commitment, commitment_key, COMMITMENT_KEY_BYTES, CH_COMMITMENT_BYTES) == 0);
+    CH_ASSERT(crypto_generichash_init(&start->commitment, commitment_key, COMMITMENT_KEY_BYTES, CH_COMMITMENT_BYTES) ==
+              0);
     crypto_generichash_update(&start->commitment, s->plain_start + PLAIN_HEAD_BYTES, start->used - PLAIN_HEAD_BYTES);
 
     ch_err err = ch_sealer_again(s);
@@ -115,8 +115,8 @@ ch_err ch_sealer_again(struct ch_sealer *s)
 
 static ch_err push_chunk(struct ch_sealer *s, uint8_t tag)
 {
-    CH_ASSERT(crypto_secretstream_xchacha20poly1305_push(&s->now.stream, s->sealed, NULL, s->plain, s->now.used, NULL, 0,
-                                                         tag) == 0);
+    CH_ASSERT(crypto_secretstream_xchacha20poly1305_push(&s->now.stream, s->sealed, NULL, s->plain, s->now.used, NULL,
+                                                         0, tag) == 0);
     ch_err err = s->sink(s->context, s->sealed, s->now.used + CHUNK_EXTRA_BYTES);
     s->now.used = 0;
     return err;

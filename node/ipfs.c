@@ -12,19 +12,20 @@
 #include <sys/socket.h>
 
 #define SECOND_NS     UINT64_C(1000000000)
-#define STACK_BYTES   (256u << 10)
+#define STACK_BYTES           (1u << 20)
 #define REQUEST_BYTES (32u << 10) /* of a connection: its request's line and headers, and our headers */
 #define PIECE_BYTES   (64u << 10) /* handed to the socket at once */
 #define SOCKET_BYTES  (1 << 20)   /* what the kernel may hold for a reader, where it allows as much */
-#define BLOCKS_REMEMBERED_MAX 65536 /* of a CAR without doubles: a file of 64 GiB. A longer one says dups=y; a tree \
-                                         of more and smaller blocks than ours make is cut off */
-#define DIGEST_BYTES          16    /* remembered of each: who finds two alike spoils his own object's CAR */
+#define BLOCKS_REMEMBERED_MAX                                                                                          \
+    65536               /* of a CAR without doubles: a file of 64 GiB. A longer one says dups=y; a tree                \
+                             of more and smaller blocks than ours make is cut off */
+#define DIGEST_BYTES 16 /* remembered of each: who finds two alike spoils his own object's CAR */
 
 /* One connection, as long as it is open. */
 struct caller {
     int fd; /* -1: free */
     bool ended;
-    uint64_t since_ns; /* its last request, or its last answer's end */
+    uint64_t since_ns;                /* its last request, or its last answer's end */
     atomic_uint_fast64_t given_bytes; /* since then */
 };
 
@@ -34,10 +35,10 @@ struct session {
     struct session *next;
     struct caller *caller;
     void *reader;
-    bool whole; /* all that was to be given was given */
-    uint64_t from; /* of a range, in the block */
+    bool whole;                                                   /* all that was to be given was given */
+    uint64_t from;                                                /* of a range, in the block */
     uint8_t head[CH_CAR_HEADER_BYTES + CH_CAR_SECTION_BYTES_MAX]; /* what stands before the block */
-    size_t head_length, block_length, given; /* given: of both */
+    size_t head_length, block_length, given;                      /* given: of both */
     bool root_alone, dups;
     uint8_t (*seen)[DIGEST_BYTES]; /* of a CAR without doubles. Open addressing; zeros are empty */
     size_t seen_slots, seen_count;
@@ -256,7 +257,8 @@ static enum MHD_Result refuse_error(struct ch_ipfs *ipfs, struct MHD_Connection 
     if (err == CH_ERR_NOT_FOUND)
         return refuse(ipfs, connection, MHD_HTTP_NOT_FOUND, "this object is not here", NULL);
     if (err == CH_ERR_INVALID)
-        return refuse(ipfs, connection, MHD_HTTP_NOT_FOUND, "no whole file is under this CID; ask for its blocks", NULL);
+        return refuse(ipfs, connection, MHD_HTTP_NOT_FOUND, "no whole file is under this CID; ask for its blocks",
+                      NULL);
     return refuse(ipfs, connection, MHD_HTTP_SERVICE_UNAVAILABLE, "the object can't be read now", NULL);
 }
 
@@ -355,9 +357,8 @@ static enum MHD_Result answer_car(struct session *s, struct MHD_Connection *conn
     size_t length;
     ch_cid_to_text(&request->cid, cid);
     /* All of it must be there before anything is said: nobody likes an answer that is cut off. */
-    ch_err err = request->root_alone
-                     ? ipfs->source.get(s->reader, &request->cid, s->block, sizeof s->block, &length)
-                     : ipfs->source.has_tree(s->reader, &request->cid, &file_bytes);
+    ch_err err = request->root_alone ? ipfs->source.get(s->reader, &request->cid, s->block, sizeof s->block, &length)
+                                     : ipfs->source.has_tree(s->reader, &request->cid, &file_bytes);
     if (err != CH_OK) {
         end_answer(s);
         return refuse_error(ipfs, connection, err);
@@ -375,13 +376,13 @@ static enum MHD_Result answer_car(struct session *s, struct MHD_Connection *conn
     s->head_length = CH_CAR_HEADER_BYTES;
     s->block_length = s->given = 0;
     s->whole = head;
-    struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, PIECE_BYTES, on_car, s, end_answer);
+    struct MHD_Response *response =
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, PIECE_BYTES, on_car, s, end_answer);
     if (!response) {
         end_answer(s);
         return MHD_NO;
     }
-    (void)snprintf(type, sizeof type, "application/vnd.ipld.car; version=1; order=dfs; dups=%c",
-                   s->dups ? 'y' : 'n');
+    (void)snprintf(type, sizeof type, "application/vnd.ipld.car; version=1; order=dfs; dups=%c", s->dups ? 'y' : 'n');
     add_header(response, "Content-Type", type);
     add_header(response, "Accept-Ranges", "none");
     add_object_headers(response, cid, etag, "car");
@@ -520,13 +521,13 @@ static ch_err listen_on(struct ch_ipfs *ipfs, const struct ch_ipfs_options *opti
     unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL;
     if (local.ss_family == AF_INET6)
         flags |= MHD_USE_IPv6;
-    ipfs->http = MHD_start_daemon(
-        flags, 0, NULL, NULL, on_request, ipfs, MHD_OPTION_SOCK_ADDR, &local, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)options->connections_max, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-        (unsigned)options->connections_per_address, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)options->idle_s,
-        MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_BYTES, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)(REQUEST_BYTES + PIECE_BYTES),
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, ipfs, MHD_OPTION_NOTIFY_COMPLETED, on_completed, ipfs,
-        MHD_OPTION_END);
+    ipfs->http = MHD_start_daemon(flags, 0, NULL, NULL, on_request, ipfs, MHD_OPTION_SOCK_ADDR, &local,
+                                  MHD_OPTION_CONNECTION_LIMIT, (unsigned)options->connections_max,
+                                  MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)options->connections_per_address,
+                                  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)options->idle_s,
+                                  MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_BYTES, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                                  (size_t)(REQUEST_BYTES + PIECE_BYTES), MHD_OPTION_NOTIFY_CONNECTION, on_connection,
+                                  ipfs, MHD_OPTION_NOTIFY_COMPLETED, on_completed, ipfs, MHD_OPTION_END);
     return ipfs->http ? CH_OK : CH_ERR_BUSY;
 }
 

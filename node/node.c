@@ -206,12 +206,9 @@ static void no_consumers(struct ch_node *n)
 static ch_err open_stores(struct ch_node *n, const uint8_t master[32], char why[CH_NODE_WHY_BYTES])
 {
     char path[PATH_BYTES_MAX];
-    const char *sync = n->config.store_state_sync;
     struct ch_state_options state = {.folder = path_in(path, n->folder, "lmdb"),
-                                     .nometasync = strcmp(sync, "nometasync") == 0};
+                                     .nometasync = strcmp(n->config.store_state_sync, "nometasync") == 0};
     ch_random(&state.seed, sizeof state.seed);
-    if (!state.nometasync && strcmp(sync, "io_uring") != 0)
-        return explain(why, CH_ERR_INVALID, "store.state_sync is \"%s\"", sync);
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
         return explain(why, CH_ERR_IO, "%s", path);
     ch_err err = ch_io_uring_open(&n->state_io);

@@ -1,12 +1,14 @@
 #include "node/objects.h"
 
 #include "base/log.h"
+#include "base/time.h"
 #include "node/serve.h"
 #include "node/tree.h"
 
 #include <stdlib.h>
 
 #define SHOW_EVERY_NS   UINT64_C(200000000)
+#define LOOK_EVERY_NS   UINT64_C(1000000000)  /* for damage */
 #define REPAIR_EVERY_NS UINT64_C(60000000000) /* looking through everything here, after damage */
 #define LOOKS_MAX       64 /* of one HAS_OBJECT: so many times CH_TREE_MISSING_MAX blocks are made known for it */
 
@@ -34,35 +36,17 @@ struct ch_objects {
     struct asking asking[REQUESTS_MAX];
     struct ch_request *spare; /* a parcel to send with */
     uint64_t show_at_ns, repair_at_ns;
-    bool damaged;
 };
 
 /* --- the disk --- */
-
-static void give_up(struct ch_objects *o, const struct ch_cid *address)
-{
-    ch_err err = ch_object_drop(o->node->objects, address, 1);
-    o->puts |= err == CH_OK;
-    o->damaged = true;
-}
-
-static ch_err disk_get(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES], uint8_t *to,
-                       size_t capacity, size_t *length)
-{
-    ch_err err = ch_tree_get(context, kind, name, to, capacity, length);
-    if (err != CH_ERR_CORRUPT)
-        return err;
-    const struct ch_cid address = ch_tree_address(kind, name);
-    give_up(context, &address);
-    return CH_ERR_NOT_FOUND;
-}
 
 static ch_err disk_put(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES], const uint8_t *bytes,
                        size_t length, uint64_t cookie)
 {
     struct ch_objects *o = context;
     const struct ch_cid address = ch_tree_address(kind, name);
-    ch_err err = ch_object_put(o->node->objects, &address, bytes, length, cookie << 1 | 1);
+    const struct ch_object_tag tag = {.put_ms = ch_time_unix_ms()};
+    ch_err err = ch_object_put_for(o->node->objects, &address, bytes, length, &tag, cookie << 1 | 1);
     o->puts |= err == CH_OK || err == CH_ERR_FULL;
     if (err != CH_OK && err != CH_ERR_EXISTS && err != CH_ERR_FULL && err != CH_ERR_NO_SPACE) {
         int none = CH_OK;
@@ -82,11 +66,6 @@ static ch_err disk_list(void *context, enum ch_spread_kind kind, uint64_t *curso
 void ch_objects_durable(struct ch_objects *o, uint64_t cookie)
 {
     ch_spread_durable(o->spread, cookie >> 1);
-}
-
-void ch_objects_damaged(struct ch_objects *o, const struct ch_cid *cid)
-{
-    give_up(o, cid);
 }
 
 /* --- requests --- */
@@ -134,8 +113,6 @@ void ch_objects_get(struct ch_objects *o, struct ch_request *request)
         return;
     }
     memcpy(request->body, cid.bytes, CH_CID_BYTES);
-    if (err == CH_ERR_CORRUPT)
-        give_up(o, &cid);
     if (o->waiting_count || !begin(o, request))
         wait_for_a_task(o, request);
 }
@@ -275,6 +252,21 @@ static void show(struct ch_objects *o)
     }
 }
 
+/* What readers or the scrubber found changed is missing; the lists of certificates tell what it was. */
+static void repair_damage(struct ch_objects *o, uint64_t now_ns)
+{
+    struct ch_cid damaged[32];
+    bool any = false;
+    o->repair_at_ns = now_ns + LOOK_EVERY_NS;
+    while (ch_object_damaged(o->node->objects, damaged, sizeof damaged / sizeof *damaged))
+        any = true;
+    if (!any)
+        return;
+    ch_log(CH_LOG_WARNING, "objects: bytes on this disk are damaged; they are restored from the other validators");
+    ch_spread_repair(o->spread);
+    o->repair_at_ns = now_ns + REPAIR_EVERY_NS;
+}
+
 bool ch_objects_poll(struct ch_objects *o, uint64_t now_ns, bool *puts)
 {
     struct ch_spread_done done;
@@ -282,12 +274,8 @@ bool ch_objects_poll(struct ch_objects *o, uint64_t now_ns, bool *puts)
     look_who_is_up(o);
     ch_spread_full(o->spread, atomic_load_explicit(&o->node->disk_low, memory_order_relaxed));
     ch_spread_tick(o->spread, now_ns);
-    if (o->damaged && now_ns >= o->repair_at_ns) {
-        o->damaged = false;
-        o->repair_at_ns = now_ns + REPAIR_EVERY_NS;
-        ch_log(CH_LOG_WARNING, "objects: bytes on this disk are damaged; they are restored from the other validators");
-        ch_spread_repair(o->spread);
-    }
+    if (now_ns >= o->repair_at_ns)
+        repair_damage(o, now_ns);
     while (ch_spread_next_done(o->spread, &done)) {
         worked = true;
         if (done.ticket & 1)
@@ -336,7 +324,7 @@ ch_err ch_objects_open(struct ch_node *node, struct ch_object_reader *reader, st
         .keys = (const uint8_t(*)[CH_HASH_BYTES])node->committee.key,
         .key = &node->key,
         .chain_id = node->chain_id,
-        .store = {o, ch_tree_has, disk_get, disk_put, disk_list},
+        .store = {o, ch_tree_has, ch_tree_get, disk_put, disk_list},
         .repair_bytes_per_second = node->config.store_repair_mib << 20,
     };
     ch_err err = ch_spread_open(&setup, &o->spread);

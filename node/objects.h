@@ -32,8 +32,6 @@ static inline bool ch_objects_is_cookie(uint64_t cookie)
     return cookie & 1;
 }
 void ch_objects_durable(struct ch_objects *objects, uint64_t cookie);
-/* Bytes found damaged here (scrubbing): given up, and restored from the others. */
-void ch_objects_damaged(struct ch_objects *objects, const struct ch_cid *cid);
 
 /* True when it did something; *puts: the store was given something. */
 bool ch_objects_poll(struct ch_objects *objects, uint64_t now_ns, bool *puts);

@@ -611,12 +611,8 @@ bool ch_serve_poll(void *self, uint64_t now_ns)
         answer(s, request);
         worked = true;
     }
-    if (s->spread) {
-        struct ch_cid damaged[REQUESTS_MAX];
-        for (size_t i = ch_object_damaged(s->node->objects, damaged, REQUESTS_MAX); i > 0; i--)
-            ch_objects_damaged(s->spread, &damaged[i - 1]);
+    if (s->spread)
         worked |= ch_objects_poll(s->spread, now_ns, &s->puts_gathered);
-    }
     worked |= poll_objects(s);
     worked |= ch_keeper_poll(s->keeper, now_ns);
     worked |= send_watch(s);

@@ -340,9 +340,9 @@ bool hold_frame(struct ch_spread *s, uint16_t from, const struct ch_frame_header
         if (a) {
             a->cursor = ch_read64(&r);
             answer_ready(s, a);
-            return true;
         }
-        /* fallthrough */
+        s->stats.frames_malformed += !a;
+        return true;
     default:
         s->stats.frames_malformed++;
         return true;

@@ -257,7 +257,7 @@ ch_err ch_object_tag(struct ch_object_reader *r, const struct ch_cid *cid, struc
 ch_err ch_object_length(struct ch_object_reader *r, const struct ch_cid *cid, size_t *length)
 {
     struct place place;
-    if (!find(r, cid, &place))
+    if (!find(r, cid, &place) || place.damaged)
         return CH_ERR_NOT_FOUND;
     *length = place.length;
     return CH_OK;

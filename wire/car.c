@@ -49,9 +49,9 @@ struct ch_car_reader {
     enum ch_car_verdict verdict;
     struct ch_cid root;
     bool header_done, length_done;
-    unsigned shift;     /* of the next digit of a section's length */
-    size_t length;      /* of the section */
-    size_t used;        /* of bytes */
+    unsigned shift; /* of the next digit of a section's length */
+    size_t length;  /* of the section */
+    size_t used;    /* of bytes */
     uint8_t bytes[CH_CID_BYTES + CH_BLOCK_BYTES_MAX];
 };
 

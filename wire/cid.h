@@ -92,8 +92,8 @@ struct ch_unixfs_walk {
 void ch_unixfs_walk_begin(struct ch_unixfs_walk *walk, const struct ch_cid *root, uint64_t file_bytes);
 /* False after the last. */
 CH_MUST_CHECK bool ch_unixfs_walk_next(struct ch_unixfs_walk *walk, struct ch_unixfs_link *link);
-/* False, and the walk can't go on: no node as ch_unixfs_decode takes them, of another length than `link` says, or deeper
- * than CH_UNIXFS_DEPTH_MAX. */
+/* False, and the walk can't go on: no node as ch_unixfs_decode takes them, of another length than `link` says, or
+ * deeper than CH_UNIXFS_DEPTH_MAX. */
 CH_MUST_CHECK bool ch_unixfs_walk_enter(struct ch_unixfs_walk *walk, const struct ch_unixfs_link *link,
                                         const uint8_t *node, size_t length);
 

@@ -235,7 +235,7 @@ class Devnet(Lab):
         self.wait_until(lambda: min(self.commits()[i - 1] for i in watched) > newest, seconds,
                         f"progress at {watched} beyond {newest}")
 
-    def expect_standstill(self, watched, seconds=4):
+    def expect_standstill(self, watched, seconds=3):
         """None of the watched validators commits anything, once what was on its way has arrived."""
         time.sleep(2)
         before = [self.commits()[i - 1] for i in watched]

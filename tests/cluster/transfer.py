@@ -72,15 +72,15 @@ def digest(path):
 
 
 def strike(net, i, name, from_count, running, sign=signal.SIGKILL):
-    """Sends validator i a signal once its counter has grown by so much; false where the transfer was over before."""
+    """Sends validator i a signal once its counter has grown by so much; its pid, or 0 where the transfer was over before."""
     begun = counter(net, i, name)
     pid = quick_status(net, i)["pid"]
     while counter(net, i, name) < begun + from_count:
         if running.over():
-            return False
+            return 0
         time.sleep(0.001)
     os.kill(pid, sign)
-    return True
+    return pid
 
 
 def in_the_middle(attempt, length=min(args.bytes, 200_000_000)):
@@ -150,20 +150,38 @@ def download(net, alice, bob):
             other = bob.run("object", "import", "--car", str(car), "--node", net.address_of(3)).strip()
             lab.expect(other == message["object"]["cid"], f"{other} is not the CID")
             fetching = Running(bob, "fetch", str(message["sequence"]), "--out", str(got), "--force")
-            if not strike(net, 1, "serve_requests_total", 4, fetching, sign):
+            pid = strike(net, 1, "serve_requests_total", 4, fetching, sign)
+            if not pid:
                 fetching.end()
                 return False
             _, kib = fetching.end()
+            if sign == signal.SIGSTOP:
+                os.kill(pid, signal.SIGCONT)
             lab.expect(digest(got) == digest(path), "another file came out")
             print(f"download of {length} bytes, {sign.name} on the way: {kib} KiB")
             return True
         return go
     in_the_middle(attempt(signal.SIGSTOP))
-    os.kill(json.loads(net.devnet("status", "--json"))["validators"][0]["pid"], signal.SIGCONT)
     net.wait_until(lambda: net.status_of(1).get("ready"), 60, "validator 1 goes on")
     in_the_middle(attempt(signal.SIGKILL))
     left = [name for name in os.listdir(net.folder) if name.startswith("down.got.")]
     lab.expect(not left, f"half files are left: {left}")
+
+
+def half(net, bob):
+    """A reader that is killed on the way leaves no file under the name."""
+    got = net.folder / "half"
+    message = bob.inbox()[-1]
+
+    def attempt(length):
+        fetching = Running(bob, "fetch", str(message["sequence"]), "--out", str(got), "--node", net.address_of(3))
+        before = counter(net, 3, "serve_requests_total")
+        while counter(net, 3, "serve_requests_total") < before + 4 and not fetching.over():
+            time.sleep(0.001)
+        fetching.process.kill()
+        return fetching.process.wait() == -signal.SIGKILL
+    in_the_middle(attempt)
+    lab.expect(not got.exists(), "half a file has the name of the whole")
 
 
 def refusals(net, alice):
@@ -194,6 +212,7 @@ def run():
         upload(net, alice, bob)
         resume(net, alice)
         download(net, alice, bob)
+        half(net, bob)
         refusals(net, alice)
 
 

@@ -103,7 +103,10 @@ static struct buffer seal_object(const struct buffer *content, uint16_t name_len
 {
     struct buffer object = buffer_new((size_t)ch_seal_object_bytes(name_length, content->used));
     static const uint8_t name[CH_ENVELOPE_NAME_BYTES_MAX] = "image.png";
-    struct ch_envelope e = {.written_ms = 5, .type = CH_ENVELOPE_FILE, .name = name, .name_length = name_length,
+    struct ch_envelope e = {.written_ms = 5,
+                            .type = CH_ENVELOPE_FILE,
+                            .name = name,
+                            .name_length = name_length,
                             .content_length = content->used};
     struct ch_sealer *sealer;
     assert_ok(ch_sealer_open(keys[1].key.public_key, keys[1].epoch, &e, into_buffer, &object, &sealer));
@@ -229,8 +232,8 @@ static void sealer_that_begins_again_gives_the_same(void **state)
     struct buffer object = buffer_new(400000), again;
     uint8_t content[150000], first[32], second[32];
     test_random_bytes(&prng, content, sizeof content);
-    struct ch_envelope e = {.type = CH_ENVELOPE_FILE, .name = (const uint8_t *)"x", .name_length = 1,
-                            .content_length = sizeof content};
+    struct ch_envelope e = {
+        .type = CH_ENVELOPE_FILE, .name = (const uint8_t *)"x", .name_length = 1, .content_length = sizeof content};
     struct ch_sealer *sealer;
     assert_ok(ch_sealer_open(keys[1].key.public_key, 1, &e, into_buffer, &object, &sealer));
     assert_ok(ch_sealer_add(sealer, content, 70000));
@@ -260,9 +263,15 @@ static void sealer_that_begins_again_gives_the_same(void **state)
 static void lengths_are_padded_to_few_classes(void **state)
 {
     /* Nikitin et al., PETS 2019: the examples are ours, worked out by hand from algorithm 1. */
-    static const uint64_t pairs[][2] = {{0, 0},     {1, 1},         {8, 8},
-                                        {9, 10},    {100, 104},     {1000, 1024},
-                                        {4097, 4352}, {1000000, 1015808}, {1 << 30, 1 << 30},
+    static const uint64_t pairs[][2] = {{0, 0},
+                                        {1, 1},
+                                        {8, 8},
+                                        {9, 10},
+                                        {100, 104},
+                                        {1000, 1024},
+                                        {4097, 4352},
+                                        {1000000, 1015808},
+                                        {1 << 30, 1 << 30},
                                         {(1 << 30) + 1, (1 << 30) + (1 << 25)}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         assert_int_equal(ch_seal_padded(pairs[i][0]), pairs[i][1]);

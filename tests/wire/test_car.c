@@ -116,8 +116,10 @@ static void block_beyond_the_limit_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pieces_of_any_size_give_the_blocks), cmocka_unit_test(cut_anywhere_between_blocks_only_is_good),
-        cmocka_unit_test(any_flipped_bit_is_refused),         cmocka_unit_test(taker_that_stops_ends_it),
+        cmocka_unit_test(pieces_of_any_size_give_the_blocks),
+        cmocka_unit_test(cut_anywhere_between_blocks_only_is_good),
+        cmocka_unit_test(any_flipped_bit_is_refused),
+        cmocka_unit_test(taker_that_stops_ends_it),
         cmocka_unit_test(block_beyond_the_limit_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -131,6 +131,101 @@ static void node_decodes_to_its_links(void **state)
     assert_int_equal(again.tree_bytes, root.tree_bytes);
 }
 
+#define WALK_NODES 8
+
+struct kept_nodes {
+    unsigned count;
+    struct ch_cid cid[WALK_NODES];
+    size_t length[WALK_NODES];
+    uint8_t bytes[WALK_NODES][CH_UNIXFS_NODE_BYTES_MAX];
+};
+
+static ch_err keep_all(void *context, const struct ch_cid *cid, const uint8_t *block, size_t length)
+{
+    struct kept_nodes *kept = context;
+    assert_true(kept->count < WALK_NODES);
+    kept->cid[kept->count] = *cid;
+    kept->length[kept->count] = length;
+    memcpy(kept->bytes[kept->count++], block, length);
+    return CH_OK;
+}
+
+static void leaf_cid(unsigned i, struct ch_cid *cid)
+{
+    ch_cid_of(CH_CID_RAW, &i, sizeof i, cid);
+}
+
+/* A tree over so many leaves of 4 bytes. */
+static void build_leaves(unsigned leaves, struct kept_nodes *kept, struct ch_unixfs_link *root)
+{
+    struct ch_unixfs_builder *builder;
+    struct ch_cid cid;
+    kept->count = 0;
+    assert_ok(ch_unixfs_open(keep_all, kept, &builder));
+    for (unsigned i = 0; i < leaves; i++) {
+        leaf_cid(i, &cid);
+        assert_ok(ch_unixfs_add(builder, &cid, 4));
+    }
+    assert_ok(ch_unixfs_end(builder, root));
+    ch_unixfs_close(builder);
+}
+
+static bool enter(struct ch_unixfs_walk *walk, const struct kept_nodes *kept, const struct ch_unixfs_link *link)
+{
+    for (unsigned i = 0; i < kept->count; i++)
+        if (memcmp(&kept->cid[i], &link->cid, sizeof link->cid) == 0)
+            return ch_unixfs_walk_enter(walk, link, kept->bytes[i], kept->length[i]);
+    return false;
+}
+
+static void walk_is_depth_first_and_complete(void **state)
+{
+    static struct kept_nodes kept;
+    static struct ch_unixfs_walk walk;
+    struct ch_unixfs_link root, link;
+    struct ch_cid expected;
+    build_leaves(2500, &kept, &root); /* 1024, 1024, 452 */
+    assert_int_equal(kept.count, 4);
+    ch_unixfs_walk_begin(&walk, &root.cid, root.file_bytes);
+    for (unsigned place = 0, leaf = 0; place < 2504; place++) {
+        assert_true(ch_unixfs_walk_next(&walk, &link));
+        bool node = place == 0 || place == 1 || place == 1026 || place == 2051;
+        assert_int_equal(ch_cid_codec(&link.cid), node ? CH_CID_DAG_PB : CH_CID_RAW);
+        if (node) {
+            assert_true(enter(&walk, &kept, &link));
+            continue;
+        }
+        leaf_cid(leaf++, &expected);
+        assert_memory_equal(&link.cid, &expected, sizeof expected);
+    }
+    assert_false(ch_unixfs_walk_next(&walk, &link));
+    assert_false(ch_unixfs_walk_next(&walk, &link));
+}
+
+static void walk_refuses_what_is_not_the_tree(void **state)
+{
+    static struct kept_nodes kept;
+    static struct ch_unixfs_walk walk;
+    struct ch_unixfs_link root, link;
+    build_leaves(2500, &kept, &root);
+    ch_unixfs_walk_begin(&walk, &root.cid, root.file_bytes - 1); /* of another length */
+    assert_true(ch_unixfs_walk_next(&walk, &link));
+    assert_false(enter(&walk, &kept, &link));
+    ch_unixfs_walk_begin(&walk, &root.cid, UINT64_MAX); /* a length that isn't known */
+    assert_true(ch_unixfs_walk_next(&walk, &link));
+    assert_true(enter(&walk, &kept, &link));
+    assert_true(ch_unixfs_walk_next(&walk, &link));
+    assert_false(ch_unixfs_walk_enter(&walk, &link, (const uint8_t *)"no node", 7));
+    struct ch_unixfs_link self = {.file_bytes = 4}, down = {.file_bytes = 4, .tree_bytes = 4}; /* a chain of nodes */
+    static uint8_t node[CH_UNIXFS_NODE_BYTES_MAX];
+    leaf_cid(0, &down.cid);
+    size_t length = ch_unixfs_encode(&down, 1, node, &self);
+    ch_unixfs_walk_begin(&walk, &self.cid, 4);
+    for (unsigned depth = 0; depth < CH_UNIXFS_DEPTH_MAX; depth++)
+        assert_true(ch_unixfs_walk_enter(&walk, &self, node, length));
+    assert_false(ch_unixfs_walk_enter(&walk, &self, node, length));
+}
+
 /* What decodes is what encode writes: whatever a flipped bit or a cut leaves is refused or is another node's own form.
  */
 static void changed_node_is_refused_or_canonical(void **state)
@@ -177,6 +272,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(roots_equal_those_of_the_ipfs_importer), cmocka_unit_test(text_and_binary_are_one_to_one),
         cmocka_unit_test(cid_of_another_kind_is_not_valid),       cmocka_unit_test(node_decodes_to_its_links),
+        cmocka_unit_test(walk_is_depth_first_and_complete),       cmocka_unit_test(walk_refuses_what_is_not_the_tree),
         cmocka_unit_test(changed_node_is_refused_or_canonical),   cmocka_unit_test(random_bytes_never_decode),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
