@@ -222,7 +222,7 @@ static void blocks_are_not_refused_because_a_spammer_named_them_first(void **sta
         cluster_run(&c, c.now_us + 10 * MS);
     round = cluster_status(&c, 0).round + 2;
     c.drop = round_does_not_reach_0;
-    while (!find_block(&c.nodes[1], round, 1) || !find_block(&c.nodes[1], round, 2))
+    while (!find_block(&c.nodes[1], round, 0) || !find_block(&c.nodes[1], round, 1) || !find_block(&c.nodes[1], round, 2))
         cluster_run(&c, c.now_us + MS);
     const struct forged first = forge(&c, &c.nodes[1], 3, round + 1, nothing, 3, NULL, 1);
     give(&c, 0, &first);
