@@ -126,13 +126,21 @@ def percentile(values, percent):
     return values[(len(values) - 1) * percent // 100]
 
 
+def delay_all(net):
+    """The connections begin anew with it: one that was begun without holds the sudden delay for congestion, for long."""
+    for a in range(1, net.n + 1):
+        for b in range(a + 1, net.n + 1):
+            net.devnet("delay", a, b, args.delay_ms)
+    for i in range(1, net.n + 1):
+        net.devnet("restart", i)
+    time.sleep(3)
+
+
 def latency(n, rate=None):
     """A lone transaction at a time beside nothing, or beside a load; in milliseconds, one-way delays and rounds."""
     with Net(n, "--netns") as net:
-        for a in range(1, n + 1):
-            for b in range(a + 1, n + 1):
-                net.devnet("delay", a, b, args.delay_ms)
-        net.load("warm", 200)
+        delay_all(net)
+        net.load("warm", 4000)
         feeder = None
         if rate:
             feeder = threading.Thread(target=net.load, args=("feeder", rate * 20, "--per-frame", 16, "--in-flight", 64, "--rate", rate))
@@ -162,9 +170,8 @@ def idle(n, *options):
 def carried_with_delays():
     """What four on hosts of their own carry with the delay set."""
     with Net(4, "--netns") as net:
-        for a in range(1, 5):
-            for b in range(a + 1, 5):
-                net.devnet("delay", a, b, args.delay_ms)
+        delay_all(net)
+        net.load("warm", 4000)
         told = net.load("feeder", args.messages // 2, "--in-flight", 64, "--per-frame", 64)
         carried = round(told["final"].get("OK", 0) / told["seconds"])
     print(json.dumps({"what": "carried with delays", "transactions_a_second": carried}), flush=True)

@@ -2,7 +2,7 @@
  *
  *   bench_object FOLDER [MIB [BLOCKS]]
  *
- * One JSON object on stdout. Each kind moves MIB (default 512); a put counts when it is durable. Gets are of blocks in
+ * One JSON object on stdout. Each kind moves MIB (default 512, at most 1024); a put counts when it is durable. Gets are of blocks in
  * random order, one after another, from the disk: what was put has never been in the page cache. BLOCKS (default
  * 1,000,000) small blocks tell what the index costs. bench/store_against_fio.py runs it between two runs of fio. */
 #include "base/prng.h"
@@ -59,19 +59,20 @@ static void make_cids(uint64_t count, size_t length)
 
 /* --- the log --- */
 
-static void bench_log(const char *folder)
+/* In segments that were written before, as those are that come back from a cut; or in new ones, each of which is filled
+ * with zeros while the one before it is written. */
+static void bench_log(const char *folder, const char *name, uint32_t segment_bytes)
 {
     char path[1024];
     struct ch_io *io;
     struct ch_wal *wal;
-    const struct ch_wal_options options = {0};
+    const struct ch_wal_options options = {.segment_bytes = segment_bytes};
     uint64_t appended = 0, lsn;
     ch_wal_position position;
-    snprintf(path, sizeof path, "%s/wal", folder);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
     check(ch_io_uring_open(&io), "io_uring");
     check(ch_wal_create(io, path, &options), path);
     check(ch_wal_open(io, path, &options, &wal), path);
-    /* Once through the first segments: those after the first are prepared while the log goes on. */
     const struct ch_bytes record = {buffer, RECORD_BYTES};
     uint64_t from_ns = ch_time_monotonic_ns();
     while (appended < bytes_each) {
@@ -87,8 +88,7 @@ static void bench_log(const char *folder)
     }
     check(ch_wal_settle(wal), "settle");
     double seconds = seconds_since(from_ns);
-    printf("  \"log_mb_s\": %.1f,\n  \"log_records_s\": %.0f,\n", 1e-6 * (double)appended / seconds,
-           (double)appended / RECORD_BYTES / seconds);
+    printf("  \"%s_mb_s\": %.1f,\n", name, 1e-6 * (double)appended / seconds);
     ch_wal_close(wal);
     ch_io_close(io);
 }
@@ -306,10 +306,11 @@ int main(int argc, char **argv)
         bytes_each = strtoull(argv[2], NULL, 0) << 20;
     if (argc > 3)
         blocks = strtoull(argv[3], NULL, 0);
-    if (bytes_each < FILE_BYTES || blocks == 0)
+    if (bytes_each < FILE_BYTES || bytes_each > 1024ull << 20 || blocks == 0)
         return 2;
     printf("{\n");
-    bench_log(argv[1]);
+    bench_log(argv[1], "log", (uint32_t)((bytes_each + bytes_each / 8) & ~4095ull));
+    bench_log(argv[1], "log_new", 64u << 20);
     bench_blocks(argv[1], "4 KiB", 4096, bytes_each / 4096 / 4, 256);
     bench_blocks(argv[1], "1 MiB", CH_BLOCK_BYTES_MAX, bytes_each / CH_BLOCK_BYTES_MAX, 16);
     bench_files(argv[1]);

@@ -2,7 +2,7 @@
  * runs, and LMDB's commits, on one core. Signatures, hashing of transactions and the log on disk are other stages'
  * work.
  *
- *   bench_state FOLDER [accounts [messages [batch]]]
+ *   bench_state FOLDER [accounts [messages [batch [io_uring|nometasync]]]]
  *
  * Every account is bound to the next two; a message goes from a random account to one of those it is bound to. */
 #include "base/prng.h"
@@ -87,7 +87,7 @@ static void make_accounts(struct ch_state *state, struct ch_ledger_head *head)
 int main(int argc, char **argv)
 {
     if (argc < 2) {
-        fprintf(stderr, "bench_state FOLDER [accounts [messages [batch]]]\n");
+        fprintf(stderr, "bench_state FOLDER [accounts [messages [batch [io_uring|nometasync]]]]\n");
         return 2;
     }
     if (argc > 2)
@@ -108,7 +108,10 @@ int main(int argc, char **argv)
         return 1;
 
     struct ch_state *state;
-    struct ch_state_options so = {.folder = argv[1], .seed = 7};
+    struct ch_io *io;
+    check(ch_io_uring_open(&io), "io_uring");
+    struct ch_state_options so = {
+        .folder = argv[1], .io = io, .nometasync = argc > 5 && strcmp(argv[5], "nometasync") == 0, .seed = 7};
     check(ch_state_open(&so, &state), argv[1]);
     if (ch_state_meta(state)->accounts) {
         fprintf(stderr, "%s is not empty\n", argv[1]);
@@ -190,5 +193,6 @@ int main(int argc, char **argv)
         100.0 * (double)c.relations_missed / (double)(c.relations_hit + c.relations_missed));
     ch_ledger_close(ledger);
     ch_state_close(state);
+    ch_io_close(io);
     return 0;
 }

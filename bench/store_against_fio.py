@@ -47,7 +47,7 @@ def one_run():
 
 
 def spread(values):
-    return f"{statistics.median(values):9.1f}   {min(values):.1f} .. {max(values):.1f}"
+    return f"{statistics.median(values):9.2f}   {min(values):.2f} .. {max(values):.2f}"
 
 
 args.folder.mkdir(parents=True, exist_ok=True)
@@ -58,6 +58,7 @@ print(f"fio 512 KiB, depth 4, fdatasync   {spread([run['fio_mb_s'] for run in ru
 print(f"fio 4 KiB fdatasync, p50 in us    {spread([run['fio_4k_sync_p50_us'] for run in runs])}")
 print(f"log                               {spread([run['log_mb_s'] for run in runs])}")
 print(f"log / fio                         {spread([run['log_mb_s'] / run['fio_mb_s'] for run in runs])}")
+print(f"log in new segments               {spread([run['log_new_mb_s'] for run in runs])}")
 for size in ("4 KiB", "1 MiB", "100 MiB"):
     for what in ("put", "get"):
         print(f"{what} {size:<8}                      {spread([run[size][f'{what}_mb_s'] for run in runs])}")

@@ -68,6 +68,8 @@ CH_MUST_CHECK ch_err ch_client_rounds(struct ch_client *const *clients, unsigned
 /* The next step towards a connection, without waiting. CH_OK: there is one. CH_ERR_AGAIN: under way, go on after a
  * round. Else why this attempt came to nothing; the next call makes the next one, at the next address. */
 CH_MUST_CHECK ch_err ch_client_step(struct ch_client *client);
+/* Leaves this validator for the one at the next address; requests under way end with CH_ERR_CLOSED. */
+void ch_client_turn(struct ch_client *client);
 /* With requests waiting, now and then: a validator that has gone silent is asked for a sign of life, and given up for
  * another one, where there is one, when none comes: its requests end with CH_ERR_CLOSED. */
 void ch_client_look(struct ch_client *client, uint64_t now_ns);

@@ -428,6 +428,12 @@ static ch_err give_up(struct ch_client *c, ch_err err)
     return err;
 }
 
+void ch_client_turn(struct ch_client *c)
+{
+    (void)give_up(c, CH_ERR_CLOSED);
+    c->failures = 0;
+}
+
 ch_err ch_client_step(struct ch_client *c)
 {
     uint64_t now = ch_time_monotonic_ns();
@@ -498,8 +504,8 @@ void ch_client_look(struct ch_client *c, uint64_t now_ns)
     }
     uint64_t silent_ns = now_ns > c->heard_ns ? now_ns - c->heard_ns : 0;
     if (silent_ns >= DEAD_NS || (c->refused_by_host && silent_ns >= REFUSED_NS)) {
-        (void)give_up(c, ch_client_fail(c, CH_ERR_TIMEOUT, "%s has gone silent", c->name));
-        c->failures = 0;
+        (void)ch_client_fail(c, CH_ERR_TIMEOUT, "%s has gone silent", c->name);
+        ch_client_turn(c);
     } else if (silent_ns >= SILENT_NS && !c->probed) {
         ask_for_life(c);
     }

@@ -32,9 +32,10 @@ struct slot {
 struct lane {
     struct ch_client *client;
     unsigned under_way;
-    bool open;   /* connected */
-    bool failed; /* its last attempt to connect came to nothing */
-    bool hasnt;  /* it lacked a block */
+    bool open;      /* connected */
+    bool failed;    /* its last attempt to connect came to nothing */
+    bool hasnt;     /* it lacked a block */
+    unsigned turns; /* to other validators, since the last block came */
     uint64_t received_bytes;
     uint64_t pause_until_ns;
 };
@@ -116,6 +117,15 @@ static void notice_bytes(struct getter *g, struct lane *lane)
     lane->received_bytes = stats.rx_bytes;
 }
 
+/* A lane that may be at another validator next time starts with a clean slate. */
+static void leave(struct getter *g, unsigned lane)
+{
+    take_back(g, lane);
+    g->lanes[lane].open = g->lanes[lane].failed = g->lanes[lane].hasnt = false;
+    for (unsigned i = 0; i < SLOTS; i++)
+        g->slots[i].tried &= ~(1u << lane);
+}
+
 /* Moves each lane towards a connection, and notices those that are lost. */
 static void tend_lanes(struct getter *g, uint64_t now_ns)
 {
@@ -123,12 +133,8 @@ static void tend_lanes(struct getter *g, uint64_t now_ns)
         struct lane *lane = &g->lanes[i];
         ch_client_look(lane->client, now_ns);
         ch_err err = ch_client_step(lane->client);
-        if (lane->open && err != CH_OK) {
-            take_back(g, i);
-            lane->hasnt = false; /* it may be another validator next time */
-            for (unsigned k = 0; k < SLOTS; k++)
-                g->slots[k].tried &= ~(1u << i);
-        }
+        if (lane->open && err != CH_OK)
+            leave(g, i);
         lane->open = err == CH_OK;
         if (err == CH_OK)
             notice_bytes(g, lane);
@@ -170,6 +176,27 @@ static bool lost_for_good(const struct getter *g, const struct slot *slot)
     return any_tried;
 }
 
+/* Turns the lanes that could not give a block to validators that were not asked yet; false where all were. */
+static bool turn_lanes(struct getter *g, const struct slot *slot)
+{
+    unsigned asked = 0, tried = slot->tried;
+    bool any = false;
+    for (unsigned i = 0; i < g->lane_count; i++) {
+        bool again = !(tried & 1u << i); /* or another lane is at the same one */
+        for (unsigned k = 0; k < i && !again; k++)
+            again = tried & 1u << k && memcmp(g->lanes[i].client->peer_key, g->lanes[k].client->peer_key, 32) == 0;
+        asked += !again;
+    }
+    for (unsigned i = 0; i < g->lane_count && asked < own(g)->address_count; i++) {
+        if (!(tried & 1u << i) || ++g->lanes[i].turns >= own(g)->address_count)
+            continue;
+        leave(g, i);
+        ch_client_turn(g->lanes[i].client);
+        any = true;
+    }
+    return any;
+}
+
 /* ---- blocks ---- */
 
 static ch_err ask(struct getter *g, struct slot *slot, unsigned lane, uint64_t now_ns)
@@ -207,6 +234,9 @@ static ch_err on_done(struct getter *g, struct slot *slot, uint64_t now_ns)
     case CH_OK:
         slot->state = HERE;
         lane->hasnt = false;
+        g->refusal = CH_OK;
+        for (unsigned i = 0; i < g->lane_count; i++)
+            g->lanes[i].turns = 0;
         g->deadline_ns = ch_client_deadline_ns(own(g));
         return CH_OK;
     case CH_ERR_CLOSED:
@@ -309,7 +339,7 @@ static ch_err ask_for_blocks(struct getter *g, uint64_t now_ns)
             int lane = choose_lane(g, slot, now_ns);
             if (lane >= 0)
                 err = ask(g, slot, (unsigned)lane, now_ns);
-            else if (lost_for_good(g, slot))
+            else if (lost_for_good(g, slot) && !turn_lanes(g, slot))
                 err = tell_refusal(g);
         }
         if (err != CH_OK)
@@ -335,6 +365,8 @@ static ch_err run(struct getter *g)
             err = give_on(g);
         if (err != CH_OK || (g->walked && g->head == g->tail))
             break;
+        if (now >= g->deadline_ns && g->refusal != CH_OK)
+            return tell_refusal(g);
         if (now >= g->deadline_ns)
             return ch_client_fail(own(g), CH_ERR_TIMEOUT, "%s: nothing moves any more", own(g)->name);
         for (unsigned i = 0; i < g->lane_count; i++)

@@ -1,6 +1,8 @@
 /* From verified header to accepted block (4.2), within the limits of section 16; equivocation (12). */
 #include "consensus/core_impl.h"
 
+#define PAYLOAD_LAG_MAX_US 200000u
+
 static void suspended_list(struct ch_core *core, uint32_t id)
 {
     struct block *b = &core->blocks[id];
@@ -198,8 +200,9 @@ static void expect_payload(struct ch_core *core, uint32_t id, const struct ch_bl
     if (x->payload_here)
         return;
     x->payload_expected = true;
-    x->payload_deadline_us =
-        core->now.mono_us + (source == FETCHED ? 0 : (uint64_t)core->config.payload_wait_ms * 1000);
+    x->payload_since_us = x->payload_deadline_us = core->now.mono_us;
+    if (source != FETCHED) /* on a slow network a second copy would make it slower still */
+        x->payload_deadline_us += (uint64_t)core->config.payload_wait_ms * 1000 + 2ull * core->payload_lag_us[b->author];
     if (core->payload_at_us > x->payload_deadline_us)
         core->payload_at_us = x->payload_deadline_us;
     struct ch_core_action *action = out_push(core, CH_ACTION_EXPECT_PAYLOAD);
@@ -354,6 +357,16 @@ void accept_header(struct ch_core *core, uint16_t peer, const uint8_t *bytes, ui
     votes_count(core, &b);
 }
 
+/* Quickly up, slowly down. Each author has its own, so that one who is late on purpose delays nobody else's. */
+static void note_payload_lag(struct ch_core *core, const struct block *b)
+{
+    uint32_t *lag = &core->payload_lag_us[b->ref.author];
+    const uint64_t us = core->now.mono_us - b->payload_since_us;
+    const uint32_t now = us < PAYLOAD_LAG_MAX_US ? (uint32_t)us : PAYLOAD_LAG_MAX_US;
+    if (!b->solicited)
+        *lag = now > *lag ? *lag + (now - *lag) / 2 : *lag - (*lag - now) / 8;
+}
+
 void accept_payload(struct ch_core *core, const struct ch_ref *ref, uint64_t handle)
 {
     uint32_t id = block_find(core, ref);
@@ -366,6 +379,7 @@ void accept_payload(struct ch_core *core, const struct ch_ref *ref, uint64_t han
         }
         return;
     }
+    note_payload_lag(core, b);
     b->handle = handle;
     b->payload_here = true;
     b->payload_deadline_us = NEVER;

@@ -81,6 +81,7 @@ struct block {
     uint64_t timestamp_ms;
     uint64_t lsn; /* 0: not in the log */
     uint64_t visit;
+    uint64_t payload_since_us;    /* when its header came */
     uint64_t payload_deadline_us; /* when to ask (again) for the payload; NEVER: not asked for */
     struct authors known, sent;   /* peers that have it; peers it was sent to on the present connection */
     uint32_t length;              /* of the header */
@@ -204,6 +205,7 @@ struct ch_core {
     uint32_t clean_round; /* highest with a quorum of blocks that may be referenced; pacemaker.c looks it up */
     uint32_t last_round[CH_VALIDATORS_MAX]; /* highest accepted */
     uint32_t seen_round[CH_VALIDATORS_MAX]; /* highest in any verified header */
+    uint32_t payload_lag_us[CH_VALIDATORS_MAX]; /* how long after a header of each its payload has come lately */
     struct authors exposed;
 
     /* wants */

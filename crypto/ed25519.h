@@ -39,7 +39,7 @@ struct ch_ed25519_options {
 struct ch_ed25519_counters {
     uint64_t items, invalid;
     uint64_t batches, batches_failed; /* random linear combinations evaluated at the top; of them not the identity */
-    uint64_t lane_items;              /* items that got their verdict one by one */
+    uint64_t lane_items;              /* checks of one item alone; an item of a sample may have two */
     uint64_t keys_cached, keys_decoded;
 };
 

@@ -5,7 +5,9 @@
  * 2. With random z_i, drawn after the bytes are fixed: sum of z_i R_i + z_i k_i A_i - z_i s_i B, times 8, is the identity
  *    if all hold, and otherwise with a probability of at most 2^-128.
  * 3. A batch that fails is halved: the left half is summed again, the right half is the rest. From SEARCH_MIN down, or
- *    when most of the batch is under suspicion, each is checked on its own.
+ *    when many seem to be bad, each is checked on its own.
+ * 4. After a batch with many bad ones the next is tried by a sample before an equation is spent on it: so the floor, when
+ *    all are bad, is what single checks cost.
  */
 #include "crypto/ed25519_impl.h"
 
@@ -13,6 +15,8 @@
 #include <stdlib.h>
 
 #define SEARCH_MIN 64
+#define SAMPLE     16 /* checked one by one to learn whether many are bad */
+#define MANY       4  /* one in so many */
 #define SEGMENTS_MAX (CH_ED25519_BATCH_MAX / SEARCH_MIN * 2)
 
 struct table_slot {
@@ -51,6 +55,7 @@ struct ch_ed25519 {
     uint16_t *row_term; /* of a key's row; 0: none yet (the base point has it) */
     struct ed25519_scratch scratch;
     struct segment *segments; /* twice SEGMENTS_MAX */
+    bool poisoned;            /* many of the last batch were bad */
 };
 
 static void *aligned_array(size_t count, size_t size)
@@ -72,13 +77,13 @@ static bool open_scratch(struct ed25519_scratch *scratch, uint32_t batch_max)
         buckets = needed > buckets ? needed : buckets;
     }
     scratch->digits = aligned_array(terms * ED25519_WINDOW_GROUP + 32, sizeof *scratch->digits);
-    scratch->entries = aligned_array(terms * ED25519_WINDOW_GROUP + 32, sizeof *scratch->entries);
-    scratch->start = aligned_array(buckets, sizeof *scratch->start);
+    scratch->entries = aligned_array(ED25519_ENTRIES_MAX(terms), sizeof *scratch->entries);
+    scratch->place = aligned_array(buckets, sizeof *scratch->place);
     scratch->size = aligned_array(buckets, sizeof *scratch->size);
     scratch->order = aligned_array(buckets, sizeof *scratch->order);
     scratch->sums = aligned_array(buckets, sizeof *scratch->sums);
-    scratch->table = aligned_array(ED25519_LANES_MAX * ED25519_KEY_MULTIPLES, sizeof *scratch->table);
-    return scratch->digits && scratch->entries && scratch->start && scratch->size && scratch->order && scratch->sums &&
+    scratch->table = aligned_array(2 * ED25519_LANES_MAX * ED25519_MULTIPLES, sizeof *scratch->table);
+    return scratch->digits && scratch->entries && scratch->place && scratch->size && scratch->order && scratch->sums &&
            scratch->table;
 }
 
@@ -143,7 +148,7 @@ void ch_ed25519_close(struct ch_ed25519 *v)
     void *const owned[] = {v->table,          v->rows,          v->index,         v->key_row,        v->r_row,
                            v->s,              v->k,             v->z,             v->zk,             v->zs,
                            v->encodings,     v->key_hash,      v->decoded,        v->verdicts,
-                           v->term_digits, v->term_row, v->row_term,          v->scratch.digits, v->scratch.entries, v->scratch.start, v->scratch.size,
+                           v->term_digits, v->term_row, v->row_term,          v->scratch.digits, v->scratch.entries, v->scratch.place, v->scratch.size,
                            v->scratch.order,  v->scratch.sums,  v->scratch.table, v->segments};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         free(owned[i]);
@@ -343,6 +348,40 @@ static void search(struct ch_ed25519 *v, uint32_t alive, const struct ed25519_po
     }
 }
 
+/* Whether any of a few is bad, taken where a sender cannot foresee it: then it is likely that many are. */
+static bool sample_is_bad(struct ch_ed25519 *v, uint32_t alive, bool *valid)
+{
+    uint32_t size = alive < SAMPLE ? alive : SAMPLE, first = randombytes_uniform(alive - size + 1);
+    check_each(v, first, first + size, valid);
+    for (uint32_t i = 0; i < size; i++)
+        if (!v->verdicts[i])
+            return true;
+    return false;
+}
+
+/* All of them by one equation, and what is bad by a search, unless it seems to be much. */
+static void check_together(struct ch_ed25519 *v, uint32_t alive, bool *valid)
+{
+    struct ed25519_point total;
+    if (v->poisoned && sample_is_bad(v, alive, valid)) {
+        check_each(v, 0, alive, valid);
+        return;
+    }
+    draw_coefficients(v, alive);
+    sum_items(v, 0, alive, &total);
+    v->counters.batches++;
+    if (ch_ed25519_point_is_small(&total)) {
+        for (uint32_t i = 0; i < alive; i++)
+            valid[v->index[i]] = true;
+        return;
+    }
+    v->counters.batches_failed++;
+    if (alive <= SEARCH_MIN || sample_is_bad(v, alive, valid))
+        check_each(v, 0, alive, valid);
+    else
+        search(v, alive, &total, valid);
+}
+
 static void verify(struct ch_ed25519 *v, const struct ch_ed25519_item *items, size_t count, bool *valid, bool each)
 {
     CH_ASSERT(count <= v->batch_max);
@@ -353,21 +392,14 @@ static void verify(struct ch_ed25519 *v, const struct ch_ed25519_item *items, si
             valid[i] = ch_ed25519_verify_reference(&items[i]);
         v->counters.lane_items += count;
     } else if (count > 0) {
-        uint32_t alive = prepare(v, items, (uint32_t)count);
+        uint32_t alive = prepare(v, items, (uint32_t)count), bad = 0;
         if (each || v->kernel->batch_min == 0 || alive < v->kernel->batch_min) {
             check_each(v, 0, alive, valid);
         } else {
-            struct ed25519_point total;
-            draw_coefficients(v, alive);
-            sum_items(v, 0, alive, &total);
-            v->counters.batches++;
-            if (ch_ed25519_point_is_small(&total)) {
-                for (uint32_t i = 0; i < alive; i++)
-                    valid[v->index[i]] = true;
-            } else {
-                v->counters.batches_failed++;
-                search(v, alive, &total, valid);
-            }
+            check_together(v, alive, valid);
+            for (uint32_t i = 0; i < alive; i++)
+                bad += !valid[v->index[i]];
+            v->poisoned = bad > alive / MANY;
         }
     }
     for (size_t i = 0; i < count; i++)

@@ -59,10 +59,15 @@ static inline void niels_load(struct niels *n, const uint64_t *const row[LANES])
     load_rows(&n->ypx, 3, row);
 }
 
-/* (E : F : G : H) to the point (EF : GH : FG), and its T = EH if it is asked for. */
+/* (E : F : G : H) to the point (EF : GH : FG), and its T = EH if it is asked for. T goes first: of an addition E and H
+ * are there before F and G; Z goes last: the next addition begins with Y-X and Y+X. */
 INLINE void point_from_efgh(struct point *p, const fe *e, const fe *f, const fe *g, const fe *h, bool with_t)
 {
     wide x, y, w;
+    if (with_t) {
+        multiply_wide(&w, e, h);
+        carry(&p->t, &w);
+    }
     multiply_wide(&x, e, f);
     multiply_wide_lifted(&y, g, h);
     wide_subtract_from_lifted(&w, &y, &x);
@@ -71,10 +76,6 @@ INLINE void point_from_efgh(struct point *p, const fe *e, const fe *f, const fe 
     carry(&p->ypx, &w);
     multiply_wide(&w, f, g);
     carry(&p->z, &w);
-    if (with_t) {
-        multiply_wide(&w, e, h);
-        carry(&p->t, &w);
-    }
 }
 
 /* a = (Y1-X1)(Y2-X2), b = (Y1+X1)(Y2+X2) lifted, c = 2d T1 T2, d = 2 Z1 Z2. */
@@ -84,12 +85,12 @@ INLINE void point_from_abcd(struct point *p, const wide *a, const wide *b, const
     fe e, f, g, h;
     wide_subtract_from_lifted(&w, b, a);
     carry(&e, &w);
+    wide_add(&w, b, a);
+    carry(&h, &w);
     wide_subtract(&w, d, c);
     carry(&f, &w);
     wide_add(&w, d, c);
     carry(&g, &w);
-    wide_add(&w, b, a);
-    carry(&h, &w);
     point_from_efgh(p, &e, &f, &g, &h, true);
 }
 

@@ -33,13 +33,14 @@ struct ed25519_point {
 
 /* How 252 bits are cut into signed digits: window i has width[i] bits from offset[i] on. 128-bit coefficients fill the
  * first `short_count` windows. At most 12 bits a window: 2048 buckets. */
-#define ED25519_WINDOW_GROUP    16 /* windows sorted and added up together */
+#define ED25519_WINDOW_GROUP    8 /* windows sorted and added up together */
 #define ED25519_WINDOWS_MAX     64
 #define ED25519_WINDOW_BITS_MAX 12
 
-/* Multiples of a key that the lanes use: 0 A .. 8 A. */
-#define ED25519_KEY_MULTIPLES 9
-#define ED25519_LANES_MAX     16
+/* Multiples of a key and of R that the lanes use: 0 P .. 8 P; and of B and 2^128 B: 0 B .. 128 B. */
+#define ED25519_MULTIPLES      9
+#define ED25519_BASE_MULTIPLES 129
+#define ED25519_LANES_MAX      16
 
 struct ed25519_windows {
     uint32_t count, short_count;
@@ -73,15 +74,22 @@ static inline struct ed25519_scalar coefficient_magnitude(const struct ed25519_c
     return magnitude;
 }
 
+/* Entries of a group of windows with `terms` terms, and padding: LANES buckets of the order are padded to the largest of
+ * them, which is no larger than the smallest of those before, or than that plus 32 where buckets have 512 entries or more
+ * (ed25519_sum_impl.h). So the first takes LANES * terms at most, the others the entries there are plus a sixteenth; and
+ * two steps may be read too many. */
+#define ED25519_ENTRIES_MAX(terms)                                                                                     \
+    ((terms)*ED25519_WINDOW_GROUP * 17 / 16 + ED25519_LANES_MAX * ((terms) + 32) + 3 * ED25519_LANES_MAX)
+
 /* Scratch of one sum; sizes from ed25519_scratch_open. */
 struct ed25519_scratch {
     uint16_t *digits;              /* window of a group, term */
-    uint16_t *entries;             /* row and sign, by bucket */
-    uint32_t *start;               /* of a bucket in entries */
+    uint16_t *entries;             /* row and sign, in the order of the additions */
+    uint32_t *place;               /* of a bucket's next entry */
     uint32_t *size;                /* of a bucket */
     uint32_t *order;               /* buckets, the largest first */
     struct ed25519_sum_row *sums;  /* of a bucket */
-    struct ed25519_sum_row *table; /* of the lanes: multiples of the keys */
+    struct ed25519_sum_row *table; /* of the lanes: multiples of keys and R */
 };
 
 struct ed25519_kernel_code {
@@ -96,13 +104,11 @@ struct ed25519_kernel_code {
     /* total = the sum of each scalar times its row. */
     void (*sum)(const struct ed25519_row *rows, const struct ed25519_terms *terms,
                 const struct ed25519_windows *windows, struct ed25519_scratch *scratch, struct ed25519_point *total);
-    /* valid[i] = whether [8](s B - R - k A) is the identity, each on its own. base_multiples[j] = j B, 0 <= j <= 128. */
+    /* valid[i] = whether [8](s B - R - k A) is the identity, each on its own. base_multiples: of B, then of 2^128 B. */
     void (*check)(const struct ed25519_row *rows, const uint32_t *r_row, const uint32_t *key_row,
                   const struct ed25519_scalar *s, const struct ed25519_scalar *k, size_t count,
                   const struct ed25519_row *base_multiples, struct ed25519_scratch *scratch, bool *valid);
 };
-
-#define ED25519_BASE_MULTIPLES 129
 
 extern const struct ed25519_kernel_code ch_ed25519_portable, ch_ed25519_avx512ifma, ch_ed25519_avx2;
 
@@ -116,7 +122,7 @@ struct ed25519_kernel {
 
 /* ed25519_kernels.c: the kernel of a name (NULL: the best), checked. Errors as ch_ed25519_open. */
 CH_MUST_CHECK ch_err ch_ed25519_choose(const char *name, const struct ed25519_kernel **out);
-/* The multiples of the base point in the kernel's rows, made at its first use. */
+/* The multiples of B, then of 2^128 B, in the kernel's rows, made at its first use. */
 const struct ed25519_row *ch_ed25519_base_multiples(const struct ed25519_kernel *kernel);
 
 /* ed25519_point.c: one point at a time. */
@@ -127,8 +133,8 @@ void ch_ed25519_horner(const struct ed25519_point *sums, const struct ed25519_wi
 void ch_ed25519_point_subtract(struct ed25519_point *r, const struct ed25519_point *a, const struct ed25519_point *b);
 /* Whether 8 times the point is the identity. */
 bool ch_ed25519_point_is_small(const struct ed25519_point *p);
-/* The encodings of 0 B .. 128 B. */
-void ch_ed25519_encode_base_multiples(uint8_t encodings[ED25519_BASE_MULTIPLES][32]);
+/* The encodings of 0 B .. 128 B, then of 2^128 times those. */
+void ch_ed25519_encode_base_multiples(uint8_t encodings[2 * ED25519_BASE_MULTIPLES][32]);
 
 /* ed25519_keys.c: a bounded memory of decoded keys. */
 struct ed25519_keys;

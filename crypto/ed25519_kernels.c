@@ -18,7 +18,7 @@ static const struct ed25519_kernel kernels[] = {
 static struct {
     pthread_mutex_t lock;
     bool checked[KERNEL_COUNT], sound[KERNEL_COUNT];
-    struct ed25519_row base_multiples[KERNEL_COUNT][ED25519_BASE_MULTIPLES];
+    struct ed25519_row base_multiples[KERNEL_COUNT][2 * ED25519_BASE_MULTIPLES];
 } process = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 const char *ch_ed25519_kernel(size_t index)
@@ -50,16 +50,18 @@ const struct ed25519_row *ch_ed25519_base_multiples(const struct ed25519_kernel 
     return process.base_multiples[kernel - kernels];
 }
 
+#define BASE_MULTIPLES (2 * ED25519_BASE_MULTIPLES)
+
 static bool make_base_multiples(const struct ed25519_kernel *kernel)
 {
-    uint8_t encodings[ED25519_BASE_MULTIPLES][32];
-    const uint8_t *pointers[ED25519_BASE_MULTIPLES];
-    bool decoded[ED25519_BASE_MULTIPLES], all = true;
+    uint8_t encodings[BASE_MULTIPLES][32];
+    const uint8_t *pointers[BASE_MULTIPLES];
+    bool decoded[BASE_MULTIPLES], all = true;
     ch_ed25519_encode_base_multiples(encodings);
-    for (int i = 0; i < ED25519_BASE_MULTIPLES; i++)
+    for (int i = 0; i < BASE_MULTIPLES; i++)
         pointers[i] = encodings[i];
-    kernel->code->decode(pointers, ED25519_BASE_MULTIPLES, process.base_multiples[kernel - kernels], decoded);
-    for (int i = 0; i < ED25519_BASE_MULTIPLES; i++)
+    kernel->code->decode(pointers, BASE_MULTIPLES, process.base_multiples[kernel - kernels], decoded);
+    for (int i = 0; i < BASE_MULTIPLES; i++)
         all = all && decoded[i];
     return all;
 }

@@ -1,107 +1,153 @@
 /* crypto/ed25519_lanes_impl.h - LANES signatures side by side, an exact verdict for each. Included by each kernel.
- * Straus' method: s B - k A with signed digits, 4 bits of k and 8 bits of s at a time, over one run of doublings.
+ * With c k = +-d (mod L), all of half the size (ed25519_halve.h), [8](c s B - c R -+ d A) is formed by Straus' method: over
+ * one run of 128 doublings, signed digits of 4 bits of c and d, and of 8 bits of c s, whose upper half has a table of
+ * multiples of 2^128 B.
  */
 #ifndef CHAPPE_CRYPTO_ED25519_LANES_IMPL_H
 #define CHAPPE_CRYPTO_ED25519_LANES_IMPL_H
 
 #include "crypto/ed25519_group_impl.h"
+#include "crypto/ed25519_halve.h"
 
-#define KEY_MULTIPLES  ED25519_KEY_MULTIPLES
-#define KEY_WINDOWS    63 /* of 4 bits, k mod L with the bias of the digits; the topmost digit may reach 16 - 8 */
-#define BASE_WINDOWS   32 /* of 8 bits but the topmost, which has 4 */
+#define HALF_WINDOWS 32 /* of 4 bits: 128 bits for numbers below 2^127 with the bias of the digits */
 
-/* 0 A, 1 A .. 8 A of each lane as cached points, a row each: table[lane * KEY_MULTIPLES + multiple]. */
-static void multiples_of_keys(const uint64_t *const key[LANES], struct ed25519_sum_row *table)
+#ifndef OWN_PARTS
+
+static void halve_lanes(const struct ed25519_scalar k[LANES], const struct ed25519_scalar s[LANES],
+                        struct ed25519_halves halves[LANES])
+{
+    for (int lane = 0; lane < LANES; lane++)
+        halves[lane] = scalar_halve(&k[lane], &s[lane]);
+}
+
+#endif
+
+/* 0 P, 1 P .. 8 P of each lane as cached points, a row each: table[lane * ED25519_MULTIPLES + multiple]. */
+static void multiples_of_points(const uint64_t *const rows[LANES], struct ed25519_sum_row *table)
 {
     struct niels n;
     struct point p;
     struct cached c;
-    niels_load(&n, key);
+    niels_load(&n, rows);
     point_from_niels(&p, &n, 0);
     for (int lane = 0; lane < LANES; lane++)
-        table[lane * KEY_MULTIPLES] = (struct ed25519_sum_row){{[0] = 1, [5] = 1, [10] = 1}};
+        table[lane * ED25519_MULTIPLES] = (struct ed25519_sum_row){{[0] = 1, [5] = 1, [10] = 1}};
     for (uint32_t multiple = 1;; multiple++) {
         uint64_t *row[LANES];
         for (int lane = 0; lane < LANES; lane++)
-            row[lane] = table[lane * KEY_MULTIPLES + multiple].w;
+            row[lane] = table[lane * ED25519_MULTIPLES + multiple].w;
         cached_from_point(&c, &p);
         store_rows(&c.ymx, 4, row);
-        if (multiple == KEY_MULTIPLES - 1)
+        if (multiple == ED25519_MULTIPLES - 1)
             return;
         point_add_niels(&p, &n, 0);
     }
 }
 
-static inline struct ed25519_scalar biased(const struct ed25519_scalar *s, const struct ed25519_scalar *bias)
-{
-    return scalar_add(*s, bias);
-}
+/* What is left of LANES signatures: the digits, each plus half of its window's range, and the tables. */
+struct straus {
+    struct ed25519_scalar c[LANES], d[LANES], cs[LANES];
+    mask d_sign; /* d A is added in these lanes */
+    const struct ed25519_sum_row *multiples_of_r, *multiples_of_key;
+    const struct ed25519_row *base_multiples;
+};
 
-/* |digit| of `width` bits at `offset`, and its sign. `top`: all the bits from there on. */
-static inline uint32_t digit_at(const struct ed25519_scalar *s, uint32_t offset, uint32_t width, bool top,
-                                bool *negative)
+/* The digit of `width` bits at `offset` plus its bias: its magnitude, and whether it is negative. Windows of 4 and 8 bits
+ * never straddle a word. */
+static inline uint32_t digit_at(const struct ed25519_scalar *biased, uint32_t offset, uint32_t width, bool *negative)
 {
-    uint64_t bits = s->w[offset / 64] >> (offset % 64); /* windows of 4 and 8 bits never straddle a word */
-    if (!top)
-        bits &= (1u << width) - 1;
+    uint64_t bits = biased->w[offset / 64] >> (offset % 64) & ((1u << width) - 1);
     int32_t digit = (int32_t)bits - (1 << (width - 1));
     *negative = digit < 0;
     return (uint32_t)(digit < 0 ? -digit : digit);
+}
+
+/* p += digit * point, each lane by its digit of 4 bits at `offset`; subtracted in the lanes of `minus`. */
+static void add_half_digits(struct point *p, const struct ed25519_scalar biased[LANES], uint32_t offset,
+                            const struct ed25519_sum_row *table, mask minus)
+{
+    const uint64_t *row[LANES];
+    struct cached c;
+    mask negative = 0;
+    for (int lane = 0; lane < LANES; lane++) {
+        bool below_zero;
+        uint32_t digit = digit_at(&biased[lane], offset, 4, &below_zero);
+        row[lane] = table[(uint32_t)lane * ED25519_MULTIPLES + digit].w;
+        negative |= (mask)((mask)below_zero << lane);
+    }
+    load_rows(&c.ymx, 4, row);
+    point_add_cached(p, &c, negative ^ minus);
+}
+
+/* p += digit * point, the digit of 8 bits at `offset` of c s, the table that of B or of 2^128 B. */
+static void add_base_digits(struct point *p, const struct ed25519_scalar biased[LANES], uint32_t offset,
+                            const struct ed25519_row *table)
+{
+    const uint64_t *row[LANES];
+    struct niels n;
+    mask negative = 0;
+    for (int lane = 0; lane < LANES; lane++) {
+        bool below_zero;
+        row[lane] = table[digit_at(&biased[lane], offset, 8, &below_zero)].w;
+        negative |= (mask)((mask)below_zero << lane);
+    }
+    niels_load(&n, row);
+    point_add_niels(p, &n, negative);
+}
+
+/* Where [8](cs B - c R - d A) is the identity. */
+static mask straus_is_small(const struct straus *e)
+{
+    struct point p;
+    point_set_identity(&p);
+    for (uint32_t window = HALF_WINDOWS; window-- > 0;) {
+        if (window != HALF_WINDOWS - 1)
+            point_double_times(&p, 4);
+        add_half_digits(&p, e->c, 4 * window, e->multiples_of_r, MASK_ALL);
+        add_half_digits(&p, e->d, 4 * window, e->multiples_of_key, (mask)(MASK_ALL & ~e->d_sign));
+        if (window % 2)
+            continue;
+        add_base_digits(&p, e->cs, 4 * window, e->base_multiples);
+        add_base_digits(&p, e->cs, 4 * window + 128, e->base_multiples + ED25519_BASE_MULTIPLES);
+    }
+    point_double_times(&p, 3);
+    return point_is_identity(&p);
 }
 
 static void check_lanes(const struct ed25519_row *rows, const uint32_t *r_row, const uint32_t *key_row,
                         const struct ed25519_scalar *s, const struct ed25519_scalar *k, size_t count,
                         const struct ed25519_row *base_multiples, struct ed25519_scratch *scratch, bool *valid)
 {
-    /* 8 * (1 + 16 + .. + 16^62) mod L, and 128 * (1 + .. + 256^30) + 8 * 256^31 mod L */
-    static const struct ed25519_scalar key_bias = {{0x8888888888888888u, 0x8888888888888888u, 0x8888888888888888u, 0x888888888888888u}}, base_bias = {{0x8080808080808080u, 0x8080808080808080u, 0x8080808080808080u, 0x880808080808080u}};
+    /* 8 * (1 + 16 + .. + 16^31), and 128 * (1 + 256 + .. + 256^31): c s is below 2^253, so the top digit has room. */
+    static const struct ed25519_scalar half_bias = {{0x8888888888888888u, 0x8888888888888888u}};
+    static const struct ed25519_scalar base_bias = {
+        {0x8080808080808080u, 0x8080808080808080u, 0x8080808080808080u, 0x8080808080808080u}};
+    struct ed25519_sum_row *key_table = scratch->table, *r_table = key_table + LANES * ED25519_MULTIPLES;
     for (size_t at = 0; at < count; at += LANES) {
-        struct ed25519_scalar key_digits[LANES], base_digits[LANES];
-        const uint64_t *row[LANES];
+        struct ed25519_scalar lane_k[LANES], lane_s[LANES];
+        struct ed25519_halves halves[LANES];
+        const uint64_t *key[LANES], *r[LANES];
+        struct straus e = {.multiples_of_r = r_table, .multiples_of_key = key_table, .base_multiples = base_multiples};
         for (size_t lane = 0; lane < LANES; lane++) {
             size_t i = at + lane < count ? at + lane : at;
-            row[lane] = rows[key_row[i]].w;
-            key_digits[lane] = biased(&k[i], &key_bias);
-            base_digits[lane] = biased(&s[i], &base_bias);
+            key[lane] = rows[key_row[i]].w;
+            r[lane] = rows[r_row[i]].w;
+            lane_k[lane] = k[i];
+            lane_s[lane] = s[i];
         }
-        multiples_of_keys(row, scratch->table);
-
-        struct point p;
-        struct cached c;
-        struct niels n;
-        point_set_identity(&p);
-        for (int window = KEY_WINDOWS - 1; window >= 0; window--) {
-            mask negative = 0;
-            if (window != KEY_WINDOWS - 1)
-                point_double_times(&p, 4);
-            for (int lane = 0; lane < LANES; lane++) {
-                bool minus;
-                uint32_t digit = digit_at(&key_digits[lane], 4 * (uint32_t)window, 4, window == KEY_WINDOWS - 1, &minus);
-                row[lane] = scratch->table[(uint32_t)lane * KEY_MULTIPLES + digit].w;
-                negative |= (mask)!minus << lane; /* minus k A */
-            }
-            load_rows(&c.ymx, 4, row);
-            point_add_cached(&p, &c, negative);
-            if (window % 2)
-                continue;
-            negative = 0;
-            for (int lane = 0; lane < LANES; lane++) {
-                bool minus, top = window == KEY_WINDOWS - 1;
-                uint32_t digit = digit_at(&base_digits[lane], 4 * (uint32_t)window, top ? 4 : 8, top, &minus);
-                row[lane] = base_multiples[digit].w;
-                negative |= (mask)minus << lane;
-            }
-            niels_load(&n, row);
-            point_add_niels(&p, &n, negative);
+        halve_lanes(lane_k, lane_s, halves);
+        for (int lane = 0; lane < LANES; lane++) {
+            e.c[lane] = halves[lane].c, e.d[lane] = halves[lane].d, e.cs[lane] = halves[lane].cs;
+            scalar_add_words(&e.c[lane], &half_bias);
+            scalar_add_words(&e.d[lane], &half_bias);
+            scalar_add_words(&e.cs[lane], &base_bias);
+            e.d_sign |= (mask)((mask)halves[lane].negative << lane);
         }
-        for (size_t lane = 0; lane < LANES; lane++)
-            row[lane] = rows[r_row[at + lane < count ? at + lane : at]].w;
-        niels_load(&n, row);
-        point_add_niels(&p, &n, MASK_ALL);
-        point_double_times(&p, 3);
-        mask is_identity = point_is_identity(&p);
+        multiples_of_points(key, key_table);
+        multiples_of_points(r, r_table);
+        mask is_small = straus_is_small(&e);
         for (size_t lane = 0; lane < LANES && at + lane < count; lane++)
-            valid[at + lane] = is_identity >> lane & 1;
+            valid[at + lane] = is_small >> lane & 1;
     }
 }
 

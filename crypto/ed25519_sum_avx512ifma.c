@@ -3,10 +3,9 @@
 #define CHAINS 1
 #include "crypto/ed25519_field_avx512ifma.h"
 
+#include "crypto/ed25519_halve_avx512ifma.h"
 #include "crypto/ed25519_horner_avx512ifma.h"
 #include "crypto/ed25519_kernel_avx512ifma.h"
-#include "crypto/ed25519_lanes_impl.h"
-#include "crypto/ed25519_scalar_avx512ifma.h"
 
 /* See ed25519_sum_impl.h. */
 static void recode(const struct ed25519_scalar *scalars, size_t count, const struct ed25519_windows *windows,
@@ -40,25 +39,8 @@ static void recode(const struct ed25519_scalar *scalars, size_t count, const str
     }
 }
 
-/* The rows and signs of entry `step` in each of the lanes' buckets; the identity where a bucket has no more. */
-INLINE mask rows_of_step(const struct ed25519_row *rows, const uint16_t *entries, const uint32_t *start,
-                         const uint32_t *size, uint32_t step, const uint64_t *row[LANES])
-{
-    uint32_t negative = 0;
-    UNROLL for (int h = 0; h < CHAINS; h++) {
-        const __m256i now = _mm256_set1_epi32((int)step), from = _mm256_loadu_si256((const __m256i *)(start + 8 * h));
-        __mmask8 more = _mm256_cmplt_epu32_mask(now, _mm256_loadu_si256((const __m256i *)(size + 8 * h)));
-        __m256i entry = _mm256_mmask_i32gather_epi32(_mm256_setzero_si256(), more, _mm256_add_epi32(from, now), entries,
-                                                     sizeof *entries);
-        /* a row has 128 bytes, an entry twice the row's number */
-        __m256i offset = _mm256_slli_epi32(_mm256_and_si256(entry, _mm256_set1_epi32(0xfffe)), 6);
-        _mm512_storeu_si512(row + 8 * h, _mm512_add_epi64(constant((uint64_t)(uintptr_t)rows), _mm512_cvtepu32_epi64(offset)));
-        negative |= (uint32_t)_mm256_test_epi32_mask(entry, _mm256_set1_epi32(1)) << 8 * h;
-    }
-    return (mask)negative;
-}
-
 #define OWN_PARTS
+#include "crypto/ed25519_lanes_impl.h"
 #include "crypto/ed25519_sum_impl.h"
 
 void ch_ed25519_sum_avx512ifma(const struct ed25519_row *rows, const struct ed25519_terms *terms,

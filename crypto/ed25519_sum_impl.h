@@ -1,9 +1,9 @@
 /* crypto/ed25519_sum_impl.h - sum of many points times scalars, by buckets (Pippenger). Included by each kernel.
  *
- * Scalars are cut into signed digits, one a window. For GROUP windows at a time: a counting sort puts each term's row into
- * the bucket of (window, |digit|); the buckets are ordered by size, so that LANES neighbours have like lengths; each lane
- * adds up one bucket, its point staying in registers; then each lane takes one window and forms
- * sum of digit * bucket as a sum of running sums.
+ * Scalars are cut into signed digits, one a window. For GROUP windows at a time: each term's row belongs to the bucket
+ * of (window, |digit|). Buckets are ordered by size and taken LANES at a time, so that neighbours have like lengths; a
+ * counting sort writes the rows in the very order in which the lanes add them up, each lane one bucket, its point staying
+ * in registers. Then each lane takes one window and forms the sum of digit * bucket as a sum of running sums.
  */
 #ifndef CHAPPE_CRYPTO_ED25519_SUM_IMPL_H
 #define CHAPPE_CRYPTO_ED25519_SUM_IMPL_H
@@ -62,73 +62,139 @@ static inline uint32_t bucket_of(uint32_t window, uint32_t magnitude, uint32_t m
     return window * (magnitude_max + 1) + magnitude;
 }
 
-/* Orders the buckets by size, the largest first. Sizes from ORDER_SIZES_MAX on count as one: order is speed, no more. */
-#define ORDER_SIZES_MAX 1024
-static void order_buckets(const uint32_t *size, uint32_t magnitude_max, uint32_t *order)
+/* Buckets of one class stand together, the largest first. All of a class have one size up to SIZE_FINE, where nearly all
+ * are; past it their sizes differ by less than SIZE_COARSE, which bounds what is lost on padding (ENTRIES_MAX). */
+#define SIZE_FINE    512
+#define SIZE_COARSE  32
+#define SIZE_CLASSES (SIZE_FINE + ED25519_ROWS_MAX / SIZE_COARSE + 1)
+
+static inline uint32_t class_of(uint32_t size)
 {
-    uint32_t at[ORDER_SIZES_MAX] = {0}, total = 0;
-    for (uint32_t w = 0, b = 0; w < GROUP; w++) {
+    return size < SIZE_FINE ? size : SIZE_FINE + size / SIZE_COARSE;
+}
+
+static void order_buckets(const uint32_t *size, uint32_t size_max, uint32_t windows, uint32_t magnitude_max,
+                          uint32_t *order)
+{
+    uint32_t at[SIZE_CLASSES], total = 0, class_max = class_of(size_max);
+    memset(at, 0, (class_max + 1) * sizeof *at);
+    for (uint32_t w = 0, b = 0; w < windows; w++) {
         b++;
         for (uint32_t magnitude = 1; magnitude <= magnitude_max; magnitude++, b++)
-            at[size[b] < ORDER_SIZES_MAX ? size[b] : ORDER_SIZES_MAX - 1]++;
+            at[class_of(size[b])]++;
     }
-    for (int s = ORDER_SIZES_MAX - 1; s >= 0; s--) {
-        uint32_t n = at[s];
-        at[s] = total;
+    for (uint32_t c = class_max + 1; c > 0; c--) {
+        uint32_t n = at[c - 1];
+        at[c - 1] = total;
         total += n;
     }
-    for (uint32_t w = 0, b = 0; w < GROUP; w++) {
+    for (uint32_t w = 0, b = 0; w < windows; w++) {
         b++;
         for (uint32_t magnitude = 1; magnitude <= magnitude_max; magnitude++, b++)
-            order[at[size[b] < ORDER_SIZES_MAX ? size[b] : ORDER_SIZES_MAX - 1]++] = b;
+            order[at[class_of(size[b])]++] = b;
     }
 }
 
-#ifndef OWN_PARTS
-
-/* The rows and signs of entry `step` in each of LANES buckets; the identity where a bucket has no more. */
-static inline mask rows_of_step(const struct ed25519_row *rows, const uint16_t *entries, const uint32_t *start,
-                                const uint32_t *size, uint32_t step, const uint64_t *row[LANES])
+/* The size of the largest of LANES buckets: as many steps fill them all. */
+static inline uint32_t steps_of(const uint32_t *size, const uint32_t bucket[LANES])
 {
+    uint32_t steps = 0;
+    for (int lane = 0; lane < LANES; lane++)
+        steps = size[bucket[lane]] > steps ? size[bucket[lane]] : steps;
+    return steps;
+}
+
+/* Where the first entry of each bucket goes: entries of LANES buckets lie side by side, step by step. The number of
+ * entries, with those that pad the shorter buckets. */
+static uint32_t place_buckets(const struct ed25519_scratch *scratch, uint32_t bucket_count)
+{
+    uint32_t total = 0;
+    for (uint32_t at = 0; at < bucket_count; at += LANES) {
+        for (uint32_t lane = 0; lane < LANES; lane++)
+            scratch->place[scratch->order[at + lane]] = total + lane;
+        total += LANES * steps_of(scratch->size, scratch->order + at);
+    }
+    return total;
+}
+
+/* Counts the terms of each bucket, orders the buckets, then writes the rows and signs of their terms. */
+static void sort_entries(const struct ed25519_terms *terms, uint32_t windows, uint32_t short_windows,
+                         uint32_t magnitude_max, struct ed25519_scratch *scratch)
+{
+    size_t stride = terms->long_count + terms->short_count;
+    memset(scratch->size, 0, windows * (magnitude_max + 1) * sizeof *scratch->size);
+    for (uint32_t w = 0; w < windows; w++) {
+        size_t count = w < short_windows ? stride : terms->long_count;
+        const uint16_t *digits = scratch->digits + w * stride;
+        uint32_t *size = scratch->size + bucket_of(w, 0, magnitude_max);
+        for (size_t i = 0; i < count; i++)
+            size[digits[i] >> 1]++;
+    }
+    order_buckets(scratch->size, (uint32_t)stride, windows, magnitude_max, scratch->order);
+    uint32_t total = place_buckets(scratch, windows * magnitude_max);
+    memset(scratch->entries, 2 * ED25519_ROW_IDENTITY, total * sizeof *scratch->entries);
+    for (uint32_t w = 0; w < windows; w++) {
+        size_t count = w < short_windows ? stride : terms->long_count;
+        const uint16_t *digits = scratch->digits + w * stride;
+        uint32_t *place = scratch->place + bucket_of(w, 0, magnitude_max);
+        for (size_t i = 0; i < count; i++) {
+            uint32_t magnitude = digits[i] >> 1;
+            if (magnitude == 0)
+                continue;
+            scratch->entries[place[magnitude]] = (uint16_t)(terms->row[i] << 1 | (digits[i] & 1));
+            place[magnitude] += LANES;
+        }
+    }
+}
+
+/* Rows and signs of a step. */
+static inline mask load_step(struct niels *n, const struct ed25519_row *rows, const uint16_t entry[LANES])
+{
+    const uint64_t *row[LANES];
     mask negative = 0;
     for (int lane = 0; lane < LANES; lane++) {
-        uint32_t entry = step < size[lane] ? entries[start[lane] + step] : 2 * ED25519_ROW_IDENTITY;
-        row[lane] = rows[entry >> 1].w;
-        negative |= (mask)(entry & 1) << lane;
+        row[lane] = rows[entry[lane] >> 1].w;
+        negative |= (mask)((entry[lane] & 1u) << lane);
     }
+    niels_load(n, row);
     return negative;
 }
 
-#endif
+/* The rows of a step: those of a large batch are not in the nearest cache. */
+static inline void prefetch_step(const struct ed25519_row *rows, const uint16_t entry[LANES])
+{
+    for (int lane = 0; lane < LANES; lane++) {
+        __builtin_prefetch(rows[entry[lane] >> 1].w);
+        __builtin_prefetch(rows[entry[lane] >> 1].w + 8);
+    }
+}
 
 static void fill_buckets(const struct ed25519_row *rows, const struct ed25519_scratch *scratch, uint32_t bucket_count)
 {
+    const uint16_t *entry = scratch->entries;
     for (uint32_t at = 0; at < bucket_count; at += LANES) {
-        uint32_t start[LANES], size[LANES];
-        uint64_t *sum_row[LANES];
-        const uint64_t *row[LANES];
-        for (int lane = 0; lane < LANES; lane++) {
-            uint32_t bucket = scratch->order[at + lane];
-            start[lane] = scratch->start[bucket];
-            size[lane] = scratch->size[bucket];
-            sum_row[lane] = scratch->sums[bucket].w;
-        }
-        uint32_t steps = 1;
-        for (int lane = 0; lane < LANES; lane++)
-            steps = size[lane] > steps ? size[lane] : steps;
-        struct niels n[2];
+        const uint32_t *bucket = scratch->order + at;
+        uint32_t steps = steps_of(scratch->size, bucket);
         struct point sum;
-        mask negative = rows_of_step(rows, scratch->entries, start, size, 0, row), next;
-        niels_load(&n[0], row);
-        point_from_niels(&sum, &n[0], negative);
-        negative = rows_of_step(rows, scratch->entries, start, size, 1, row);
-        niels_load(&n[1], row);
-        for (uint32_t step = 1; step < steps; step++, negative = next) {
-            /* The next addend is under way while this one is added. */
-            next = rows_of_step(rows, scratch->entries, start, size, step + 1, row);
-            niels_load(&n[(step + 1) % 2], row);
-            point_add_niels(&sum, &n[step % 2], negative);
+        if (steps == 0) {
+            point_set_identity(&sum);
+        } else {
+            struct niels n[2];
+            mask negative = load_step(&n[0], rows, entry), next;
+            point_from_niels(&sum, &n[0], negative);
+            entry += LANES;
+            negative = load_step(&n[1], rows, entry);
+            for (uint32_t step = 1; step < steps; step++, negative = next) {
+                /* The next addend is under way while this one is added; after the last it is another bucket's. */
+                entry += LANES;
+                prefetch_step(rows, entry + LANES);
+                next = load_step(&n[(step + 1) % 2], rows, entry);
+                point_add_niels(&sum, &n[step % 2], negative);
+            }
         }
+        uint64_t *sum_row[LANES];
+        for (int lane = 0; lane < LANES; lane++)
+            sum_row[lane] = scratch->sums[bucket[lane]].w;
         store_rows(&sum.ymx, 4, sum_row);
     }
 }
@@ -155,35 +221,6 @@ static void add_up_windows(const struct ed25519_sum_row *sums, uint32_t first, u
     }
 }
 
-/* Counts the terms of each bucket, then writes their rows and signs one bucket after the other. */
-static void sort_entries(const struct ed25519_terms *terms, uint32_t windows, uint32_t short_windows,
-                         uint32_t magnitude_max, struct ed25519_scratch *scratch)
-{
-    size_t stride = terms->long_count + terms->short_count;
-    uint32_t buckets = GROUP * (magnitude_max + 1), total = 0;
-    memset(scratch->size, 0, buckets * sizeof *scratch->size);
-    for (uint32_t w = 0; w < windows; w++) {
-        size_t count = w < short_windows ? stride : terms->long_count;
-        const uint16_t *digits = scratch->digits + w * stride;
-        uint32_t *size = scratch->size + bucket_of(w, 0, magnitude_max);
-        for (size_t i = 0; i < count; i++)
-            size[digits[i] >> 1]++;
-    }
-    for (uint32_t b = 0; b < buckets; b++) {
-        scratch->start[b] = total;
-        total += scratch->size[b];
-    }
-    for (uint32_t w = 0; w < windows; w++) {
-        size_t count = w < short_windows ? stride : terms->long_count;
-        const uint16_t *digits = scratch->digits + w * stride;
-        uint32_t *at = scratch->start + bucket_of(w, 0, magnitude_max);
-        for (size_t i = 0; i < count; i++)
-            scratch->entries[at[digits[i] >> 1]++] = (uint16_t)(terms->row[i] << 1 | (digits[i] & 1));
-    }
-    for (uint32_t b = 0; b < buckets; b++)
-        scratch->start[b] -= scratch->size[b];
-}
-
 static void sum_terms(const struct ed25519_row *rows, const struct ed25519_terms *terms,
                       const struct ed25519_windows *windows, struct ed25519_scratch *scratch,
                       struct ed25519_point *total)
@@ -199,8 +236,7 @@ static void sum_terms(const struct ed25519_row *rows, const struct ed25519_terms
             recode(terms->digits + terms->long_count, terms->short_count, windows, first, short_end,
                    windows->short_count, scratch->digits + terms->long_count, stride);
         sort_entries(terms, end - first, first < short_end ? short_end - first : 0, magnitude_max, scratch);
-        order_buckets(scratch->size, magnitude_max, scratch->order);
-        fill_buckets(rows, scratch, GROUP * magnitude_max);
+        fill_buckets(rows, scratch, (end - first) * magnitude_max);
         for (uint32_t w = 0; w < end - first; w += LANES) {
             struct point window_sums;
             struct ed25519_sum_row row[LANES];

@@ -33,7 +33,8 @@ struct commit_slot {
     uint32_t zero;
 };
 _Static_assert(sizeof(struct block_slot) == 40 && sizeof(struct commit_slot) == 40, "40 bytes each");
-_Static_assert(offsetof(struct block_slot, position) == 0 && offsetof(struct commit_slot, position) == 0, "cut reads it");
+_Static_assert(offsetof(struct block_slot, position) == 0 && offsetof(struct commit_slot, position) == 0,
+               "cut reads it");
 #define SLOT_BYTES 40
 
 struct slots {
@@ -165,17 +166,17 @@ static void note_block(struct ch_block_index *x, const struct ch_committee *comm
     const struct slots *file;
     uint64_t number;
     struct block_slot slot, fresh = {
-        .position = position,
-        .header_length = header,
-        .payload_length = (uint32_t)payload_length,
-        .run = x->run,
-    };
+                                .position = position,
+                                .header_length = header,
+                                .payload_length = (uint32_t)payload_length,
+                                .run = x->run,
+                            };
     memcpy(fresh.digest, ref.digest, DIGEST_BYTES);
     bool found = find_block(x, &ref, &file, &number, &slot);
     if (found) {
         fresh.next = slot.next;
     } else if (slot.next) {
-        return; /* VARIANTS_MAX */
+        return;                 /* VARIANTS_MAX */
     } else if (slot.position) { /* another block of this author and round has the slot */
         if (!write_slot(&x->variants, x->variant_count, &fresh))
             return;

@@ -1,12 +1,14 @@
 /* node/block_index.h - where blocks and commits lie in the log, for validators that ask for old ones.
  *
- * What:    every block and commit that the log has, by name, in files of fixed slots in DIR/index: of a block by round and
- *          author, of a commit by its index. What a restart does not replay is there from before.
- * Not:     not durable: written by the page cache, so that a power loss may take what is younger than half a minute; the
- *          replay of a restart notes that again (it reaches back over the ledger's window). Nor trusted: a slot names
- *          its block's digest, and one that points behind the end that the log had at the start counts for nothing.
+ * What:    every block and commit that the log has, by name, in files of fixed slots in DIR/index: of a block by round
+ *          and author, of a commit by its index. What a restart does not replay is there from before.
+ * Not:     not durable: written by the page cache, so that a power loss may take what is younger than half a minute;
+ *          the replay of a restart notes that again (it reaches back over the ledger's window). Nor trusted: a slot
+ *          names its block's digest, and one that points behind the end that the log had at the start counts for
+ *          nothing.
  * Memory:  none that grows. Disk: 40 bytes a block and a commit, given back as the log is cut.
- * Thread:  the order stage's. Calls are short reads and writes in the page cache; one of an old page may wait for the disk.
+ * Thread:  the order stage's. Calls are short reads and writes in the page cache; one of an old page may wait for the
+ *          disk.
  * Errors:  after the open, a slot that can't be written or read is as if the log did not have the block: another
  *          validator is asked for it.
  */

@@ -114,6 +114,13 @@ static bool message_holds(struct ch_exchange *x, const struct ch_message *m)
     return true;
 }
 
+/* Net shuts out who has too many of these. */
+static void count_refused(struct ch_exchange *x, const struct ch_message *m)
+{
+    ch_count(&x->node->metrics.order_messages_refused_total, 1);
+    atomic_fetch_add(&x->links->refused[m->peer], 1);
+}
+
 static void give_back(struct ch_exchange *x, struct ch_message *m)
 {
     atomic_fetch_sub(&x->links->waiting[m->peer], 1);
@@ -148,7 +155,7 @@ static bool judge_payload(struct ch_exchange *x, const struct ch_message *m, str
     *event = (struct ch_core_event){
         .type = fits ? CH_EVENT_PAYLOAD_OK : CH_EVENT_PAYLOAD_BAD, .peer = m->peer, .payload_of = {.ref = e->ref}};
     if (!fits) {
-        ch_count(&x->node->metrics.order_messages_refused_total, 1);
+        count_refused(x, m);
         return true; /* the machine says FORGET, or asks somebody else */
     }
     memcpy(copy, bytes, length);
@@ -221,7 +228,7 @@ bool ch_exchange_next(struct ch_exchange *x, struct ch_core_event *event)
         ch_count(&x->node->metrics.order_messages_received_total, 1);
         if (m->type == CH_MESSAGE_PAYLOAD) {
             if (m->length <= PAYLOAD_HEAD_BYTES || ch_load32(m->body + CH_REF_BYTES) != 0) {
-                ch_count(&x->node->metrics.order_messages_refused_total, 1);
+                count_refused(x, m);
                 give_back(x, m);
                 continue;
             }
@@ -243,7 +250,7 @@ bool ch_exchange_next(struct ch_exchange *x, struct ch_core_event *event)
             x->held = m;
             return true;
         } else {
-            ch_count(&x->node->metrics.order_messages_refused_total, 1);
+            count_refused(x, m);
             give_back(x, m);
         }
     }

@@ -30,6 +30,7 @@ struct ch_links {
     uint16_t n, me;
     struct ch_ring to_order, free_in, to_net, free_out;
     atomic_uint waiting[CH_VALIDATORS_MAX]; /* messages of each on their way to order */
+    atomic_uint refused[CH_VALIDATORS_MAX]; /* messages of each that did not hold: order counts */
     atomic_uint answers[CH_VALIDATORS_MAX]; /* out of the log, to each: order counts up, net down */
     atomic_uint up[CH_VALIDATORS_MAX];      /* counts comings and goings: odd while connected. Net writes */
     struct ch_message *messages;

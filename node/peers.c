@@ -9,6 +9,8 @@
 #define DIAL_AGAIN_MAX_NS 3000000000u
 #define SILENCE_NS        6000000000u /* a validator repeats its tip every 2.5 s and two idle rounds; three times that */
 #define LISTEN_EVERY_NS   500000000u
+#define REFUSED_MAX       256u /* messages that do not hold, of an honest validator there are none */
+#define SHUT_NS           10000000000u
 
 struct link {
     struct ch_quic_route route;
@@ -16,6 +18,8 @@ struct link {
     bool dialled_greeted, accepted_greeted;
     bool paused; /* its share of messages is with order */
     uint64_t dial_at_ns, again_ns;
+    unsigned refused;           /* as far as it was shut out for */
+    uint64_t shut_until_ns;
     uint64_t heard_bytes, heard_ns; /* of both connections, and when that last grew */
 };
 
@@ -106,6 +110,10 @@ void ch_peers_greeted(struct ch_peers *p, uint16_t index, uint64_t conn, bool di
 {
     struct link *link = &p->link[index];
     conn = ch_quic_conn_of(conn);
+    if (p->now_ns < link->shut_until_ns) {
+        ch_quic_hang_up(p->quic, conn, CH_QUIC_CODE_BAD_SIGNATURES, NULL);
+        return;
+    }
     if (dialled && conn == link->dialled) {
         link->dialled_greeted = true;
         link->again_ns = DIAL_AGAIN_MIN_NS;
@@ -141,6 +149,10 @@ bool ch_peers_frame(struct ch_peers *p, uint16_t index, uint64_t conn, const str
 {
     struct ch_links *links = p->links;
     struct ch_message *m = NULL;
+    if (p->now_ns < p->link[index].shut_until_ns) { /* of a connection beside the two */
+        ch_quic_hang_up(p->quic, conn, CH_QUIC_CODE_BAD_SIGNATURES, NULL);
+        return true;
+    }
     if (atomic_load_explicit(&links->waiting[index], memory_order_relaxed) < CH_LINK_SHARE)
         m = ch_ring_pull_one(&links->free_in);
     if (!m) {
@@ -208,6 +220,20 @@ static void listen_to_all(struct ch_peers *p)
     }
 }
 
+/* Each message that does not hold costs order the check of up to hundreds of signatures. */
+static void shut_out(struct ch_peers *p, uint16_t index)
+{
+    struct link *link = &p->link[index];
+    unsigned refused = atomic_load_explicit(&p->links->refused[index], memory_order_relaxed);
+    if (refused - link->refused < REFUSED_MAX)
+        return;
+    link->refused = refused;
+    link->shut_until_ns = p->now_ns + SHUT_NS;
+    ch_log(CH_LOG_WARNING, "validator %u sends what does not hold: shut out for 10 s", index);
+    ch_quic_hang_up(p->quic, link->dialled, CH_QUIC_CODE_BAD_SIGNATURES, NULL);
+    ch_quic_hang_up(p->quic, link->accepted, CH_QUIC_CODE_BAD_SIGNATURES, NULL);
+}
+
 bool ch_peers_poll(struct ch_peers *p, uint64_t now_ns)
 {
     struct ch_message *m;
@@ -217,7 +243,8 @@ bool ch_peers_poll(struct ch_peers *p, uint64_t now_ns)
         listen_to_all(p);
     for (uint16_t i = 0; i < p->links->n; i++) {
         struct link *link = &p->link[i];
-        if (i != p->links->me && !link->dialled && now_ns >= link->dial_at_ns) {
+        shut_out(p, i);
+        if (i != p->links->me && !link->dialled && now_ns >= link->dial_at_ns && now_ns >= link->shut_until_ns) {
             ch_err err = ch_quic_connect(p->quic, &link->route, p->node->committee.key[i], NULL, now_ns, &link->dialled);
             link->dialled = err == CH_OK ? ch_quic_conn_of(link->dialled) : 0;
             link->dial_at_ns = now_ns + DIAL_AGAIN_MAX_NS;
@@ -242,8 +269,9 @@ uint64_t ch_peers_deadline_ns(const struct ch_peers *p)
     uint64_t at_ns = p->listen_at_ns;
     for (uint16_t i = 0; i < p->links->n; i++) {
         const struct link *link = &p->link[i];
-        if (i != p->links->me && !link->dialled && link->dial_at_ns < at_ns)
-            at_ns = link->dial_at_ns;
+        uint64_t dial_ns = link->dial_at_ns > link->shut_until_ns ? link->dial_at_ns : link->shut_until_ns;
+        if (i != p->links->me && !link->dialled && dial_ns < at_ns)
+            at_ns = dial_ns;
         if (link->paused && p->now_ns + 1000000 < at_ns)
             at_ns = p->now_ns + 1000000; /* room comes without a bell */
     }

@@ -98,7 +98,7 @@ void ch_io_register(struct ch_io *io, void *memory, size_t bytes)
 
 ch_err ch_io_submit(struct ch_io *io, const struct ch_io_request *request)
 {
-    CH_ASSERT(!request->then_sync || request->kind == CH_IO_OP_WRITE);
+    CH_ASSERT((!request->then_sync && !request->after_sync_of) || request->kind == CH_IO_OP_WRITE);
     return io->ops->submit(io, request);
 }
 

@@ -84,6 +84,8 @@ struct ch_io_request {
     enum ch_io_kind kind;
     bool then_sync; /* CH_IO_OP_WRITE: the completion comes after a sync that began after the write (one linked pair) */
     struct ch_file *file;
+    struct ch_file *after_sync_of; /* CH_IO_OP_WRITE: the write begins when a sync of this file, begun with the submit, has
+                                      not failed; NULL: at once. One linked chain, one completion */
     void *data;
     uint32_t length;
     uint64_t offset;

@@ -62,6 +62,7 @@ struct ch_file {
 struct flight {
     struct ch_io_request request;
     uint64_t sync_began; /* the clock when the sync began; 0: still writing or reading */
+    bool before;         /* the sync of another file, begun then, comes first */
     bool used;
     bool ended;
     ch_err err;
@@ -439,8 +440,10 @@ static ch_err sim_submit(struct ch_io *io, const struct ch_io_request *r)
         if (f->used)
             continue;
         *f = (struct flight){.request = *r, .used = true};
-        if (r->kind == CH_IO_OP_WRITE) {
-            f->request.offset = r->offset;
+        if (r->after_sync_of) {
+            f->before = true;
+            f->sync_began = s->disk->clock;
+        } else if (r->kind == CH_IO_OP_WRITE) {
             (void)add_change(r->file->inode, r->data, r->offset, r->length);
         } else if (r->kind == CH_IO_OP_SYNC) {
             f->sync_began = s->disk->clock;
@@ -473,7 +476,17 @@ static void advance(struct ch_sim_disk *d, struct flight *f)
     struct inode *n = r->file->inode;
     bool syncing = r->kind == CH_IO_OP_SYNC || f->sync_began;
     bool failed = fails(d);
-    if (syncing) {
+    if (f->before) {
+        if (failed) {
+            make_stuck(r->after_sync_of->inode, f->sync_began);
+            end(f, d->fail_err);
+            return;
+        }
+        make_durable(r->after_sync_of->inode, f->sync_began);
+        (void)add_change(n, r->data, r->offset, r->length);
+        f->before = false;
+        f->sync_began = 0;
+    } else if (syncing) {
         if (failed)
             make_stuck(n, f->sync_began);
         else

@@ -20,7 +20,11 @@ struct ch_file {
     int slot; /* in the ring's table of registered files, or -1 */
 };
 
-/* A request in flight: one or, linked, two completions of the kernel. */
+/* What a completion's user data has beside the number of its flight: it is a sync before or after the write. */
+#define SYNC_BEFORE (1u << 30)
+#define SYNC_AFTER  (1u << 31)
+
+/* A request in flight: one or, linked, two or three completions of the kernel. */
 struct flight {
     uint64_t cookie;
     uint32_t length; /* bytes that a read or write must have moved */
@@ -273,9 +277,17 @@ static ch_err uring_submit(struct ch_io *io, const struct ch_io_request *r)
         return CH_ERR_FULL;
     take_slot(u, r->file);
 
-    /* The ring has two entries for each flight, and what was prepared is submitted at once: there is always room. */
+    /* The ring has entries for all of each flight, and what was prepared is submitted at once: there is always room. */
     struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
     CH_ASSERT(sqe);
+    if (r->after_sync_of) {
+        take_slot(u, r->after_sync_of);
+        io_uring_prep_fsync(sqe, r->after_sync_of->fd, IORING_FSYNC_DATASYNC);
+        aim(sqe, r->after_sync_of, at | SYNC_BEFORE);
+        sqe->flags |= IOSQE_IO_LINK;
+        sqe = io_uring_get_sqe(&u->ring);
+        CH_ASSERT(sqe);
+    }
     if (r->kind == CH_IO_OP_SYNC)
         io_uring_prep_fsync(sqe, r->file->fd, IORING_FSYNC_DATASYNC);
     else if (r->kind == CH_IO_OP_WRITE && in_registered(u, r))
@@ -292,11 +304,11 @@ static ch_err uring_submit(struct ch_io *io, const struct ch_io_request *r)
         sqe = io_uring_get_sqe(&u->ring);
         CH_ASSERT(sqe);
         io_uring_prep_fsync(sqe, r->file->fd, IORING_FSYNC_DATASYNC);
-        aim(sqe, r->file, at | 1u << 31);
+        aim(sqe, r->file, at | SYNC_AFTER);
     }
     u->flight[at] = (struct flight){.cookie = r->cookie,
                                     .length = r->kind == CH_IO_OP_SYNC ? 0 : r->length,
-                                    .awaited = r->then_sync ? 2 : 1,
+                                    .awaited = (uint8_t)(1 + r->then_sync + (r->after_sync_of != NULL)),
                                     .used = true,
                                     .err = CH_OK};
     u->in_flight++;
@@ -318,11 +330,11 @@ static size_t uring_poll(struct ch_io *io, struct ch_io_done *done, size_t max)
     size_t count = 0;
     struct io_uring_cqe *cqe;
     while (count < max && u->in_flight && io_uring_peek_cqe(&u->ring, &cqe) == 0) {
-        bool linked_sync = cqe->user_data >> 31 & 1;
+        bool linked_sync = cqe->user_data & (SYNC_BEFORE | SYNC_AFTER);
         struct flight *f = &u->flight[cqe->user_data & (CH_IO_DEPTH_MAX - 1)];
         int result = cqe->res;
         io_uring_cqe_seen(&u->ring, cqe);
-        /* A write that failed or was short cancels the linked sync: the first error is the one to tell. */
+        /* What failed or was short cancels what is linked after it: the first error is the one to tell. */
         if (f->err == CH_OK && result < 0 && result != -ECANCELED)
             f->err = from_errno(-result);
         else if (f->err == CH_OK && (result < 0 || (!linked_sync && (uint32_t)result != f->length)))
@@ -389,7 +401,7 @@ ch_err ch_io_uring_open(struct ch_io **out)
         return CH_ERR_NO_MEMORY;
     u->io.ops = &uring_ops;
     /* No SINGLE_ISSUER: a store is opened by the main thread and then owned by a stage. */
-    int n = io_uring_queue_init(2 * CH_IO_DEPTH_MAX, &u->ring, 0);
+    int n = io_uring_queue_init(4 * CH_IO_DEPTH_MAX, &u->ring, 0);
     if (n < 0) {
         free(u);
         return n == -ENOMEM || n == -EMFILE ? from_errno(-n) : CH_ERR_UNSUPPORTED;

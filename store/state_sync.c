@@ -1,10 +1,10 @@
 /* store/state_sync.c - commits of LMDB made durable by io_uring: marker and pin.
  *
  * LMDB runs with MDB_NOSYNC. The commit of T + 1 goes in this order:
- *   1. The fdatasync of T, which ran while T + 1 was built, has ended.
- *   2. The mark of T is durable.
- *   3. LMDB commits T + 1: its pages and its meta page go to the page cache.
- *   4. T + 1 is pinned by a reader, T - 2 is let go; the fdatasync of T + 1 starts.
+ *   1. T is durable, and then its mark: one chain of io_uring (fdatasync of data.mdb, write of the mark, fdatasync of the
+ *      mark), which ran while T + 1 was built.
+ *   2. LMDB commits T + 1: its pages and its meta page go to the page cache.
+ *   3. T + 1 is pinned by a reader, T - 2 is let go; the chain of T + 1 starts.
  * So the meta page of T is overwritten only after T + 1 is marked, and no page of T or T - 1 is used again before that.
  * A start takes the commit that the newest mark names, and if that isn't whole the one of the mark before; the other
  * meta page becomes a copy of it labelled with the txnid before it. A crash in the midst of that changes nothing of what
@@ -130,6 +130,7 @@ ch_err sync_recover(struct ch_state *s, const char *folder)
         return CH_ERR_INVALID;
     if (posix_memalign((void **)&y->block, CH_IO_BLOCK_BYTES, SLOT_BYTES) != 0)
         return CH_ERR_NO_MEMORY;
+    ch_io_register(y->io, y->block, SLOT_BYTES);
     path_of(path, folder, "mark");
     ch_err err = ch_io_open(y->io, path, CH_IO_WRITE | CH_IO_DIRECT, &y->mark);
     if (err == CH_ERR_NOT_FOUND)
@@ -145,29 +146,16 @@ ch_err sync_recover(struct ch_state *s, const char *folder)
     return err == CH_OK ? recover_marked(y) : err == CH_ERR_NOT_FOUND ? CH_ERR_CORRUPT : err;
 }
 
-/* Writes the mark of the newest commit, which the disk has. */
-static ch_err write_mark(struct state_sync *y, bool durable)
+/* Makes y->block the mark of the newest commit. */
+static ch_err prepare_mark(struct state_sync *y)
 {
     bool is;
     ch_err err = read_meta_page(y, y->txnid, &is);
     if (err != CH_OK || !is)
         return err != CH_OK ? err : CH_ERR_CORRUPT;
-    struct mark m = {y->txnid, y->applied_index, y->applied_lsn, crc32c(y->block, META_BYTES)};
+    const struct mark m = {y->txnid, y->applied_index, y->applied_lsn, crc32c(y->block, META_BYTES)};
     mark_write(y->block, &m);
-    if (!durable)
-        return ch_io_write(y->io, y->mark, y->block, SLOT_BYTES, m.txnid % 2 * SLOT_BYTES);
-    struct ch_io_done done;
-    err = ch_io_submit(y->io, &(struct ch_io_request){.kind = CH_IO_OP_WRITE,
-                                                      .then_sync = true,
-                                                      .file = y->mark,
-                                                      .data = y->block,
-                                                      .length = SLOT_BYTES,
-                                                      .offset = m.txnid % 2 * SLOT_BYTES});
-    if (err == CH_OK)
-        err = ch_io_wait(y->io);
-    while (err == CH_OK && ch_io_poll(y->io, &done, 1) == 0)
-        err = ch_io_wait(y->io);
-    return err == CH_OK ? done.err : err;
+    return CH_OK;
 }
 
 /* The first mark, in a file of its own until it is whole: who finds no mark trusts LMDB's newest meta page, which is
@@ -186,7 +174,9 @@ static ch_err make_mark(struct ch_state *s, const char *folder)
     if (err == CH_OK)
         err = ch_io_allocate(y->io, y->mark, 2 * SLOT_BYTES);
     if (err == CH_OK)
-        err = write_mark(y, false);
+        err = prepare_mark(y);
+    if (err == CH_OK)
+        err = ch_io_write(y->io, y->mark, y->block, SLOT_BYTES, y->txnid % 2 * SLOT_BYTES);
     if (err == CH_OK)
         err = ch_io_sync(y->io, y->mark);
     if (err == CH_OK)
@@ -259,7 +249,7 @@ ch_err sync_check(const struct ch_state *s)
                : CH_ERR_CORRUPT;
 }
 
-/* Steps 1 and 2: the newest commit is durable, and marked. */
+/* The newest commit is durable, and marked. */
 static ch_err settle(struct state_sync *y)
 {
     struct ch_io_done done = {.err = CH_OK};
@@ -269,9 +259,7 @@ static ch_err settle(struct state_sync *y)
     while (err == CH_OK && ch_io_poll(y->io, &done, 1) == 0)
         err = ch_io_wait(y->io);
     y->syncing = false;
-    if (err == CH_OK)
-        err = done.err;
-    return err == CH_OK ? write_mark(y, true) : err;
+    return err == CH_OK ? done.err : err;
 }
 
 ch_err sync_commit(struct ch_state *s, uint64_t applied_index, uint64_t applied_lsn)
@@ -295,7 +283,15 @@ ch_err sync_commit(struct ch_state *s, uint64_t applied_index, uint64_t applied_
     y->applied_lsn = applied_lsn;
     err = pin(s);
     if (err == CH_OK)
-        err = ch_io_submit(y->io, &(struct ch_io_request){.kind = CH_IO_OP_SYNC, .file = y->data});
+        err = prepare_mark(y);
+    if (err == CH_OK)
+        err = ch_io_submit(y->io, &(struct ch_io_request){.kind = CH_IO_OP_WRITE,
+                                                          .after_sync_of = y->data,
+                                                          .then_sync = true,
+                                                          .file = y->mark,
+                                                          .data = y->block,
+                                                          .length = SLOT_BYTES,
+                                                          .offset = txnid % 2 * SLOT_BYTES});
     y->syncing = err == CH_OK;
     return err;
 }
@@ -311,5 +307,7 @@ void sync_close(struct ch_state *s)
             mdb_txn_abort(y->pin[i]);
     ch_io_close_file(y->io, y->data);
     ch_io_close_file(y->io, y->mark);
+    if (y->block)
+        ch_io_register(y->io, NULL, 0);
     free(y->block);
 }

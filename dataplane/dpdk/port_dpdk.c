@@ -50,6 +50,7 @@ struct dpdk_port {
 
     /* for ch_port_wait */
     uint32_t empty_rounds;
+    bool looked; /* rx was called since the last wait */
     uint64_t sleep_ns, idle_ns;
 
     struct ch_link link;
@@ -162,6 +163,7 @@ static size_t dpdk_rx(struct ch_port *port, uint64_t now_ns, struct ch_packet *p
             dropped[drops++] = burst[i];
     }
     ch_port_count(port, CH_PORT_COUNTER_polls, 1);
+    d->looked = true;
     if (received == 0) {
         ch_port_count(port, CH_PORT_COUNTER_polls_empty, 1);
         d->empty_rounds++;
@@ -261,7 +263,9 @@ static void sleep_up_to(struct dpdk_port *d, uint64_t ns, bool until_frame)
 static void dpdk_wait(struct ch_port *port, uint64_t timeout_ns)
 {
     struct dpdk_port *d = of(port);
-    if (d->busy || d->empty_rounds++ < SPIN_ROUNDS) { /* counted here too: the owner may wait without having looked */
+    d->empty_rounds += !d->looked; /* an owner that takes nothing waits too */
+    d->looked = false;
+    if (d->busy || d->empty_rounds < SPIN_ROUNDS) {
         atomic_store_explicit(&port->wake_wanted, 0, memory_order_relaxed);
         rte_pause();
         return;

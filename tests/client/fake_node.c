@@ -52,6 +52,7 @@ struct fake_node {
     struct block blocks[BLOCKS_MAX];
     struct watch watches[WATCHES_MAX];
     unsigned watch_count;
+    uint8_t body[CH_FRAME_BODY_BYTES_MAX]; /* of an answer */
 };
 
 static bool once(_Atomic int *fault)
@@ -112,8 +113,8 @@ static uint64_t inbox_newest(struct fake_node *n, const uint8_t *account)
 
 static void send_inbox(struct fake_node *n, uint64_t conn, uint64_t request, const struct ch_query *q, bool more)
 {
-    static uint8_t body[CH_FRAME_BODY_BYTES_MAX];
-    struct ch_writer w = ch_writer(body, sizeof body);
+    uint8_t *body = n->body;
+    struct ch_writer w = ch_writer(body, sizeof n->body);
     uint16_t count = 0;
     ch_write16(&w, CH_STATUS_OK);
     uint8_t *count_at = ch_write_room(&w, 2);
@@ -287,7 +288,7 @@ static uint16_t put_block(struct fake_node *n, const uint8_t *body, size_t lengt
 
 static void get_block(struct fake_node *n, uint64_t conn, uint64_t request, const uint8_t *cid)
 {
-    static uint8_t body[2 + CH_BLOCK_BYTES_MAX];
+    uint8_t *body = n->body;
     struct block *b = find_block(n, cid);
     ch_store16(body, b ? CH_STATUS_OK : CH_STATUS_NOT_FOUND);
     if (b)

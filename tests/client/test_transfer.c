@@ -107,7 +107,10 @@ static ch_err take(void *context, const struct ch_cid *cid, const uint8_t *block
 static void get(struct ch_client *c, const struct ch_cid *root, uint64_t length, ch_progress progress)
 {
     struct got got = {0};
-    assert_ok(ch_client_get_blocks(c, root, length, take, &got, progress, NULL));
+    ch_err err = ch_client_get_blocks(c, root, length, take, &got, progress, NULL);
+    if (err != CH_OK)
+        print_error("%s\n", ch_client_why(c));
+    assert_ok(err);
     assert_int_equal(got.used, BYTES);
     assert_int_equal(got.nodes, 1);
 }
@@ -194,6 +197,39 @@ static void node_that_lacks_the_object_is_passed_over(void **state)
     ch_client_close(c);
 }
 
+static void object_at_the_last_of_six_is_found(void **state)
+{
+    struct fake_node *more[4];
+    const char *addresses[5];
+    struct ch_client *alone = client_of(second, NULL), *c;
+    struct ch_cid root;
+    unsigned passes;
+    assert_ok(put(alone, NULL, NULL, &root, &passes));
+    ch_client_close(alone);
+    for (unsigned i = 0; i < 4; i++) {
+        more[i] = fake_node_start(chain_id);
+        addresses[i] = fake_node_address(more[i]);
+    }
+    addresses[4] = fake_node_address(second);
+    const struct ch_client_options options = {
+        .address = fake_node_address(first),
+        .others = addresses,
+        .other_count = 5,
+        .chain_id = chain_id,
+        .key = &key,
+        .timeout_ms = 20000,
+    };
+    assert_ok(ch_client_open(&options, &c, NULL));
+    get(c, &root, BYTES, NULL);
+    struct got got = {0};
+    root.bytes[CH_CID_BYTES - 1] ^= 1; /* nobody has this one: that is told, and not by running out of time */
+    assert_int_equal(ch_client_get_blocks(c, &root, BYTES, take, &got, NULL, NULL), CH_ERR_REFUSED);
+    assert_int_equal(ch_client_status(c), CH_STATUS_NOT_FOUND);
+    ch_client_close(c);
+    for (unsigned i = 0; i < 4; i++)
+        fake_node_stop(more[i]);
+}
+
 static void node_that_goes_leaves_the_rest_to_the_other(void **state)
 {
     struct ch_cid root = put_at_both();
@@ -222,6 +258,7 @@ int main(void)
         CASE(node_that_has_blocks_is_not_sent_them),
         CASE(node_that_lies_is_passed_over),
         CASE(node_that_lacks_the_object_is_passed_over),
+        CASE(object_at_the_last_of_six_is_found),
         CASE(node_that_goes_leaves_the_rest_to_the_other),
         CASE(wrong_length_refused),
     };

@@ -27,11 +27,12 @@ def load(net, validator, handle, messages, *options):
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def end(process):
+def end(process, twice=False):
     out, err = process.communicate(timeout=1200)
     lab.expect(process.returncode == 0, f"submit_load: {err}")
     answer = json.loads(out)
-    lab.expect(answer["final"].get("OK", 0) == answer["sent"], f"not all were applied: {out}")
+    lab.expect(answer["final"].get("OK", 0) == answer["sent"] // (1 + twice), f"not all were applied: {out}")
+    lab.expect(answer["final"].get("DUPLICATE", 0) == answer["sent"] // 2 * twice, f"what came twice: {out}")
     return answer
 
 
@@ -39,8 +40,20 @@ def counter(net, i, name):
     return net.status(net.folder_of(i)).get("counters", {}).get(name, 0)
 
 
+def verified_once(net, count=100):
+    """Who had transactions of a client does not verify them again in another validator's block; who had not does."""
+    before = [counter(net, i, "apply_signatures_known_total") for i in range(1, N + 1)]
+    end(load(net, 1, "twice", count, "--again", net.address_of(2)), twice=True)
+
+    def known():
+        return [counter(net, i, "apply_signatures_known_total") - before[i - 1] for i in range(1, N + 1)]
+    net.wait_until(lambda: known()[0] == count, 20, "validator 1 meets in a block of 2 what it had verified")
+    lab.expect(known()[2:] == [0, 0], f"known: {known()}")
+
+
 def run():
     with lab.Devnet(args.chappe, N) as net:
+        verified_once(net)
         net.devnet("stop", str(AWAY))
         before = net.status_of(1)["commit_index"]
         pace = ("--per-frame", "8", "--rate", str(args.made_at)) if args.made_at else ("--per-frame", "64")

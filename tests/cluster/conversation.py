@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Two people and a validator: register, bind, write, send files, part; over sockets, or over a virtual cable through DPDK.
 
-A canary in every plaintext is looked for in each captured packet and in each file of the node."""
+A canary in every plaintext is looked for in each captured packet and in each file of the node, and pieces of the objects'
+own ciphertext in each file of the node."""
 import argparse
 import json
 import os
@@ -38,6 +39,29 @@ def check_no_canary(folder, capture):
     for path in places:
         lab.expect(needle not in path.read_bytes(), f"plaintext found in {path}")
     print(f"no plaintext in {len(places)} files")
+
+
+def ciphertext_pieces(the_lab, person):
+    """Some bytes out of each object that the person got, as they travel: sealed by the sender."""
+    pieces = []
+    for message in person.inbox():
+        if "object" in message:
+            out = the_lab.folder / "sealed.bin"
+            person.run("object", "export", message["object"]["cid"], "--out", str(out), "--force")
+            sealed = out.read_bytes()
+            lab.expect(len(sealed) >= FILE_BYTES and CANARY.encode() not in sealed, "the object is not the sealed file")
+            pieces += [sealed[at:at + 32] for at in range(0, len(sealed) - 32, len(sealed) // 16)]
+            out.unlink()
+    return pieces
+
+
+def check_no_ciphertext(folder, pieces):
+    lab.expect(len(pieces) >= 32, "there were no objects")
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_socket():
+            content = path.read_bytes()
+            lab.expect(not any(piece in content for piece in pieces), f"an object's own ciphertext found in {path}")
+    print(f"none of {len(pieces)} pieces of the objects' ciphertext in the node's files")
 
 
 def run():
@@ -85,6 +109,7 @@ def run():
             lab.expect(out.read_bytes() == plain.read_bytes(), "the file came out different")
         lab.expect(len(bob.inbox()) == 2 and len(alice.inbox()) == 2, "two messages in each inbox")
         lab.expect(CANARY in json.dumps(bob.inbox()), "the recipient reads the text")
+        pieces = ciphertext_pieces(the_lab, alice) + ciphertext_pieces(the_lab, bob)
         alice.run("unbind", "bob")
         bob.run("send", "alice", CANARY, refused="UNBINDING")
         bob.run("confirm", "alice")
@@ -103,6 +128,7 @@ def run():
             sniffer.terminate()
             sniffer.wait(20)
         check_no_canary(folder, capture if networked else None)
+        check_no_ciphertext(folder, pieces)
 
 
 if args.network == "af_packet":

@@ -213,6 +213,35 @@ static void errors_made_to_cancel_are_caught(void **state)
         }
 }
 
+/* After a batch of bad ones a sample tells: no equation is spent on the next one that is bad, and one that is good ends it. */
+static void a_poisoned_batch_after_another_is_checked_one_by_one(void **state)
+{
+    enum { COUNT = 300 };
+    const char *kernel;
+    for (size_t index = 0; (kernel = ch_ed25519_kernel(index)) != NULL; index++) {
+        struct ch_ed25519 *v;
+        bool got[COUNT];
+        if (!ch_ed25519_kernel_usable(kernel) || strncmp(kernel, "batch", 5) != 0)
+            continue;
+        assert_ok(ch_ed25519_open(&(struct ch_ed25519_options){.kernel = kernel}, &v));
+        static const struct {
+            bool bad;
+            uint64_t batches, batches_failed; /* after it */
+        } steps[] = {{false, 1, 0}, {true, 2, 1}, {true, 2, 1}, {true, 2, 1}, {false, 3, 1}, {false, 4, 1}, {true, 5, 2}};
+        for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+            copy_good(COUNT, i);
+            for (size_t at = 0; steps[i].bad && at < COUNT; at++)
+                spoil(at, 0);
+            ch_ed25519_verify(v, items, COUNT, got);
+            assert_memory_equal(got, valid, COUNT);
+            struct ch_ed25519_counters c = ch_ed25519_counters(v);
+            assert_int_equal(c.batches, steps[i].batches);
+            assert_int_equal(c.batches_failed, steps[i].batches_failed);
+        }
+        ch_ed25519_close(v);
+    }
+}
+
 /* Blocks of SHA-512 begin and end everywhere; neighbours hashed side by side differ in length. */
 static void any_message_length_is_hashed_right(void **state)
 {
@@ -460,6 +489,7 @@ static int run(void)
         cmocka_unit_test(a_bad_one_at_each_place_is_found),
         cmocka_unit_test(equal_keys_and_equal_commitments_change_nothing),
         cmocka_unit_test(errors_made_to_cancel_are_caught),
+        cmocka_unit_test(a_poisoned_batch_after_another_is_checked_one_by_one),
         cmocka_unit_test(any_message_length_is_hashed_right),
         cmocka_unit_test(a_cache_of_any_size_changes_no_verdict),
         cmocka_unit_test(a_key_that_differs_in_one_bit_is_not_found_in_the_cache),

@@ -25,19 +25,31 @@ static void put(struct ch_payload *p, const struct ch_tx *tx)
 static void put_message(struct ch_payload *p, uint32_t salt)
 {
     uint8_t commitment[CH_HASH_BYTES] = {1}, text[20] = {2};
-    put(p, &(struct ch_tx){.kind = CH_TX_MESSAGE, .sender = account.public_key, .peer = account.public_key,
-                           .timestamp_ms = 5, .salt = salt, .commitment = commitment, .inline_bytes = text,
+    put(p, &(struct ch_tx){.kind = CH_TX_MESSAGE,
+                           .sender = account.public_key,
+                           .peer = account.public_key,
+                           .timestamp_ms = 5,
+                           .salt = salt,
+                           .commitment = commitment,
+                           .inline_bytes = text,
                            .inline_length = sizeof text});
 }
 
 static void put_registration(struct ch_payload *p, bool approved)
 {
     uint8_t approval[CH_SIGNATURE_BYTES] = {0}, message[CH_APPROVAL_MESSAGE_BYTES_MAX], seal[32] = {9};
-    struct ch_tx tx = {.kind = CH_TX_REGISTER, .sender = account.public_key, .timestamp_ms = 5, .seal_key = seal,
-                       .registrar = registrar.public_key, .approval_expires_ms = 9, .approval = approval,
-                       .handle = (const uint8_t *)"somebody", .handle_length = 8};
+    struct ch_tx tx = {.kind = CH_TX_REGISTER,
+                       .sender = account.public_key,
+                       .timestamp_ms = 5,
+                       .seal_key = seal,
+                       .registrar = registrar.public_key,
+                       .approval_expires_ms = 9,
+                       .approval = approval,
+                       .handle = (const uint8_t *)"somebody",
+                       .handle_length = 8};
     if (approved)
-        ch_sign(&registrar, prefixes.approve, prefixes.approve_length, message, ch_tx_approval_message(&tx, message), approval);
+        ch_sign(&registrar, prefixes.approve, prefixes.approve_length, message, ch_tx_approval_message(&tx, message),
+                approval);
     put(p, &tx);
 }
 

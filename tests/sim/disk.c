@@ -252,7 +252,8 @@ static void rot(struct sim *sim, struct sim_node *node)
     node->disk->rotten = true;
 }
 
-static void put_back(struct sim_node *node)
+/* The state is not there either: nothing but the guard knows better. */
+static void put_back(struct sim *sim, struct sim_node *node)
 {
     struct sim_disk *d = node->disk;
     size_t now_length, then_length;
@@ -264,6 +265,7 @@ static void put_back(struct sim_node *node)
     d->files = d->backup;
     d->backup = NULL;
     d->old = true;
+    sim_executor_create(sim, node);
 }
 
 /* What happens to the disk while the node is down. */
@@ -271,7 +273,7 @@ static void spoil(struct sim *sim, struct sim_node *node)
 {
     struct sim_disk *d = node->disk;
     if (d->backup && node->guard.round > d->backup_round && sim_chance(sim, 500)) {
-        put_back(node);
+        put_back(sim, node);
         sim->seen.faults[SIM_FAULT_BIT_OLD_BACKUP]++;
     } else if (sim->faults & FAULT_BIT_ROT && sim_chance(sim, 300)) {
         rot(sim, node);

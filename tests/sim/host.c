@@ -377,6 +377,8 @@ void sim_node_start(struct sim *sim, struct sim_node *node)
         return;
     }
     node->running = true;
+    if (sim->faults & FAULT_OLD_BACKUP && sim_chance(sim, 300))
+        sim_disk_backup(sim, node);
     for (uint16_t peer = 0; peer < sim->n; peer++) {
         struct sim_node *other = &sim->nodes[peer];
         if (peer == node->index || !other->running || !node->connected[peer])

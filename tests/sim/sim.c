@@ -3,6 +3,7 @@
  *   sim --seeds N [--first S] [--mode safety|liveness] [--events E]   N seeds; without a mode they take turns
  *   sim --seed X [--mode ...]                                          one seed, with the state at its end
  *   sim --forever [--first S]                                          until one fails
+ *   sim --seeds N --until-one-fails                                    the same, at most N
  *
  * Every seed runs twice and must end in the same state. Exit: 0 all good; 1 a seed failed, or what should happen
  * sometimes never did; 2 usage.
@@ -105,9 +106,9 @@ int main(int argc, char **argv)
         {"seeds", required_argument, NULL, 'n'}, {"first", required_argument, NULL, 'f'},
         {"seed", required_argument, NULL, 's'},  {"mode", required_argument, NULL, 'm'},
         {"events", required_argument, NULL, 'e'}, {"forever", no_argument, NULL, 'a'},
-        {0}};
+        {"until-one-fails", no_argument, NULL, 'u'}, {0}};
     uint64_t seeds = 1, first = 1, events = 8000, failures = 0, done = 0;
-    bool single = false, forever = false;
+    bool single = false, forever = false, stop = false;
     int mode = -1, option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
         switch (option) {
@@ -127,20 +128,24 @@ int main(int argc, char **argv)
         case 'a':
             forever = true;
             break;
+        case 'u':
+            stop = true;
+            break;
         case 'm':
             mode = strcmp(optarg, "liveness") == 0 ? 1 : strcmp(optarg, "safety") == 0 ? 0 : 2;
             if (mode < 2)
                 break;
             __attribute__((fallthrough));
         default:
-            fprintf(stderr, "usage: sim [--seeds N] [--first S] [--seed X] [--mode safety|liveness] [--events E] [--forever]\n");
+            fprintf(stderr, "usage: sim [--seeds N] [--first S] [--seed X] [--mode safety|liveness] [--events E] "
+                            "[--forever] [--until-one-fails]\n");
             return 2;
         }
     signal(SIGABRT, aborted);
     signal(SIGSEGV, aborted);
     struct sim_totals totals = {0};
     struct sim_result total = {0};
-    for (uint64_t i = 0; forever ? !failures : i < seeds; i++) {
+    for (uint64_t i = 0; forever ? !failures : i < seeds && !(stop && failures); i++) {
         struct sim_result result;
         const uint64_t seed = first + i;
         const struct sim_options how = {mode < 0 ? seed & 1 : mode == 1, single, events};

@@ -9,6 +9,7 @@
 #include "store/object.h"
 #include "store/wal.h"
 #include "tests/store/scratch.h"
+#include "tests/store/state_life.h"
 #include "tests/test.h"
 
 #define BLOCK  CH_IO_BLOCK_BYTES
@@ -73,6 +74,21 @@ static void check_queue(struct ch_io *io, const char *dir)
     assert_ok(ch_io_submit(io, &read));
     finish_all(io, 2);
     assert_memory_equal(plain, memory, BLOCKS * BLOCK);
+    /* A sync, a write that waits for it, and a sync of that. */
+    struct ch_io_request chain = {.kind = CH_IO_OP_WRITE,
+                                  .after_sync_of = file,
+                                  .then_sync = true,
+                                  .file = file,
+                                  .data = memory + BLOCK,
+                                  .length = BLOCK,
+                                  .cookie = 5};
+    assert_ok(ch_io_submit(io, &chain));
+    finish_all(io, 1);
+    assert_ok(ch_io_read(io, file, plain, BLOCK, 0, &got));
+    assert_memory_equal(plain, memory + BLOCK, BLOCK);
+    chain.data = memory;
+    assert_ok(ch_io_submit(io, &chain));
+    finish_all(io, 1);
 
     read.offset = (BLOCKS - 1) * BLOCK; /* beyond the end */
     assert_ok(ch_io_submit(io, &read));
@@ -134,6 +150,48 @@ static void simulated_disk_keeps_the_contract(void **state)
     check_queue(io, "dir");
     ch_io_close(io);
     ch_sim_disk_close(disk);
+}
+
+/* What waits for a sync that fails is never written, and before the sync has ended nothing of it can survive. */
+static void write_after_a_sync_waits_for_it(void **state)
+{
+    struct ch_sim_disk *disk, *lost;
+    struct ch_io *io;
+    struct ch_file *file, *data;
+    struct ch_io_done done;
+    uint8_t block[BLOCK], got[BLOCK];
+    size_t length;
+    for (uint64_t i = 0; i < 50; i++) {
+        assert_ok(ch_sim_disk_open(test_seed() + i, &disk));
+        assert_ok(ch_sim_io_open(disk, &io));
+        assert_ok(ch_io_open(io, "dir/mark", CH_IO_WRITE | CH_IO_CREATE, &file));
+        assert_ok(ch_io_open(io, "dir/data", CH_IO_WRITE | CH_IO_CREATE, &data));
+        assert_ok(ch_io_allocate(io, file, BLOCK));
+        assert_ok(ch_io_sync(io, file));
+        assert_ok(ch_io_sync_dir(io, "dir"));
+        memset(block, 7, sizeof block);
+        assert_ok(ch_io_write(io, data, block, BLOCK, 0));
+        ch_sim_disk_fail_at(disk, i % 2 ? ch_sim_disk_calls(disk) + 1 : 0, CH_ERR_IO);
+        assert_ok(ch_io_submit(io, &(struct ch_io_request){.kind = CH_IO_OP_WRITE, .after_sync_of = data,
+                                                           .then_sync = true, .file = file, .data = block,
+                                                           .length = BLOCK}));
+        assert_ok(ch_sim_disk_after_power_loss(disk, i, &lost));
+        const uint8_t *mark = ch_sim_disk_bytes(lost, "dir/mark", &length);
+        for (size_t k = 0; k < length; k++)
+            assert_int_equal(mark[k], 0);
+        ch_sim_disk_close(lost);
+        assert_ok(ch_io_wait(io));
+        while (ch_io_poll(io, &done, 1) == 0)
+            assert_ok(ch_io_wait(io));
+        assert_int_equal(done.err, i % 2 ? CH_ERR_IO : CH_OK);
+        ch_sim_disk_fail_at(disk, 0, CH_ERR_IO);
+        assert_ok(ch_io_read(io, file, got, BLOCK, 0, &length));
+        assert_int_equal(got[5], i % 2 ? 0 : 7);
+        ch_io_close_file(io, file);
+        ch_io_close_file(io, data);
+        ch_io_close(io);
+        ch_sim_disk_close(disk);
+    }
 }
 
 static void descriptor_wakes_when_something_ended(void **state)
@@ -286,6 +344,54 @@ static bool own_mounts(void)
            tell("/proc/self/setgroups", "deny") && tell("/proc/self/gid_map", groups);
 }
 
+/* LMDB tells of a full disk as of a failed one; what was committed is whole, and goes on when there is room. */
+static void fill_with_state(const char *dir)
+{
+    char folder[SCRATCH_BYTES + 16], ballast[SCRATCH_BYTES + 16];
+    struct ch_io *io;
+    struct ch_state *state;
+    struct ch_state_reader *reader;
+    uint8_t head[8];
+    snprintf(folder, sizeof folder, "%s/lmdb", dir);
+    snprintf(ballast, sizeof ballast, "%s/ballast", dir);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    FILE *file = fopen(ballast, "wb");
+    assert_non_null(file);
+    for (unsigned i = 0; i < FULL_BYTES * 3 / 4; i += BLOCK)
+        assert_int_equal(fwrite((uint8_t[BLOCK]){0}, 1, BLOCK, file), BLOCK);
+    assert_int_equal(fclose(file), 0);
+    assert_ok(ch_io_uring_open(&io));
+    const struct ch_state_options options = {
+        .folder = folder, .io = io, .batch_records = 64, .accounts_cached = 1, .relations_cached = 1, .seed = 4};
+    uint64_t applied = 0;
+    for (int round = 0; round < 2; round++) {
+        assert_ok(ch_state_open(&options, &state));
+        assert_int_equal(ch_state_meta(state)->applied_index, applied);
+        uint64_t log_size = ch_state_meta(state)->log_size, end = round ? applied + 20 : 100000;
+        ch_err err = CH_OK;
+        while (err == CH_OK && applied < end) {
+            ch_store64(head, (applied + 1) * 7);
+            err = ch_state_begin(state);
+            if (err == CH_OK)
+                err = apply_commit(state, applied + 1, 2000, &log_size);
+            if (err == CH_OK)
+                err = ch_state_commit(state, applied + 1, (applied + 1) * 100, head, sizeof head);
+            applied += err == CH_OK;
+        }
+        if (round == 0) {
+            assert_true(err == CH_ERR_IO || err == CH_ERR_NO_SPACE);
+            assert_int_equal(unlink(ballast), 0);
+        } else {
+            assert_ok(err);
+            assert_ok(ch_state_reader_open(state, &reader));
+            check_whole(reader, 17);
+            ch_state_reader_close(reader);
+        }
+        ch_state_close(state);
+    }
+    ch_io_close(io);
+}
+
 static void full_file_system_refuses_and_recovers(void **state)
 {
     char dir[SCRATCH_BYTES];
@@ -302,6 +408,9 @@ static void full_file_system_refuses_and_recovers(void **state)
         assert_int_equal(umount(dir), 0);
         assert_int_equal(mount("none", dir, "tmpfs", 0, size), 0);
         fill_with_objects(dir);
+        assert_int_equal(umount(dir), 0);
+        assert_int_equal(mount("none", dir, "tmpfs", 0, size), 0);
+        fill_with_state(dir);
         _exit(0);
     }
     assert_true(child > 0);
@@ -317,6 +426,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(io_uring_keeps_the_contract),
         cmocka_unit_test(simulated_disk_keeps_the_contract),
+        cmocka_unit_test(write_after_a_sync_waits_for_it),
         cmocka_unit_test(descriptor_wakes_when_something_ended),
         cmocka_unit_test(full_file_system_refuses_and_recovers),
     };

@@ -72,7 +72,7 @@ mutate certificate_anywhere_not_below_the_anchor committer committer 's/\*leader
 mutate unclean_blocks_referenced propose directed 's/if (!b->clean \&\& !b->committed) {/if (false) {/'
 mutate vote_for_the_first_variant dag committer 's/votes\[k\] = parents\[i\];/votes[k] = dag_first(core, round - 1, leaders[k]);/'
 mutate median_is_the_first_timestamp linearise committer 's/sum \* 2 < total/false/'
-mutate subdag_without_weak_links linearise committer 's/if (ref.round <= gc_round)$/if (ref.round <= gc_round || ref.round + 3 < b.round)/'
+mutate subdag_without_weak_links linearise committer 's/if (ref.round <= gc_round) {/if (ref.round <= gc_round || ref.round + 3 < b.round) {/'
 mutate guard_not_checked recovery one 's/guard->round > core->P ||/false \&\&/'
 mutate rejoin_without_a_quorum rejoin directed 's/stake >= core->committee.quorum_stake/stake >= 1/'
 mutate own_key_not_watched accept directed 's/core_halt(core, CH_HALT_KEY_IN_USE);/;/;s/core_halt(core, CH_HALT_SELF_EQUIVOCATION);.*/;/'

@@ -1,5 +1,6 @@
-/* tests/tools/rogue - a peer that means harm: it holds a validator's key (or a key of its own) and sends what no honest one
- * sends. Prints one line of JSON: how many frames it got rid of, and with which code it was closed (null: it was not).
+/* tests/tools/rogue - a peer that means harm: it holds a validator's key (or a key of its own) and sends what no honest
+ * one sends. Prints one line of JSON: how many frames it got rid of, and with which code it was closed (null: it was
+ * not), or why it was not let in.
  */
 #include "base/prng.h"
 #include "base/time.h"
@@ -145,8 +146,11 @@ static bool block(struct ch_client *client, uint32_t round)
         ancestors[used] = ch_committee_genesis_ref(&committee, author);
         ancestors[used++].round = round - 1;
     }
-    const struct ch_block_draft draft = {
-        .round = round, .author = me, .ancestor_count = used, .ancestors = ancestors, .timestamp_ms = ch_prng_next(&prng) >> 20};
+    const struct ch_block_draft draft = {.round = round,
+                                         .author = me,
+                                         .ancestor_count = used,
+                                         .ancestors = ancestors,
+                                         .timestamp_ms = ch_prng_next(&prng) >> 20};
     uint32_t length = ch_block_write(&draft, body);
     struct ch_block written;
     uint8_t digest[CH_HASH_BYTES], prefix[CH_SIGN_PREFIX_BYTES_MAX];
@@ -208,21 +212,37 @@ static void half_open(void)
 int main(int argc, char **argv)
 {
     enum { NODE = 256, GENESIS, KEY, COUNT, SEED };
-    static const struct option options[] = {{"node", 1, NULL, NODE}, {"genesis", 1, NULL, GENESIS}, {"key", 1, NULL, KEY},
-                                            {"count", 1, NULL, COUNT}, {"seed", 1, NULL, SEED}, {0}};
+    static const struct option options[] = {{"node", 1, NULL, NODE}, {"genesis", 1, NULL, GENESIS},
+                                            {"key", 1, NULL, KEY},   {"count", 1, NULL, COUNT},
+                                            {"seed", 1, NULL, SEED}, {0}};
     static const struct {
         const char *name;
         bool (*once)(struct ch_client *client);
-    } deeds[] = {{"garbage", garbage}, {"payloads", payloads}, {"requests", requests}, {"blocks", blocks}, {"equivocate", equivocate}};
+    } deeds[] = {{"garbage", garbage},
+                 {"payloads", payloads},
+                 {"requests", requests},
+                 {"blocks", blocks},
+                 {"equivocate", equivocate}};
     uint64_t seed = 1;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (c) {
-        case NODE: node = optarg; break;
-        case GENESIS: genesis_file = optarg; break;
-        case KEY: key_file = optarg; break;
-        case COUNT: count = strtoull(optarg, NULL, 10); break;
-        case SEED: seed = strtoull(optarg, NULL, 10); break;
-        default: die("no such option");
+        case NODE:
+            node = optarg;
+            break;
+        case GENESIS:
+            genesis_file = optarg;
+            break;
+        case KEY:
+            key_file = optarg;
+            break;
+        case COUNT:
+            count = strtoull(optarg, NULL, 10);
+            break;
+        case SEED:
+            seed = strtoull(optarg, NULL, 10);
+            break;
+        default:
+            die("no such option");
         }
     if (!node || !genesis_file || optind + 1 != argc)
         die("usage: rogue --node IP:PORT --genesis FILE [--key FILE] [--count N] [--seed N] "
@@ -243,17 +263,22 @@ int main(int argc, char **argv)
         if (k == sizeof deeds / sizeof *deeds)
             die("no such deed");
         client = client_of(committee.chain_id);
-        if (ch_client_connect(client) != CH_OK)
-            die(ch_client_why(client));
+        if (ch_client_connect(client) != CH_OK) {
+            printf("{\"sent\": 0, \"not_let_in\": \"%s\"}\n", ch_client_why(client));
+            ch_client_close(client);
+            return 0;
+        }
         for (uint64_t i = 0; i < count && deeds[k].once(client);)
             i++;
         struct ch_quic_conn_stats stats;
-        while (client->conn && ch_quic_conn_stats(client->engine, client->conn, &stats) == CH_OK && stats.send_bytes_waiting)
+        while (client->conn && ch_quic_conn_stats(client->engine, client->conn, &stats) == CH_OK &&
+               stats.send_bytes_waiting)
             if (ch_client_round(client, ch_time_monotonic_ns() + 1000000) != CH_OK)
                 die(ch_client_why(client));
     }
-    if (client && !client->conn && client->closed.was_connected)
-        printf("{\"sent\": %llu, \"closed_with\": \"%s\"}\n", (unsigned long long)sent, ch_quic_code_name(client->closed.code));
+    if (client && client->closed.code)
+        printf("{\"sent\": %llu, \"closed_with\": \"%s\"}\n", (unsigned long long)sent,
+               ch_quic_code_name(client->closed.code));
     else
         printf("{\"sent\": %llu, \"closed_with\": null}\n", (unsigned long long)sent);
     ch_client_close(client);

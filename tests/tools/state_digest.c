@@ -1,5 +1,6 @@
-/* tests/tools/state_digest - one hash over the whole state of a validator that does not run: accounts, handles, relations,
- * inboxes and log entries, but not where its own log has them. Equal at all validators that applied the same.
+/* tests/tools/state_digest - one hash over the whole state of a validator that does not run: accounts, handles,
+ * relations, inboxes and log entries, but not where its own log has them. Equal at all validators that applied the
+ * same.
  */
 #include "store/state.h"
 
@@ -38,7 +39,8 @@ static void add_account(uint64_t serial)
     if (!there("an account", ch_state_read_account(reader, serial, &account)))
         return;
     if (!there("its key", ch_state_read_account_by_key(reader, account.key, &by_key, &again)) || by_key != serial ||
-        !there("its handle", ch_state_read_account_by_handle(reader, account.handle, account.handle_length, &by_handle, &again)) ||
+        !there("its handle",
+               ch_state_read_account_by_handle(reader, account.handle, account.handle_length, &by_handle, &again)) ||
         by_handle != serial)
         die("an account is not found by its key and handle", CH_ERR_CORRUPT);
     ch_account_write(&account, row);
@@ -78,7 +80,8 @@ int main(int argc, char **argv)
 {
     struct ch_state *state;
     struct ch_state_meta meta;
-    const struct ch_state_options options = {.folder = argc == 2 ? argv[1] : "", .accounts_cached = 1, .relations_cached = 1};
+    const struct ch_state_options options = {
+        .folder = argc == 2 ? argv[1] : "", .accounts_cached = 1, .relations_cached = 1};
     if (argc != 2) {
         fprintf(stderr, "usage: state_digest FOLDER/lmdb\n");
         return 2;

@@ -2,7 +2,8 @@
  *
  * Registers an account of its own (it holds the registrar's key), signs all messages beforehand, sends them to itself in
  * SUBMIT frames, and prints one line of JSON: what became of each transaction, how long the final receipts took, and
- * how the connection ended. Bad signatures are sent where asked for.
+ * how the connection ended. Bad signatures are sent where asked for, and the same transactions to a second node after the
+ * first has answered all of them.
  */
 #include "base/time.h"
 #include "client/client_impl.h"
@@ -17,7 +18,7 @@
 #define PER_FRAME_MAX        256
 
 static struct {
-    const char *node, *genesis, *registrar, *handle;
+    const char *node, *again, *genesis, *registrar, *handle;
     uint64_t messages, per_frame, in_flight, bad_every, rate, inline_bytes, patience_ms;
 } o = {.messages = 1000, .per_frame = 64, .in_flight = 8, .inline_bytes = 120, .patience_ms = 60000};
 
@@ -104,7 +105,7 @@ static void sign_messages(void)
     uint8_t *text = calloc(1, o.inline_bytes + 1), commitment[CH_HASH_BYTES];
     bytes = malloc(o.messages * CH_TX_BYTES_MAX);
     offsets = calloc(o.messages + 1, sizeof *offsets);
-    latencies_ns = calloc(o.messages, sizeof *latencies_ns);
+    latencies_ns = calloc(2 * o.messages, sizeof *latencies_ns);
     if (!text || !bytes || !offsets || !latencies_ns)
         die("memory");
     for (uint64_t i = 0; i < o.messages; i++) {
@@ -216,10 +217,10 @@ static bool number(const char *text, uint64_t smallest, uint64_t largest, uint64
 
 static bool parse(int argc, char **argv)
 {
-    enum { NODE = 256, GENESIS, REGISTRAR, HANDLE, MESSAGES, PER_FRAME, IN_FLIGHT, BAD_EVERY, RATE, INLINE };
+    enum { NODE = 256, GENESIS, REGISTRAR, HANDLE, AGAIN, MESSAGES, PER_FRAME, IN_FLIGHT, BAD_EVERY, RATE, INLINE };
     static const struct option options[] = {
         {"node", 1, NULL, NODE}, {"genesis", 1, NULL, GENESIS}, {"registrar", 1, NULL, REGISTRAR},
-        {"handle", 1, NULL, HANDLE}, {"messages", 1, NULL, MESSAGES}, {"per-frame", 1, NULL, PER_FRAME},
+        {"handle", 1, NULL, HANDLE}, {"again", 1, NULL, AGAIN}, {"messages", 1, NULL, MESSAGES}, {"per-frame", 1, NULL, PER_FRAME},
         {"in-flight", 1, NULL, IN_FLIGHT}, {"bad-every", 1, NULL, BAD_EVERY}, {"rate", 1, NULL, RATE},
         {"inline", 1, NULL, INLINE}, {0},
     };
@@ -230,6 +231,7 @@ static bool parse(int argc, char **argv)
         case GENESIS: o.genesis = optarg; break;
         case REGISTRAR: o.registrar = optarg; break;
         case HANDLE: o.handle = optarg; break;
+        case AGAIN: o.again = optarg; break;
         case MESSAGES: good &= number(optarg, 1, 10000000, &o.messages); break;
         case PER_FRAME: good &= number(optarg, 1, PER_FRAME_MAX, &o.per_frame); break;
         case IN_FLIGHT: good &= number(optarg, 1, FRAMES_IN_FLIGHT_MAX, &o.in_flight); break;
@@ -241,23 +243,20 @@ static bool parse(int argc, char **argv)
     return good && o.node && o.genesis && o.registrar && o.handle && optind == argc;
 }
 
-int main(int argc, char **argv)
+static struct ch_client *open_client(const char *node)
 {
     struct ch_client *client;
     char why[CH_CLIENT_WHY_BYTES];
-    if (!parse(argc, argv))
-        die("usage: submit_load --node IP:PORT --genesis F --registrar F --handle NAME [--messages N] [--per-frame N] "
-            "[--in-flight FRAMES] [--bad-every N] [--rate N a second] [--inline BYTES]");
-    if (ch_sign_init() != CH_OK)
-        die("libsodium");
-    read_chain();
-    ch_sign_key_new(&account);
-    sign_messages(); /* before the connection is there: what it hears late, its peer would take for a long way */
-    const struct ch_client_options options = {.address = o.node, .chain_id = chain_id, .key = &account};
+    const struct ch_client_options options = {.address = node, .chain_id = chain_id, .key = &account};
     if (ch_client_open(&options, &client, why) != CH_OK)
         die(why);
-    register_account(client);
-    uint64_t next = 0, begin_ns = ch_time_monotonic_ns(), answered = 0, quiet_since_ns = begin_ns;
+    return client;
+}
+
+/* Sends all and waits for the answers; gives how many were sent. */
+static uint64_t send_all(struct ch_client *client, uint64_t begin_ns)
+{
+    uint64_t next = 0, answered = 0, quiet_since_ns = begin_ns;
     while ((fill(client, &next, begin_ns) || next < o.messages) && client->conn) {
         uint64_t now_ns = ch_time_monotonic_ns();
         if (ch_client_round(client, now_ns + 1000000) != CH_OK)
@@ -270,9 +269,32 @@ int main(int argc, char **argv)
             die("no answer any more");
         }
     }
+    return next;
+}
+
+int main(int argc, char **argv)
+{
+    if (!parse(argc, argv))
+        die("usage: submit_load --node IP:PORT --genesis F --registrar F --handle NAME [--messages N] [--per-frame N] "
+            "[--in-flight FRAMES] [--bad-every N] [--rate N a second] [--inline BYTES] [--again IP:PORT]");
+    if (ch_sign_init() != CH_OK)
+        die("libsodium");
+    read_chain();
+    ch_sign_key_new(&account);
+    sign_messages(); /* before the connection is there: what it hears late, its peer would take for a long way */
+    struct ch_client *client = open_client(o.node);
+    register_account(client);
+    uint64_t begin_ns = ch_time_monotonic_ns(), next = send_all(client, begin_ns);
     double seconds = (double)(ch_time_monotonic_ns() - begin_ns) / 1e9;
     bool closed = !client->conn;
     (void)fill(client, &(uint64_t){o.messages}, begin_ns);
+    if (o.again) {
+        struct ch_client *second = open_client(o.again);
+        if (ch_client_connect(second) != CH_OK)
+            die(ch_client_why(second));
+        next += send_all(second, ch_time_monotonic_ns());
+        ch_client_close(second);
+    }
     qsort(latencies_ns, latency_count, sizeof *latencies_ns, by_size);
     printf("{\"sent\": %llu, \"unanswered\": %llu", (unsigned long long)next, (unsigned long long)unanswered);
     print_statuses("early", early);
