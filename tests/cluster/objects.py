@@ -140,13 +140,13 @@ def run():
         began = time.monotonic()
         for writer in writers:
             writer.start()
-        net.wait_until(lambda: all(w.done for w in writers), 60, "each person has stored something")
+        net.wait_until(lambda: all(w.done for w in writers), 60 + 2 * args.mib, "each person has stored something")
         lost = chance.sample(range(1, N + 1), F)
         for i in lost:
             up.remove(addresses[i])
             erase(net, i)
         before = sum(len(w.done) for w in writers)
-        net.wait_until(lambda: sum(len(w.done) for w in writers) >= before + args.people, 120,
+        net.wait_until(lambda: sum(len(w.done) for w in writers) >= before + args.people, 120 + 2 * args.mib,
                        f"files are stored while {lost} are gone")
         print(f"{lost} killed and erased; {sum(len(w.done) for w in writers)} files stored")
         for i in lost:
