@@ -550,6 +550,22 @@ static void expect_all(struct life *l, struct expected *e)
         assert_ok(ch_state_read_log_entry(l->reader, i, &e->entry[i]));
 }
 
+static bool same_account(const struct ch_account *a, const struct ch_account *b)
+{
+    uint8_t one[CH_ACCOUNT_ROW_BYTES], other[CH_ACCOUNT_ROW_BYTES];
+    ch_account_write(a, one);
+    ch_account_write(b, other);
+    return memcmp(one, other, sizeof one) == 0;
+}
+
+static bool same_entry(const struct ch_log_entry *a, const struct ch_log_entry *b)
+{
+    uint8_t one[CH_LOG_ENTRY_BYTES], other[CH_LOG_ENTRY_BYTES];
+    ch_log_entry_write(a, one);
+    ch_log_entry_write(b, other);
+    return memcmp(one, other, sizeof one) == 0;
+}
+
 /* What readers say where nothing was found: all as it was, CORRUPT, or something wrong. */
 static enum outcome read_all(struct life *l, const struct expected *e)
 {
@@ -561,7 +577,7 @@ static enum outcome read_all(struct life *l, const struct expected *e)
         uint8_t key[32];
         key_of(i, key);
         err = ch_state_read_account_by_key(l->reader, key, &serial, &row);
-        if (err == CH_OK && (serial != i || memcmp(&row, &e->account[i], sizeof row) != 0))
+        if (err == CH_OK && (serial != i || !same_account(&row, &e->account[i])))
             return WRONG;
         for (uint64_t from = 1; err == CH_OK && from <= row.inbox_sequence; from += count) {
             err = ch_state_read_inbox(l->reader, i, from, 64, indices, &count, &last);
@@ -579,7 +595,7 @@ static enum outcome read_all(struct life *l, const struct expected *e)
         uint8_t id[32];
         id_of(i, id);
         err = ch_state_read_log_entry(l->reader, i, &entry);
-        if (err == CH_OK && memcmp(&entry, &e->entry[i], sizeof entry) != 0)
+        if (err == CH_OK && !same_entry(&entry, &e->entry[i]))
             return WRONG;
         if (err == CH_OK)
             err = ch_state_read_log_index(l->reader, id, &found);
