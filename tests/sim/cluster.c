@@ -116,12 +116,16 @@ void sim_send_payload(struct sim *sim, uint16_t from, uint16_t to, const struct 
 
 static void choose_byzantine(struct sim *sim)
 {
-    uint64_t stake = 0;
+    uint64_t stake = 0, most = sim->committee.fault_stake;
+    if (sim->forgets) { /* the one that forgets is among the f */
+        const uint64_t own = sim->committee.stake_total / sim->n + 1;
+        most = most > own ? most - own : 0;
+    }
     if (sim_chance(sim, 250))
         return;
     for (unsigned tries = 0; tries < sim->n; tries++) {
         struct sim_node *node = &sim->nodes[sim_below(sim, sim->n)];
-        if (!node->honest || stake + sim->committee.stake[node->index] > sim->committee.fault_stake)
+        if (!node->honest || stake + sim->committee.stake[node->index] > most)
             continue;
         stake += sim->committee.stake[node->index];
         node->honest = false;
@@ -129,6 +133,8 @@ static void choose_byzantine(struct sim *sim)
         node->strategy = (unsigned)sim_below(sim, 1u << SIM_STRATEGIES) & (unsigned)sim_below(sim, 1u << SIM_STRATEGIES);
         if (sim_chance(sim, 800))
             node->strategy &= ~(unsigned)BYZ_SILENT;
+        if (sim->forgets)
+            node->strategy |= BYZ_FALSE_I_AM;
     }
 }
 
@@ -166,6 +172,9 @@ static void set_up(struct sim *sim)
     choose_committee(sim);
     sim->now_us = SIM_SECOND;
     sim->faults = (unsigned)ch_prng_next(&sim->prng) & (unsigned)ch_prng_next(&sim->prng);
+    sim->forgets = sim_chance(sim, 150);
+    if (sim->forgets)
+        sim->faults |= FAULT_CRASH | FAULT_BIT_ROT | FAULT_OLD_BACKUP | (sim_chance(sim, 300) ? FAULT_AMNESIA : 0);
     sim->delay_us = 1000 + (uint32_t)sim_below(sim, 60 * SIM_MS);
     sim->drop = sim->faults & FAULT_DROP ? (uint32_t)sim_below(sim, 300) : 0;
     sim->duplicate = sim->faults & FAULT_DUPLICATE ? (uint32_t)sim_below(sim, 200) : 0;
