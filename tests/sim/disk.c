@@ -286,6 +286,7 @@ static void spoil(struct sim *sim, struct sim_node *node)
         rot(sim, node);
         sim->seen.faults[SIM_FAULT_BIT_BIT_ROT] += d->rotten;
     }
+    sim->forgot = sim->forgot || d->old || d->rotten;
 }
 
 void sim_disk_crash(struct sim *sim, struct sim_node *node)
