@@ -256,11 +256,18 @@ static void rot(struct sim *sim, struct sim_node *node)
 static void put_back(struct sim *sim, struct sim_node *node)
 {
     struct sim_disk *d = node->disk;
-    size_t now_length, then_length;
-    const uint8_t *now = ch_sim_disk_bytes(d->files, FOLDER "/guard", &now_length);
-    uint8_t *then = ch_sim_disk_bytes(d->backup, FOLDER "/guard", &then_length);
-    CH_ASSERT(now && then && now_length == then_length);
-    memcpy(then, now, now_length);
+    size_t length;
+    struct ch_io *io;
+    struct ch_file *file;
+    const uint8_t *guard = ch_sim_disk_bytes(d->files, FOLDER "/guard", &length);
+    CH_ASSERT(guard);
+    here = d->backup;
+    must(ch_io_uring_open(&io));
+    must(ch_io_open(io, FOLDER "/guard", CH_IO_WRITE, &file));
+    must(ch_io_write(io, file, guard, length, 0));
+    must(ch_io_sync(io, file));
+    ch_io_close_file(io, file);
+    ch_io_close(io);
     ch_sim_disk_close(d->files);
     d->files = d->backup;
     d->backup = NULL;
@@ -279,6 +286,7 @@ static void spoil(struct sim *sim, struct sim_node *node)
         rot(sim, node);
         sim->seen.faults[SIM_FAULT_BIT_BIT_ROT] += d->rotten;
     }
+    sim->forgot = sim->forgot || d->old || d->rotten;
 }
 
 void sim_disk_crash(struct sim *sim, struct sim_node *node)

@@ -342,7 +342,7 @@ static ch_err open_and_replay(struct sim *sim, struct sim_node *node, bool rejoi
 /* The operator's part: what is left of a damaged log or nothing at all, and --rejoin. */
 static ch_err rejoin(struct sim *sim, struct sim_node *node)
 {
-    sim->forgot = true;
+    sim->forgot = node->amnesiac = true;
     ch_core_close(node->core);
     node->core = NULL;
     if (sim_chance(sim, 500)) {

@@ -298,7 +298,7 @@ struct sim {
     size_t held_count, held_room;
     uint64_t healed_at_us, healed_index, heal_after, healed_messages;
     uint32_t healed_round, settled_round; /* from there on timely leaders are committed (I15); 0: not there yet */
-    bool forgot, lmdb;
+    bool forgets, forgot, lmdb; /* forgets: a seed in which a disk is lost, spoilt or old, and nobody else is in the way */
     uint64_t chain_ms; /* time of the newest commit: what clients' clocks say */
     uint32_t person_next;
     /* what is agreed */
