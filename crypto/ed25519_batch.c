@@ -170,8 +170,8 @@ static uint32_t parse(struct ch_ed25519 *v, const struct ch_ed25519_item *items,
 
 #define PROBES_MAX 8
 
-/* The slot of a key of this batch, or a free one to take, or NULL when the neighbourhood is full: then an equal key may get
- * a second row, which is only slower. */
+/* The slot of a key of this batch, or a free one to take, or NULL when the neighbourhood is full: then an equal key
+ * may get a second row, which is only slower. */
 static struct table_slot *find_slot(struct ch_ed25519 *v, const struct ch_ed25519_item *items, uint64_t hash,
                                     const uint8_t *key)
 {
@@ -187,8 +187,8 @@ static struct table_slot *find_slot(struct ch_ed25519 *v, const struct ch_ed2551
 
 #define PREFETCH_AHEAD 16 /* keys: the cache is larger than those of the CPU */
 
-/* Gives each item the row of its key. Rows of keys to decode grow from the front, known ones from the back; the number of
- * keys decoded. */
+/* Gives each item the row of its key. Rows of keys to decode grow from the front, known ones from the back; the number
+ * of keys decoded. */
 static uint32_t decode_keys(struct ch_ed25519 *v, const struct ch_ed25519_item *items, uint32_t alive)
 {
     uint32_t first = ED25519_ROWS_FIXED, decode = 0, known = 0;
@@ -311,7 +311,8 @@ static void sum_items(struct ch_ed25519 *v, uint32_t first, uint32_t end, struct
     v->kernel->code->sum(v->rows, &terms, &windows, &v->scratch, total);
 }
 
-/* Finds the bad ones among `alive` items that don't add up. Level by level, so that it is seen early when there are many. */
+/* Finds the bad ones among `alive` items that don't add up. Level by level, so that it is seen early when there are
+ * many. */
 static void search(struct ch_ed25519 *v, uint32_t alive, const struct ed25519_point *total, bool *valid)
 {
     struct segment *bad = v->segments, *next = v->segments + SEGMENTS_MAX;
@@ -348,25 +349,28 @@ static void search(struct ch_ed25519 *v, uint32_t alive, const struct ed25519_po
     }
 }
 
-/* Whether any of a few is bad, taken where a sender cannot foresee it: then it is likely that many are. */
-static bool sample_is_bad(struct ch_ed25519 *v, uint32_t alive, bool *valid)
+/* Whether any of a few is bad, taken where a sender cannot foresee it: then it is likely that many are, and all the
+ * others are checked too. */
+static bool checked_by_sample(struct ch_ed25519 *v, uint32_t alive, bool *valid)
 {
-    uint32_t size = alive < SAMPLE ? alive : SAMPLE, first = randombytes_uniform(alive - size + 1);
-    check_each(v, first, first + size, valid);
-    for (uint32_t i = 0; i < size; i++)
-        if (!v->verdicts[i])
-            return true;
-    return false;
+    uint32_t first = SAMPLE * randombytes_uniform((alive + SAMPLE - 1) / SAMPLE), bad = 0;
+    uint32_t end = first + SAMPLE < alive ? first + SAMPLE : alive;
+    check_each(v, first, end, valid);
+    for (uint32_t i = first; i < end; i++)
+        bad += !v->verdicts[i - first];
+    if (bad == 0)
+        return false;
+    check_each(v, 0, first, valid);
+    check_each(v, end, alive, valid);
+    return true;
 }
 
 /* All of them by one equation, and what is bad by a search, unless it seems to be much. */
 static void check_together(struct ch_ed25519 *v, uint32_t alive, bool *valid)
 {
     struct ed25519_point total;
-    if (v->poisoned && sample_is_bad(v, alive, valid)) {
-        check_each(v, 0, alive, valid);
+    if (v->poisoned && checked_by_sample(v, alive, valid))
         return;
-    }
     draw_coefficients(v, alive);
     sum_items(v, 0, alive, &total);
     v->counters.batches++;
@@ -376,9 +380,9 @@ static void check_together(struct ch_ed25519 *v, uint32_t alive, bool *valid)
         return;
     }
     v->counters.batches_failed++;
-    if (alive <= SEARCH_MIN || sample_is_bad(v, alive, valid))
+    if (alive <= SEARCH_MIN)
         check_each(v, 0, alive, valid);
-    else
+    else if (!checked_by_sample(v, alive, valid))
         search(v, alive, &total, valid);
 }
 

@@ -1,9 +1,10 @@
-/* crypto/ed25519_halve.h - a signature's equation with scalars of half the size, for checks one by one: half the doublings.
+/* crypto/ed25519_halve.h - a signature's equation with scalars of half the size, for checks one by one: half the
+ * doublings.
  *
  * The shortest vectors of the lattice of (c, d) with d = c k (mod L) have about 126 bits in each (A. Antipa et al.,
- * "Accelerated Verification of ECDSA Signatures", 2005; T. Pornin, "Optimized Lattice Basis Reduction In Dimension 2, and
- * Fast Schnorr and EdDSA Signature Verification", 2020). Why the verdict is the same, for any points A and R of the curve,
- * whose group has 8 L elements: let Q = s B - R - k A and 0 < c < L.
+ * "Accelerated Verification of ECDSA Signatures", 2005; T. Pornin, "Optimized Lattice Basis Reduction In Dimension 2,
+ * and Fast Schnorr and EdDSA Signature Verification", 2020). Why the verdict is the same, for any points A and R of the
+ * curve, whose group has 8 L elements: let Q = s B - R - k A and 0 < c < L.
  *   1. 8 Q has an order that divides L. L is prime, so c is invertible mod L: [c](8 Q) = 0 exactly if 8 Q = 0.
  *   2. 8 c k A = 8 d A, since 8 (c k - d) is a multiple of 8 L; and 8 c s B = 8 (c s mod L) B for the same reason.
  *   3. So [8](s B - R - k A) = 0 exactly if [8]((c s mod L) B - c R - d A) = 0.
@@ -40,8 +41,8 @@ static inline struct ed25519_scalar scalar_shifted(const struct ed25519_scalar *
     return r;
 }
 
-/* Euclid's algorithm on L and k, until a remainder is below 2^126. With remainders a > b: a = -+ ta k, b = +- tb k (mod L)
- * and a tb + b ta = L, so with a >= 2^126 the factor tb is at most L / 2^126. */
+/* Euclid's algorithm on L and k, until a remainder is below 2^126. With remainders a > b: a = -+ ta k, b = +- tb k (mod
+ * L) and a tb + b ta = L, so with a >= 2^126 the factor tb is at most L / 2^126. */
 static inline struct ed25519_halves scalar_halve(const struct ed25519_scalar *k, const struct ed25519_scalar *s)
 {
     struct ed25519_scalar a = ed25519_order, b = *k, ta = {{0}}, tb = {{1}};

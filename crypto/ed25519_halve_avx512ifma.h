@@ -1,8 +1,9 @@
 /* crypto/ed25519_halve_avx512ifma.h - scalar_halve (ed25519_halve.h) of eight at once.
  *
- * Lehmer's method: Euclid's algorithm runs on the leading 52 bits of both numbers, in doubles, and the product of its steps
- * is applied to the whole numbers. Numbers have limbs of 52 bits. What comes out is checked against c k = +-d; a lane that
- * fails, or that is not done after HALVE_ROUNDS_MAX, goes to scalar_halve: a mistake here costs time, not a verdict.
+ * Lehmer's method: Euclid's algorithm runs on the leading 52 bits of both numbers, in doubles, and the product of its
+ * steps is applied to the whole numbers. Numbers have limbs of 52 bits. What comes out is checked against c k = +-d; a
+ * lane that fails, or that is not done after HALVE_ROUNDS_MAX, goes to scalar_halve: a mistake here costs time, not a
+ * verdict.
  */
 #ifndef CHAPPE_CRYPTO_ED25519_HALVE_AVX512IFMA_H
 #define CHAPPE_CRYPTO_ED25519_HALVE_AVX512IFMA_H
@@ -13,14 +14,15 @@
 #define HALVE_ROUNDS_MAX 16 /* 8 or 9 are usual */
 #define HALVE_STEPS_MAX  20 /* of Euclid's in a round, for about 25 bits */
 
-/* Remainders a and b, and the magnitudes of their factors: b = tb k (mod L), negated in the lanes of `negative`; a = ta k,
- * negated in the others. */
+/* Remainders a and b, and the magnitudes of their factors: b = tb k (mod L), negated in the lanes of `negative`; a = ta
+ * k, negated in the others. */
 struct halving {
     __m512i a[5], b[5], ta[3], tb[3];
     __mmask8 negative;
 };
 
-/* (a, b) = (u0 a - v0 b, v1 b - u1 a), both negated in the lanes of `odd`; (ta, tb) = (u0 ta + v0 tb, u1 ta + v1 tb). */
+/* (a, b) = (u0 a - v0 b, v1 b - u1 a), both negated in the lanes of `odd`; (ta, tb) = (u0 ta + v0 tb, u1 ta + v1 tb).
+ */
 struct euclid_steps {
     __m512i u0, v0, u1, v1;
     __mmask8 odd;
@@ -32,8 +34,8 @@ INLINE __mmask8 is_below_2_126(const __m512i v[5])
     return _mm512_testn_epi64_mask(high, high);
 }
 
-/* The leading 52 bits of a and b, cut at the same place; *cut = how many bits are below. Both are 2^104 or more, or don't
- * matter. */
+/* The leading 52 bits of a and b, cut at the same place; *cut = how many bits are below. Both are 2^104 or more, or
+ * don't matter. */
 INLINE void leading_bits(const struct halving *h, __m512d *x, __m512d *y, __m512i *cut)
 {
     __m512i a_high = h->a[2], a_low = h->a[1], b_high = h->b[2], b_low = h->b[1], below = constant(104);
@@ -59,10 +61,10 @@ INLINE __m512d floor_of(__m512d x)
     return _mm512_roundscale_pd(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
 }
 
-/* Euclid's steps on the leading bits. As long as a remainder is 2^27 or more the factors are below 2^26 (their product is
- * below 2^52), and what was cut off cannot make the true remainder negative; as long as it is 2^127 before the cut, the
- * true one is above 2^126. Where not even one step is that safe, one multiple of the smaller number is taken from the
- * larger, rounded down so that it is no more than fits. */
+/* Euclid's steps on the leading bits. As long as a remainder is 2^27 or more the factors are below 2^26 (their product
+ * is below 2^52), and what was cut off cannot make the true remainder negative; as long as it is 2^127 before the cut,
+ * the true one is above 2^126. Where not even one step is that safe, one multiple of the smaller number is taken from
+ * the larger, rounded down so that it is no more than fits. */
 INLINE void euclid(struct euclid_steps *r, const struct halving *h, __mmask8 undone)
 {
     const __m512d one = _mm512_set1_pd(1), zero = _mm512_setzero_pd();

@@ -48,15 +48,16 @@ struct ed25519_windows {
     struct ed25519_scalar bias, short_bias; /* sum of 2^(offset + width - 1): makes every digit of a sum unsigned */
 };
 
-/* Points of a sum, each times its scalar; first the long ones: mod L with the windows' bias added (mod L); then the short
- * ones: signed numbers of at most 2^127 with the short bias added. */
+/* Points of a sum, each times its scalar; first the long ones: mod L with the windows' bias added (mod L); then the
+ * short ones: signed numbers of at most 2^127 with the short bias added. */
 struct ed25519_terms {
     const struct ed25519_scalar *digits;
     const uint16_t *row;
     size_t long_count, short_count;
 };
 
-/* z = magnitude, or -magnitude where the top bit is set; magnitude = the other 127 bits + 1: 2^128 values, none of them 0. */
+/* z = magnitude, or -magnitude where the top bit is set; magnitude = the other 127 bits + 1: 2^128 values, none of
+ * them 0. */
 struct ed25519_coefficient {
     uint64_t w[2];
 };
@@ -74,10 +75,10 @@ static inline struct ed25519_scalar coefficient_magnitude(const struct ed25519_c
     return magnitude;
 }
 
-/* Entries of a group of windows with `terms` terms, and padding: LANES buckets of the order are padded to the largest of
- * them, which is no larger than the smallest of those before, or than that plus 32 where buckets have 512 entries or more
- * (ed25519_sum_impl.h). So the first takes LANES * terms at most, the others the entries there are plus a sixteenth; and
- * two steps may be read too many. */
+/* Entries of a group of windows with `terms` terms, and padding: LANES buckets of the order are padded to the largest
+ * of them, which is no larger than the smallest of those before, or than that plus 32 where buckets have 512 entries
+ * or more (ed25519_sum_impl.h). So the first takes LANES * terms at most, the others the entries there are plus a
+ * sixteenth; and two steps may be read too many. */
 #define ED25519_ENTRIES_MAX(terms)                                                                                     \
     ((terms)*ED25519_WINDOW_GROUP * 17 / 16 + ED25519_LANES_MAX * ((terms) + 32) + 3 * ED25519_LANES_MAX)
 

@@ -1,7 +1,7 @@
 /* crypto/ed25519_lanes_impl.h - LANES signatures side by side, an exact verdict for each. Included by each kernel.
- * With c k = +-d (mod L), all of half the size (ed25519_halve.h), [8](c s B - c R -+ d A) is formed by Straus' method: over
- * one run of 128 doublings, signed digits of 4 bits of c and d, and of 8 bits of c s, whose upper half has a table of
- * multiples of 2^128 B.
+ * With c k = +-d (mod L), all of half the size (ed25519_halve.h), [8](c s B - c R -+ d A) is formed by Straus' method:
+ * over one run of 128 doublings, signed digits of 4 bits of c and d, and of 8 bits of c s, whose upper half has a table
+ * of multiples of 2^128 B.
  */
 #ifndef CHAPPE_CRYPTO_ED25519_LANES_IMPL_H
 #define CHAPPE_CRYPTO_ED25519_LANES_IMPL_H
@@ -52,8 +52,8 @@ struct straus {
     const struct ed25519_row *base_multiples;
 };
 
-/* The digit of `width` bits at `offset` plus its bias: its magnitude, and whether it is negative. Windows of 4 and 8 bits
- * never straddle a word. */
+/* The digit of `width` bits at `offset` plus its bias: its magnitude, and whether it is negative. Windows of 4 and 8
+ * bits never straddle a word. */
 static inline uint32_t digit_at(const struct ed25519_scalar *biased, uint32_t offset, uint32_t width, bool *negative)
 {
     uint64_t bits = biased->w[offset / 64] >> (offset % 64) & ((1u << width) - 1);

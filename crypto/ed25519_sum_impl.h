@@ -20,8 +20,8 @@ static void horner(const struct ed25519_point *sums, const struct ed25519_window
     ch_ed25519_horner(sums, windows, total);
 }
 
-/* |digit| times 2, plus 1 for a negative digit, in windows first..end of each scalar. The digit of window `top` - 1, the
- * last, may reach 2^width (see ed25519_windows_choose). */
+/* |digit| times 2, plus 1 for a negative digit, in windows first..end of each scalar. The digit of window `top` - 1,
+ * the last, may reach 2^width (see ed25519_windows_choose). */
 static void recode(const struct ed25519_scalar *scalars, size_t count, const struct ed25519_windows *windows,
                    uint32_t first, uint32_t end, uint32_t top, uint16_t *digits, size_t stride)
 {
@@ -62,8 +62,8 @@ static inline uint32_t bucket_of(uint32_t window, uint32_t magnitude, uint32_t m
     return window * (magnitude_max + 1) + magnitude;
 }
 
-/* Buckets of one class stand together, the largest first. All of a class have one size up to SIZE_FINE, where nearly all
- * are; past it their sizes differ by less than SIZE_COARSE, which bounds what is lost on padding (ENTRIES_MAX). */
+/* Buckets of one class stand together, the largest first. All of a class have one size up to SIZE_FINE, where nearly
+ * all are; past it their sizes differ by less than SIZE_COARSE, which bounds what is lost on padding (ENTRIES_MAX). */
 #define SIZE_FINE    512
 #define SIZE_COARSE  32
 #define SIZE_CLASSES (SIZE_FINE + ED25519_ROWS_MAX / SIZE_COARSE + 1)

@@ -1,7 +1,7 @@
-/* Half-size scalars: c k = +-d (mod L) within their bounds, for scalars at the edges of Euclid's algorithm and random ones;
- * the arithmetic mod L is libsodium's. */
-#include "crypto/ed25519_halve.h"
+/* Half-size scalars: c k = +-d (mod L) within their bounds, for scalars at the edges of Euclid's algorithm and random
+ * ones; the arithmetic mod L is libsodium's. */
 #include "base/cpu.h"
+#include "crypto/ed25519_halve.h"
 #include "tests/test.h"
 
 #include <sodium.h>
@@ -67,8 +67,8 @@ static void random_scalars_are_halved(void **state)
     }
 }
 
-/* Quotients of one bit and of many: small numbers, powers of two, their inverses, and what is next to them, negated too.
- * Lanes that are done early stand beside lanes that are not. */
+/* Quotients of one bit and of many: small numbers, powers of two, their inverses, and what is next to them, negated
+ * too. Lanes that are done early stand beside lanes that are not. */
 static void scalars_at_the_edges_are_halved(void **state)
 {
     struct ch_prng g;
