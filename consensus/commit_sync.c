@@ -10,7 +10,9 @@ struct install {
     uint64_t tail_index; /* of the last entry; counts when head < tail */
     uint8_t tail_digest[CH_HASH_BYTES];
     bool asked;
-    uint16_t peer; /* who gave the queue's end */
+    uint16_t asked_peer;
+    struct authors barren; /* peers that had nothing for us: asked again once all are */
+    uint16_t peer;         /* who gave the queue's end */
     uint64_t deadline_us;
 };
 
@@ -76,30 +78,55 @@ static uint64_t wanted_from(const struct ch_core *core, const uint8_t **previous
     return core->last_commit.index + 1;
 }
 
+static uint16_t choose_peer(struct ch_core *core)
+{
+    uint16_t start = (uint16_t)ch_prng_below(&core->prng, core->n);
+    for (uint16_t i = 0; i < core->n; i++) {
+        uint16_t p = (uint16_t)((start + i) % core->n);
+        if (p != core->config.me && authors_has(&core->up, p) && !authors_has(&core->install->barren, p))
+            return p;
+    }
+    return CH_CORE_NOBODY;
+}
+
+/* Another is asked at once: one that lags itself, or is silent on purpose, must not hold us up again and again. */
+static void give_up_on(struct install *in, uint16_t peer)
+{
+    if (!in->asked || peer != in->asked_peer || peer == CH_CORE_NOBODY)
+        return;
+    authors_add(&in->barren, peer);
+    in->asked = false;
+}
+
 static void ask(struct ch_core *core)
 {
     struct install *in = core->install;
     const uint64_t now = core->now.mono_us;
     const uint8_t *previous;
-    if (!core->lagging)
+    if (!core->lagging) {
         in->asked = false;
-    if (!core->lagging || in->tail - in->head > INSTALL_BYTES / 2 || (in->asked && in->deadline_us > now))
+        in->barren = (struct authors){0};
         return;
-    uint16_t start = (uint16_t)ch_prng_below(&core->prng, core->n), peer = CH_CORE_NOBODY;
-    for (uint16_t i = 0; i < core->n && peer == CH_CORE_NOBODY; i++) {
-        uint16_t p = (uint16_t)((start + i) % core->n);
-        if (p != core->config.me && authors_has(&core->up, p))
-            peer = p;
     }
+    if (in->deadline_us <= now)
+        give_up_on(in, in->asked_peer);
+    if (in->tail - in->head > INSTALL_BYTES / 2 || (in->asked && in->deadline_us > now))
+        return;
     in->asked = true;
-    in->deadline_us = now + (uint64_t)core->config.fetch_ms * 4000;
-    uint8_t *room = peer == CH_CORE_NOBODY ? NULL : out_room(core, 16);
-    if (!room)
-        return; /* nobody there: later */
+    in->asked_peer = choose_peer(core);
+    const bool nobody = in->asked_peer == CH_CORE_NOBODY; /* later */
+    in->deadline_us = now + (uint64_t)core->config.fetch_ms * (nobody ? 1000 : 4000);
+    if (nobody)
+        in->barren = (struct authors){0};
+    uint8_t *room = nobody ? NULL : out_room(core, 16);
+    if (!room) {
+        in->asked_peer = CH_CORE_NOBODY;
+        return;
+    }
     const uint64_t from = wanted_from(core, &previous);
     ch_store64(room, from);
     ch_store64(room + 8, from + COMMITS_ASKED - 1);
-    out_send(core, peer, CH_MESSAGE_GET_COMMITS, CH_LANE_SYNC, (struct ch_bytes){room, 16});
+    out_send(core, in->asked_peer, CH_MESSAGE_GET_COMMITS, CH_LANE_SYNC, (struct ch_bytes){room, 16});
 }
 
 /* Step 2: a chain of commits from the one we have to one that validity stake voted for (votes.c says why). */
@@ -166,11 +193,12 @@ void install_commits(struct ch_core *core, uint16_t peer, const uint8_t *body, s
     if (!in->asked || r.bad)
         return;
     if (reply.count == 0) {
-        in->deadline_us = core->now.mono_us + (uint64_t)core->config.fetch_ms * 1000; /* another peer, soon */
+        give_up_on(in, peer);
         return;
     }
     if (!chained(core, &reply) || !proven(core, &reply, &r, headers)) {
         out_report(core, peer, CH_REPORT_MISBEHAVED);
+        give_up_on(in, peer);
         return;
     }
     const uint64_t from = wanted_from(core, &previous);

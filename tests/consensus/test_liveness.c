@@ -240,6 +240,50 @@ static void blocks_are_not_refused_because_a_spammer_named_them_first(void **sta
     cluster_close(&c);
 }
 
+/* Counts what 4 and 5 are asked for commits by 6. 5 hears none of it. */
+static bool questions_do_not_reach_5(struct cluster *c, uint16_t from, uint16_t to, enum ch_message_type type,
+                                     const uint8_t *body, size_t length)
+{
+    (void)body, (void)length;
+    unsigned *asked = c->context;
+    if (from != 6 || type != CH_MESSAGE_GET_COMMITS || !cluster_status(c, 6).lagging)
+        return false;
+    asked[to]++;
+    return to == 5;
+}
+
+/* 13: 6 is 3,000 commits behind; 5 answers no question, and 4 has nothing to answer with. Once each is enough to learn
+ * that: asked again and again, they made 6 slower than the chain. */
+static void catching_up_asks_those_who_have_nothing_once(void **state)
+{
+    struct cluster c;
+    unsigned asked[7] = {0};
+    cluster_open(&c, 7, test_seed());
+    cluster_params(&c, 20, 7);
+    for (uint16_t i = 0; i < 7; i++)
+        c.nodes[i].config.min_round_delay_ms = c.nodes[i].config.idle_round_delay_ms = 20;
+    cluster_start_all(&c);
+    cluster_run(&c, SECOND);
+    for (uint16_t a = 0; a < 6; a++) {
+        cluster_connect(&c, a, 6, false);
+        cluster_connect(&c, a, 4, false);
+    }
+    while (c.nodes[0].commit_count < c.nodes[6].commit_count + 3000)
+        cluster_run(&c, c.now_us + 100 * MS);
+    const uint64_t then = c.nodes[0].commit_count;
+    c.drop = questions_do_not_reach_5;
+    c.context = asked;
+    for (uint16_t a = 0; a < 6; a++)
+        cluster_connect(&c, a, 6, true);
+    for (int k = 0; k < 600 && (c.nodes[6].commit_count < then || cluster_status(&c, 6).lagging); k++)
+        cluster_run(&c, c.now_us + 100 * MS);
+    nobody_halted(&c);
+    assert_false(cluster_status(&c, 6).lagging);
+    assert_true(asked[0] + asked[1] + asked[2] + asked[3] >= 20);
+    assert_true(asked[4] <= 1 && asked[5] <= 1);
+    cluster_close(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -247,6 +291,7 @@ int main(void)
         cmocka_unit_test(exposed_authors_claims_pass_to_the_honest_who_build_on_them),
         cmocka_unit_test(commits_are_proven_without_those_who_do_not_vote),
         cmocka_unit_test(blocks_are_not_refused_because_a_spammer_named_them_first),
+        cmocka_unit_test(catching_up_asks_those_who_have_nothing_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
