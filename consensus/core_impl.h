@@ -202,7 +202,6 @@ struct ch_core {
     uint16_t *round_leaders;   /* round x rank */
     struct slot_status *slots; /* round x rank */
     uint32_t floor_round, max_round, quorum_round;
-    uint32_t clean_round; /* highest with a quorum of blocks that may be referenced; pacemaker.c looks it up */
     uint32_t last_round[CH_VALIDATORS_MAX]; /* highest accepted */
     uint32_t seen_round[CH_VALIDATORS_MAX]; /* highest in any verified header */
     uint32_t payload_lag_us[CH_VALIDATORS_MAX]; /* how long after a header of each its payload has come lately */

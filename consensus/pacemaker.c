@@ -10,34 +10,15 @@ static uint32_t decided_round(const struct ch_core *core)
     return core->next_round - 1;
 }
 
-/* The highest round of which a quorum's blocks may be referenced (6.2d); it only rises, as blocks only become clean.
- * A quorum of accepted blocks is not enough: whoever jumped to a round that it can't build would never sign the one
- * before, which others may need from it. */
-static uint32_t buildable_round(struct ch_core *core)
+/* 5.1. A jump ends at the round below T: it has its quorum, so it is signed at once (C3), and T next. The others may be
+ * waiting for its leader; and T itself may be one that nobody can build on (6.2d), while an honest block of the round
+ * below shows that this one can be. */
+static uint32_t target_round(const struct ch_core *core, uint32_t *T)
 {
-    uint32_t r = core->quorum_round;
-    for (; r > core->clean_round; r--) {
-        uint64_t stake = 0;
-        for (uint16_t a = 0; a < core->n; a++) {
-            uint32_t id = dag_first(core, r, a);
-            while (id != NONE && !block_referable(&core->blocks[id]))
-                id = core->blocks[id].variant_next;
-            stake += id == NONE ? 0 : core->committee.stake[a];
-        }
-        if (stake >= core->committee.quorum_stake)
-            break;
-    }
-    core->clean_round = r;
-    return r;
-}
-
-/* 5.1 */
-static uint32_t target_round(struct ch_core *core, uint32_t *T)
-{
-    *T = buildable_round(core) + 1;
+    *T = core->quorum_round + 1;
     uint32_t jump = decided_round(core) + 3; /* every slot of rounds up to jump - 2 is decided, but for jump itself */
-    if (jump > *T)
-        jump = *T;
+    if (jump > *T - 1)
+        jump = *T - 1;
     return core->P + 1 > jump ? core->P + 1 : jump;
 }
 

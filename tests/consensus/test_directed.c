@@ -182,7 +182,7 @@ static void second_variant_comes_through_an_honest_child(void **state)
 }
 
 /* T28, the round-jump attack: n = 10, f = 3. In round r only H(r) = r .. r + 4 (mod 7) of the honest sign; the other
- * two hear of r only together with r + 1. The Byzantine 7, 8, 9 sign two blocks a round: one supports the leader of r -
+ * two hear of r only together with a quorum of the round that they sign next. The Byzantine 7, 8, 9 sign two blocks a round: one supports the leader of r -
  * 1 without certifying the one of r - 2, one does neither. Without rule J at most six certificates exist a round, and
  * nothing is ever committed. */
 struct jump {
@@ -280,19 +280,29 @@ static void jump_byzantine(struct cluster *c, struct jump *j, uint32_t round)
         }
 }
 
-/* All that is known of rounds below `round`, to a node that is to sign it. One that was left out hears the newest
- * first, so that it learns of several rounds' quorums at once. */
+/* In H(round) and not in H(round - 1). */
+static bool jump_newcomer(uint32_t round, uint16_t node)
+{
+    return round > 1 && in_h(round, node) && !in_h(round - 1, node);
+}
+
+/* All that is known of rounds below `round`, to a node that is to sign it. A newcomer hears of `round` too, but not that
+ * anybody supports the leader before, so that it signs no further; and the newest first, so that it learns of several
+ * rounds' quorums at once. */
 static void jump_tell(struct cluster *c, struct jump *j, uint16_t node, uint32_t round)
 {
-    const bool left_out = round > 1 && !in_h(round - 1, node);
-    for (uint32_t k = 0; k < round; k++) {
-        uint32_t r = left_out ? round - 1 - k : k;
-        for (unsigned i = 0; i < j->count; i++)
-            if (j->blocks[i].ref.round == r && !j->blocks[i].given[node]) {
-                j->blocks[i].given[node] = true;
-                cluster_inject(c, node, j->blocks[i].ref.author, CH_MESSAGE_HEADER, j->blocks[i].header,
-                               j->blocks[i].length);
-            }
+    const bool newcomer = jump_newcomer(round, node);
+    const uint32_t rounds = newcomer ? round + 1 : round;
+    for (uint32_t k = 0; k < rounds; k++) {
+        const uint32_t r = newcomer ? round - k : k;
+        for (unsigned i = 0; i < j->count; i++) {
+            const struct ch_ref *ref = &j->blocks[i].ref;
+            const bool supports = ref->author >= 7 && memcmp(ref, &j->neither[ref->author - 7], sizeof *ref) != 0;
+            if (ref->round != r || j->blocks[i].given[node] || (r == round && supports))
+                continue;
+            j->blocks[i].given[node] = true;
+            cluster_inject(c, node, ref->author, CH_MESSAGE_HEADER, j->blocks[i].header, j->blocks[i].length);
+        }
     }
 }
 
@@ -313,12 +323,15 @@ static void round_jump_attack_does_not_stop_the_chain(void **state)
         assert_ok(cluster_start(&c, i));
     }
     for (uint32_t round = 1; round <= 60; round++) {
-        for (uint16_t x = 0; x < 7; x++)
-            if (in_h(round, x))
-                jump_tell(&c, j, x, round);
-        cluster_run(&c, c.now_us + 20 * MS);
-        jump_scan(&c, j);
-        jump_byzantine(&c, j, round);
+        for (int newcomers = 0; newcomers < 2; newcomers++) {
+            if (newcomers)
+                jump_byzantine(&c, j, round);
+            for (uint16_t x = 0; x < 7; x++)
+                if (in_h(round, x) && jump_newcomer(round, x) == newcomers)
+                    jump_tell(&c, j, x, round);
+            cluster_run(&c, c.now_us + 20 * MS);
+            jump_scan(&c, j);
+        }
         for (uint16_t x = 0; x < 7; x++) {
             if (in_h(round, x))
                 assert_non_null(jump_find(j, round, x));

@@ -284,6 +284,26 @@ static void catching_up_asks_those_who_have_nothing_once(void **state)
     cluster_close(&c);
 }
 
+/* C3, I15: 3 paces itself more slowly than the others. It keeps up, and leads its rounds in time. */
+static void slower_validator_leads_its_rounds(void **state)
+{
+    struct cluster c;
+    struct ch_core_counters totals = {0};
+    cluster_open(&c, 4, test_seed());
+    cluster_params(&c, 20, 1);
+    for (uint16_t i = 0; i < 4; i++)
+        c.nodes[i].config.min_round_delay_ms = c.nodes[i].config.idle_round_delay_ms = i == 3 ? 100 : 50;
+    cluster_start_all(&c);
+    cluster_run(&c, 20 * SECOND);
+    nobody_halted(&c);
+    cluster_count(&c, &totals);
+    assert_true(ch_core_counters(c.nodes[3].core)->signed_behind > 100);
+    assert_int_equal(totals.rounds_jumped, 0);
+    assert_int_equal(totals.signed_timeout, 0);
+    assert_int_equal(totals.skips_direct + totals.skips_indirect, 0);
+    cluster_close(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -292,6 +312,7 @@ int main(void)
         cmocka_unit_test(commits_are_proven_without_those_who_do_not_vote),
         cmocka_unit_test(blocks_are_not_refused_because_a_spammer_named_them_first),
         cmocka_unit_test(catching_up_asks_those_who_have_nothing_once),
+        cmocka_unit_test(slower_validator_leads_its_rounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -79,13 +79,13 @@ mutate own_key_not_watched accept directed 's/core_halt(core, CH_HALT_KEY_IN_USE
 mutate suspended_without_bound accept directed 's/core->suspended_count\[author\] < SUSPENDED_ROUNDS \* VARIANTS_MAX/true/'
 mutate commit_sync_off commit_sync directed 's/^    if (!core->lagging) {/    if (true) {/'
 mutate fork_not_noticed votes directed 's/core_halt(core, CH_HALT_FORK);/;/'
-mutate round_left_out_though_unbuildable pacemaker liveness 's/!block_referable(&core->blocks\[id\])/core->blocks[id].state != ACCEPTED/'
 mutate claims_not_renewed_on_exposure accept liveness 's/^    claims_again(core);$//'
 mutate claims_stop_at_the_unexposed want liveness 's/(recharge(core, &core->wants\[id\], child_author) || visit)/recharge(core, \&core->wants[id], child_author)/'
 mutate first_to_want_pays_or_nobody accept liveness 's/charged = wanted ? other_payer(core, &b, &ref, missing) : CH_CORE_NOBODY;/charged = CH_CORE_NOBODY;/'
 mutate commits_proven_by_a_quorum commit_sync liveness 's/return stake >= core->committee.validity_stake;/return stake >= core->committee.quorum_stake;/'
 mutate proofs_of_a_quorum_alone votes liveness 's/if (stake >= core->committee.validity_stake \&\& index/if (stake >= core->committee.quorum_stake \&\& index/'
 mutate barren_peers_asked_again commit_sync liveness 's/^    authors_add(&in->barren, peer);$//'
+mutate jump_over_the_round_being_led pacemaker liveness 's/if (jump > \*T - 1)/if (jump > *T)/;s/jump = \*T - 1;/jump = *T;/'
 
 echo "$count mutations, $failed not noticed"
 [ "$failed" = 0 ]
