@@ -182,9 +182,9 @@ static void second_variant_comes_through_an_honest_child(void **state)
 }
 
 /* T28, the round-jump attack: n = 10, f = 3. In round r only H(r) = r .. r + 4 (mod 7) of the honest sign; the other
- * two hear of r only together with a quorum of the round that they sign next. The Byzantine 7, 8, 9 sign two blocks a round: one supports the leader of r -
- * 1 without certifying the one of r - 2, one does neither. Without rule J at most six certificates exist a round, and
- * nothing is ever committed. */
+ * two hear of r only together with a quorum of the round that they sign next. The Byzantine 7, 8, 9 sign two blocks a
+ * round: one supports the leader of r - 1 without certifying the one of r - 2, one does neither. Without rule J at most
+ * six certificates exist a round, and nothing is ever committed. */
 struct jump {
     struct {
         uint8_t header[2048];
