@@ -73,6 +73,8 @@ mutate seed_of_its_own $c/core.c large safety 'I12:' \
 mutate tip_repeat_off $c/sync.c large liveness 'I13:|nothing is going to happen' \
     's/^    repeat_due(core);/    (void)repeat_due;/;s/^    return core->repeat_since_us + .*$/    return NEVER;/'
 mutate payloads_never_taken $c/pacemaker.c large liveness 'I14:' 's/const bool payload = payload_allowed(core, round, T);/const bool payload = false; (void)payload_allowed;/'
+mutate leaders_not_waited_for $c/pacemaker.c large liveness 'I15:' \
+    's/pacemaker_min_delay_ms(core) \* 1000 : 0;/pacemaker_min_delay_ms(core) * 100 : 0;/;s/^            if (dag_first(core, round - 1, author) == NONE \&\& .*$/            if (author == CH_CORE_NOBODY)/'
 mutate fetched_without_a_pause $c/sync.c large liveness 'I16:' 's/return ms \* 1000 + ch_prng_below.*$/return 1000;/'
 mutate log_durable_too_early store/wal.c large safety 'W1:|assertion' \
     's/w->oldest < w->filling \&\& w->frame\[w->oldest % FRAME_SLOTS\].state == FRAME_DURABLE/w->oldest < w->filling/'
