@@ -303,13 +303,22 @@ static bool leaders_are_timely(const struct sim *sim)
     return !(sim->faults & FAULT_CLOCK) && 8 * (sim->delay_us + sim->delay_us / 4) <= 250 * SIM_MS;
 }
 
-/* I15: rank 0 of the rounds since all have caught up, where its leader is honest. */
+/* All commit. One that is back may still be far behind, or not sign yet after a lost disk: it leads nothing in time. */
+static void settle(struct sim *sim)
+{
+    const uint32_t highest = highest_round(sim);
+    sim->settled_round = highest + 4;
+    for (uint16_t i = 0; i < sim->n; i++)
+        sim->nodes[i].keeps_up = sim->nodes[i].honest && sim->nodes[i].signed_round + 2 >= highest;
+}
+
+/* I15: rank 0 of the rounds since then, where its leader is honest and keeps up. */
 static void check_timely_leaders(struct sim *sim)
 {
     const uint32_t ranks = (uint32_t)sim->committee.params.leaders_per_round;
     for (uint32_t r = sim->settled_round; leaders_are_timely(sim) && r + 1 < last_committed_round(sim); r++) {
         const uint16_t leader = sim_leader(sim, r);
-        if (!sim->nodes[leader].honest)
+        if (!sim->nodes[leader].keeps_up)
             continue;
         sim->seen.slots_timely++;
         if (sim->slots[(size_t)r * ranks].decision != CH_COMMIT)
@@ -410,7 +419,7 @@ static bool over(struct sim *sim)
     if (node || sim->failed)
         return sim->failed;
     if (!sim->settled_round)
-        sim->settled_round = highest_round(sim) + 4;
+        settle(sim);
     if (last_committed_round(sim) < sim->settled_round + SETTLED_ROUNDS)
         return false;
     check_timely_leaders(sim);

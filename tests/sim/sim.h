@@ -275,6 +275,7 @@ struct sim_node {
     struct ch_ref byz_last[SIM_VARIANTS_MAX];
     unsigned byz_count;
     uint32_t first_healed; /* the transaction that must come through (I14) */
+    bool keeps_up;         /* since settled_round (I15) */
 };
 
 struct sim {
