@@ -3,7 +3,8 @@
  * What:    counts the bytes that each account has stored here (store.object_quota_mib); drops a block that no message
  *          names within CH_KEEPER_UNNAMED_MS of the chain's time, and those older than store.object_keep_hours; lets the
  *          store move live blocks out of half-dead segments, at store.upkeep_mib_s.
- * Not:     no memory of what is unnamed over a restart: what is there then stays, until its age.
+ * Not:     no memory of what is unnamed over a restart: what is there then stays, until its age. In a committee of several
+ *          (node/objects.h) only ages and compaction count: what is put there is neither charged nor waits for a name.
  * Thread:  the serve stage's.
  * Memory:  64 bytes for each block not named yet, of which there are at most CH_KEEPER_UNNAMED_MAX; 16 to 43 for each
  *          account with objects, where there is a quota.
