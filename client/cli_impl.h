@@ -2,6 +2,7 @@
 #ifndef CHAPPE_CLIENT_CLI_IMPL_H
 #define CHAPPE_CLIENT_CLI_IMPL_H
 
+#include "base/hex.h"
 #include "client/chat.h"
 #include "client/cli.h"
 #include "wire/genesis.h"
@@ -94,8 +95,6 @@ json_t *cli_json_text(const uint8_t *text, size_t length);
 void cli_print_text(const uint8_t *text, size_t length, int indent);
 void cli_print_size(uint64_t bytes); /* "5.0 MB" */
 void cli_print_time(uint64_t unix_ms);
-void cli_hex(const uint8_t *bytes, size_t length, char *text); /* text holds 2 length + 1 */
-bool cli_unhex(const char *text, uint8_t *bytes, size_t length);
 /* A ch_progress that draws a bar on a terminal; context is the cli. */
 void cli_progress(void *context, uint64_t done, uint64_t total);
 /* A receipt, after what was done in words ("Bound with bob"). */
