@@ -65,7 +65,7 @@ static const cyaml_schema_value_t validator_schema = {
 static const cyaml_schema_field_t top_fields[] = {
     CYAML_FIELD_STRING_PTR("name", CYAML_FLAG_POINTER, struct raw, name, 1, CH_GENESIS_NAME_BYTES_MAX),
     CYAML_FIELD_UINT_PTR("start_ms", OPTIONAL_POINTER, struct raw, start_ms),
-    CYAML_FIELD_BOOL_PTR("require_relation", OPTIONAL_POINTER, struct raw, require_relation),
+    CH_YAML_SWITCH("require_relation", struct raw, require_relation),
     CYAML_FIELD_SEQUENCE("registrars", OPTIONAL_POINTER, struct raw, registrars, &registrar_schema, 0, CH_REGISTRARS_MAX),
     CYAML_FIELD_SEQUENCE("validators", OPTIONAL_POINTER, struct raw, validators, &validator_schema, 0, CH_VALIDATORS_MAX),
     CYAML_FIELD_MAPPING_PTR("limits", OPTIONAL_POINTER, struct raw, limits, limits_fields),

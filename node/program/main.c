@@ -6,6 +6,7 @@
 #include "node/genesis_file.h"
 #include "node/program/devnet.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
 #include <poll.h>
@@ -89,6 +90,8 @@ static int exit_of(ch_err err)
         return EXIT_KEY;
     case CH_ERR_INVALID:
         return EXIT_USAGE;
+    case CH_ERR_EXISTS:
+        return EXIT_REFUSED;
     default:
         return EXIT_FAILED;
     }
@@ -97,8 +100,9 @@ static int exit_of(ch_err err)
 static bool number(const char *text, uint64_t *value)
 {
     char *end;
+    errno = 0;
     *value = strtoull(text, &end, 10);
-    return *text >= '0' && *text <= '9' && !*end;
+    return *text >= '0' && *text <= '9' && !*end && errno == 0;
 }
 
 static int command_init(int argc, char **argv)
@@ -146,7 +150,7 @@ static int command_init(int argc, char **argv)
         case HOSE_PORT: good &= number(optarg, &init.config.network_hose_port); break;
         case HOSE_ALLOW: snprintf(init.config.network_hose_allow, CH_CONFIG_TEXT_BYTES_MAX, "%s", optarg); break;
         case HTTP_PORT: good &= number(optarg, &init.config.network_http_port); break;
-        case WINDOW_BACK: good &= number(optarg, &window_seconds); break;
+        case WINDOW_BACK: good &= number(optarg, &window_seconds) && window_seconds <= UINT64_MAX / 1000; break;
         case WINDOW_IDS: good &= number(optarg, &g->limits.window_ids); break;
         case NO_RELATION: g->require_relation = false; break;
         case SMALL: init.config.store_log_segment_mib = 4; init.config.store_object_segment_mib = 64; break;
