@@ -119,7 +119,7 @@ struct cli_target {
 };
 int cli_target_open(struct cli *cli, const char *wanted, struct cli_target *target);
 ch_err cli_target_write(void *target, const uint8_t *bytes, size_t length); /* a ch_sink */
-/* Durable, and under its name; CH_CLI_LOCAL where that is taken, unless --force. */
+/* Durable, and under its name; CH_CLI_REFUSED where that is taken, unless --force. */
 int cli_target_keep(struct cli *cli, struct cli_target *target);
 int cli_target_copy_out(struct cli *cli, struct cli_target *target); /* all of it to standard output */
 void cli_target_close(struct cli_target *target);                    /* what was not kept is gone */

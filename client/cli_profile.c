@@ -88,7 +88,10 @@ int cli_load_genesis(struct cli *cli)
     if (err == CH_OK)
         ch_genesis_chain_id((const uint8_t *)bytes, length, cli->chain_id);
     free(bytes);
-    return err == CH_OK ? CH_CLI_OK : cli_fail(cli, CH_CLI_KEY, "INVALID", "%s is no genesis of a chain", given);
+    if (err == CH_OK)
+        return CH_CLI_OK;
+    return cli_fail(cli, cli->option[OPTION_genesis] ? CH_CLI_USAGE : CH_CLI_KEY, "INVALID",
+                    "%s is no genesis of a chain", given);
 }
 
 /* ---- key files ---- */
