@@ -470,6 +470,7 @@ static void keep_status(struct ch_order *o, uint64_t now_ns)
     ch_core_status(o->core, &o->status);
     pthread_mutex_unlock(&o->status_lock);
     ch_gauge(&o->node->metrics.order_round, o->status.round);
+    ch_gauge(&o->node->metrics.order_gc_round, o->status.gc_round);
     struct ch_wal *wal = ch_log_wal(o->log);
     ch_gauge(&o->node->metrics.log_durable_position_bytes, ch_wal_durable_end(wal));
     ch_err err = ch_wal_cut_below(wal, atomic_load_explicit(&o->node->log_keep_from, memory_order_relaxed));
