@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/time.h"
+#include "node/account_gate.h"
 #include "node/exchange.h"
 #include "node/handles.h"
 
@@ -49,6 +50,7 @@ struct ch_order {
     struct ch_payload *filled[CH_PAYLOAD_POOL_COUNT];
     uint32_t filled_head, filled_count;
     uint8_t (*verified)[CH_HASH_BYTES]; /* ids, each in the slot that its first bytes say; a later one takes it over */
+    struct ch_account_gate accounts;
     struct ch_batch *batch; /* being taken in, from transaction `batch_next` on */
     uint32_t batch_next;
 
@@ -423,7 +425,7 @@ static enum ch_status admit(const struct ch_order *o, const struct ch_tx *tx)
 }
 
 /* Takes verified transactions into payloads; false when nothing moved. */
-static bool take_in(struct ch_order *o)
+static bool take_in(struct ch_order *o, uint64_t now_ns)
 {
     struct ch_node *node = o->node;
     if (!atomic_load_explicit(&node->ready, memory_order_relaxed))
@@ -445,6 +447,10 @@ static bool take_in(struct ch_order *o)
                 continue;
             if (!room_in_filling(o, entry->tx.length))
                 break; /* payloads come back when commits are applied */
+            if (!ch_account_gate_take(&o->accounts, entry->tx.sender, now_ns)) {
+                entry->status = CH_STATUS_RATE_LIMITED;
+                continue;
+            }
             pool(o, entry, &batch->source);
             pooled++;
         }
@@ -506,7 +512,7 @@ bool ch_order_poll(void *self, uint64_t now_ns)
     }
     set_now(o, now_ns);
     keep_status(o, now_ns);
-    bool worked = take_in(o);
+    bool worked = take_in(o, now_ns);
     if (!step(o, NULL))
         return worked;
     if (synced > o->synced) {
@@ -634,6 +640,10 @@ ch_err ch_order_open(struct ch_node *node, const struct ch_order_replay *replay,
     ch_random(&config.seed, sizeof config.seed);
     uint64_t rounds = 2 * node->genesis.params.gc_depth + config.rounds_uncommitted_max + HANDLES_SLACK;
     ch_err err = ch_handles_open(&o->handles, (uint32_t)(rounds * node->committee.n));
+    uint64_t salt[4];
+    ch_random(salt, sizeof salt);
+    if (err == CH_OK)
+        err = ch_account_gate_open(&o->accounts, node->config.stages_tx_rate_per_account, salt);
     if (err == CH_OK && !(o->verified && o->marks && o->round_position && o->round_of))
         err = CH_ERR_NO_MEMORY;
     if (err == CH_OK)
@@ -680,6 +690,7 @@ void ch_order_close(struct ch_order *o)
     ch_exchange_close(o->exchange);
     ch_log_close(o->log);
     ch_handles_close(&o->handles);
+    ch_account_gate_close(&o->accounts);
     pthread_mutex_destroy(&o->status_lock);
     free(o->verified);
     free(o->marks);
