@@ -68,6 +68,7 @@ struct ch_order {
 
     pthread_mutex_t status_lock; /* between this stage, ten times a second, and who asks for the status */
     struct ch_core_status status;
+    struct ch_core_counters counters;
     uint64_t status_ns;
 };
 
@@ -470,6 +471,7 @@ static void keep_status(struct ch_order *o, uint64_t now_ns)
     o->status_ns = now_ns + STATUS_NS;
     pthread_mutex_lock(&o->status_lock);
     ch_core_status(o->core, &o->status);
+    o->counters = *ch_core_counters(o->core);
     pthread_mutex_unlock(&o->status_lock);
     ch_gauge(&o->node->metrics.order_round, o->status.round);
     ch_gauge(&o->node->metrics.order_gc_round, o->status.gc_round);
@@ -566,10 +568,11 @@ struct ch_wal *ch_order_wal(struct ch_order *o)
     return ch_log_wal(o->log);
 }
 
-void ch_order_status(struct ch_order *o, struct ch_core_status *out)
+void ch_order_status(struct ch_order *o, struct ch_core_status *out, struct ch_core_counters *counters)
 {
     pthread_mutex_lock(&o->status_lock);
     *out = o->status;
+    *counters = o->counters;
     pthread_mutex_unlock(&o->status_lock);
 }
 
