@@ -20,6 +20,7 @@
 #define VOTES_PER_AUTHOR  64
 #define OWN_COMMITS       256 /* digests of our last commits; more than VOTES_BACK */
 #define PAYLOAD_ROUNDS    10  /* idle pacing looks this far back */
+#define LAG_ROUNDS        (FUTURE_ROUNDS * 3 / 4) /* V2; below L1, or whoever lags in between is helped by neither */
 
 /* Limits that real committees seldom meet. With CH_SMALL_WORLD the simulator is built once more with small ones, so that
  * it meets them all the time. */
