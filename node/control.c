@@ -1,5 +1,6 @@
 #include "node/control.h"
 
+#include "base/hex.h"
 #include "base/merkle.h"
 #include "base/time.h"
 #include "ledger/ledger.h"
@@ -36,13 +37,6 @@ static ch_err socket_address(const char *folder, struct sockaddr_un *address)
     return n > 0 && (size_t)n < sizeof address->sun_path ? CH_OK : CH_ERR_INVALID;
 }
 
-static const char *hex(const uint8_t *bytes, size_t length, char *text)
-{
-    for (size_t i = 0; i < length; i++)
-        snprintf(text + 2 * i, 3, "%02x", bytes[i]);
-    return text;
-}
-
 /* The others of the committee; *quorum: with those that are connected we have one. */
 static json_t *peers(struct ch_node *n, bool *quorum)
 {
@@ -55,7 +49,7 @@ static json_t *peers(struct ch_node *n, bool *quorum)
         bool up = atomic_load(&n->links.up[i]) & 1;
         stake += up ? n->committee.stake[i] : 0;
         json_array_append_new(list, json_pack("{s:i, s:s, s:b, s:I}", "index", (int)i, "validator",
-                                              hex(n->committee.key[i], CH_KEY_BYTES, key), "connected", (int)up,
+                                              ch_hex_write(n->committee.key[i], CH_KEY_BYTES, key), "connected", (int)up,
                                               "object_lies", (json_int_t)atomic_load(&n->object_lies[i])));
     }
     *quorum = stake >= n->committee.quorum_stake;
@@ -72,7 +66,7 @@ static void applied(struct ch_control *control, uint64_t *size, char root[65])
         ch_ledger_head_read(meta.head, &head);
     ch_merkle_frontier_root(&head.log, bytes);
     *size = head.log.size;
-    hex(bytes, CH_HASH_BYTES, root);
+    ch_hex_write(bytes, CH_HASH_BYTES, root);
 }
 
 static json_t *status(struct ch_control *control)
@@ -103,10 +97,10 @@ static json_t *status(struct ch_control *control)
     for (unsigned i = 0; i < CH_PORT_COUNTER_COUNT; i++)
         json_object_set_new(port, ch_port_counter_name((enum ch_port_counter)i), json_integer((json_int_t)ports[i]));
     return json_pack("{s:s, s:s, s:i, s:o, s:b, s:b, s:I, s:I, s:s, s:s, s:s, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:o, s:o, s:o, s:o}",
-                     "chain", n->genesis.name, "chain_id", hex(n->chain_id, 32, chain), "index", (int)n->me, "peers",
+                     "chain", n->genesis.name, "chain_id", ch_hex_write(n->chain_id, 32, chain), "index", (int)n->me, "peers",
                      others, "quorum", (int)quorum, "lagging", (int)core.lagging, "quorum_round",
                      (json_int_t)core.quorum_round, "log_size", (json_int_t)log_size, "log_root", root, "validator",
-                     hex(n->key.public_key, 32, key), "profile", n->config.network_profile, "ready",
+                     ch_hex_write(n->key.public_key, 32, key), "profile", n->config.network_profile, "ready",
                      (int)atomic_load(&n->ready), "disk_low", (int)atomic_load(&n->disk_low), "signing",
                      (int)core.signing, "pid", (json_int_t)getpid(), "uptime_ms",
                      (json_int_t)(ch_time_unix_ms() - n->started_ms), "round", (json_int_t)core.round, "commit_index",

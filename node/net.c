@@ -147,16 +147,8 @@ static bool on_hello(struct ch_net *net, struct peer *peer, uint64_t conn, const
         ch_peers_greeted(net->links, peer->validator, conn, true);
         return true;
     }
-    struct ch_hello own = {
-        .version = CH_PROTOCOL_VERSION,
-        .role = CH_ROLE_VALIDATOR,
-        .time_ms = ch_time_unix_ms(),
-        .last_commit = atomic_load_explicit(&net->node->metrics.order_commit_index, memory_order_relaxed),
-        .round = (uint32_t)atomic_load_explicit(&net->node->metrics.order_round, memory_order_relaxed),
-    };
-    memcpy(own.chain_id, net->node->chain_id, CH_HASH_BYTES);
     uint8_t answer[CH_HELLO_FRAME_BYTES];
-    ch_hello_write(&own, answer);
+    ch_peers_hello(net->node, answer);
     const struct ch_frame_header to = {.type = CH_FRAME_HELLO, .request = header->request};
     if (ch_quic_send(net->quic, conn, &to, &(struct ch_bytes){answer, sizeof answer}, 1) == CH_OK)
         peer->greeted = true;

@@ -192,17 +192,13 @@ static void parse_payload(const struct ch_order *o, struct ch_payload *p, const 
     memcpy(p->bytes, named->replayed, named->length);
     p->length = named->length;
     p->verified = named->own;
-    p->count = 0;
-    for (uint32_t at = 0; at < p->length && p->count < p->count_max; p->count++) {
-        struct ch_tx tx;
-        if (ch_tx_parse(p->bytes + at, p->length - at, &tx) != CH_STATUS_OK)
-            break;
-        struct ch_payload_tx *entry = &p->txs[p->count];
-        *entry = (struct ch_payload_tx){.offset = at, .approval_ok = p->verified};
-        ch_hash(tx.bytes, tx.length, entry->id);
-        if (!p->verified && memcmp(verified_slot(o, entry->id), entry->id, CH_HASH_BYTES) == 0)
+    ch_payload_take_apart(p);
+    for (uint32_t i = 0; i < p->count; i++) {
+        struct ch_payload_tx *entry = &p->txs[i];
+        if (p->verified)
+            entry->approval_ok = true;
+        else if (memcmp(verified_slot(o, entry->id), entry->id, CH_HASH_BYTES) == 0)
             entry->signature_ok = entry->approval_ok = true;
-        at += tx.length;
     }
 }
 
@@ -470,6 +466,7 @@ static void keep_status(struct ch_order *o, uint64_t now_ns)
     ch_core_status(o->core, &o->status);
     pthread_mutex_unlock(&o->status_lock);
     ch_gauge(&o->node->metrics.order_round, o->status.round);
+    ch_gauge(&o->node->metrics.order_gc_round, o->status.gc_round);
     struct ch_wal *wal = ch_log_wal(o->log);
     ch_gauge(&o->node->metrics.log_durable_position_bytes, ch_wal_durable_end(wal));
     ch_err err = ch_wal_cut_below(wal, atomic_load_explicit(&o->node->log_keep_from, memory_order_relaxed));

@@ -29,6 +29,8 @@ metrics = items("node/metrics.h", r'X\((\w+), (\w+), "([^"]*)"\)')
 for stage, name, what in metrics:
     expect(operations, f"| {stage}_{name} | {what} |", "operations.md")
 names = {f"{stage}_{name}" for stage, name, what in metrics}
+told = [line.strip() for line in (root / "docs/operations.md").read_text().splitlines() if re.match(r"\| \w+_\w+ \|", line)]
+missing += [f"docs/operations.md has twice: {row}" for row in sorted(set(told)) if told.count(row) > 1]
 for row in operations:
     found = re.match(rf"\| ((?:{'|'.join({stage for stage, name, what in metrics})})_\w+) \|", row)
     if found and found.group(1) not in names:
