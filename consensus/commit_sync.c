@@ -232,7 +232,7 @@ static void skip_installed(struct ch_core *core)
         uint8_t digest[CH_HASH_BYTES];
         if (!ch_commit_parse(bytes, length, &commit) || commit.index > core->last_commit.index)
             return;
-        const struct own_commit *own = &core->own_commits[commit.index % OWN_COMMITS];
+        const struct own_commit *own = &core->own_commits[commit.index % core->own_commit_count];
         ch_commit_digest(&core->committee, bytes, length, digest);
         if (own->index == commit.index && memcmp(own->digest, digest, CH_HASH_BYTES) != 0)
             core_halt(core, CH_HALT_FORK);
