@@ -100,6 +100,7 @@ ch_err ch_ed25519_open(const struct ch_ed25519_options *options, struct ch_ed255
         return CH_ERR_NO_MEMORY;
     v->kernel = kernel;
     v->batch_max = options->batch_max ? options->batch_max : 1024;
+    v->scratch.watch = (struct ed25519_watch){options->phase_done, options->phase_context};
     if (!kernel->code) {
         *out = v;
         return CH_OK;
@@ -222,7 +223,9 @@ static uint32_t decode_keys(struct ch_ed25519 *v, const struct ch_ed25519_item *
         if (slot)
             *slot = (struct table_slot){v->batch, (uint32_t)hash, v->index[i], v->key_row[i]};
     }
+    phase_end(&v->scratch.watch, CH_ED25519_LOOK_UP);
     v->kernel->code->decode(v->encodings, decode, v->rows + first, v->decoded);
+    phase_end(&v->scratch.watch, CH_ED25519_DECODE_KEYS);
     for (uint32_t j = 0; j < decode; j++)
         if (v->decoded[j])
             ch_ed25519_keys_add(v->keys, v->key_hash[j], v->encodings[j], &v->rows[first + j]);
@@ -240,7 +243,9 @@ static uint32_t prepare(struct ch_ed25519 *v, const struct ch_ed25519_item *item
     bool *r_decoded = v->decoded + v->batch_max;
     for (uint32_t i = 0; i < parsed; i++)
         v->encodings[i] = items[v->index[i]].signature;
+    phase_end(&v->scratch.watch, CH_ED25519_LOOK_UP);
     v->kernel->code->decode(v->encodings, parsed, v->rows + r_first, r_decoded);
+    phase_end(&v->scratch.watch, CH_ED25519_DECODE_R);
     for (uint32_t i = 0; i < parsed; i++) {
         uint32_t key = v->key_row[i] - ED25519_ROWS_FIXED;
         v->index[alive] = v->index[i];
@@ -249,7 +254,9 @@ static uint32_t prepare(struct ch_ed25519 *v, const struct ch_ed25519_item *item
         v->s[alive] = v->s[i];
         alive += r_decoded[i] && (key >= keys_decoded || v->decoded[key]);
     }
+    phase_end(&v->scratch.watch, CH_ED25519_LOOK_UP);
     v->kernel->code->hash(items, v->index, alive, v->k);
+    phase_end(&v->scratch.watch, CH_ED25519_HASH);
     return alive;
 }
 
@@ -261,6 +268,7 @@ static void check_each(struct ch_ed25519 *v, uint32_t first, uint32_t end, bool 
     for (uint32_t i = first; i < end; i++)
         valid[v->index[i]] = v->verdicts[i - first];
     v->counters.lane_items += end - first;
+    phase_end(&v->scratch.watch, CH_ED25519_SINGLE);
 }
 
 static void draw_coefficients(struct ch_ed25519 *v, uint32_t alive)
@@ -270,6 +278,7 @@ static void draw_coefficients(struct ch_ed25519 *v, uint32_t alive)
     randombytes_buf(seed, sizeof seed); /* of this batch alone: the nonce may stay */
     crypto_stream_chacha20((uint8_t *)v->z, alive * sizeof *v->z, nonce, seed);
     v->kernel->code->combine(v->z, v->k, v->s, alive, v->zk, v->zs);
+    phase_end(&v->scratch.watch, CH_ED25519_COEFFICIENTS);
 }
 
 /* The sum of z_i (R_i + k_i A_i - s_i B) over items first..end. */
@@ -308,6 +317,7 @@ static void sum_items(struct ch_ed25519 *v, uint32_t first, uint32_t end, struct
             scalar_add_words(digits, &magnitude);
         v->term_row[term] = (uint16_t)v->r_row[i];
     }
+    phase_end(&v->scratch.watch, CH_ED25519_TERMS);
     v->kernel->code->sum(v->rows, &terms, &windows, &v->scratch, total);
 }
 

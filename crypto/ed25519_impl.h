@@ -82,8 +82,21 @@ static inline struct ed25519_scalar coefficient_magnitude(const struct ed25519_c
 #define ED25519_ENTRIES_MAX(terms)                                                                                     \
     ((terms)*ED25519_WINDOW_GROUP * 17 / 16 + ED25519_LANES_MAX * ((terms) + 32) + 3 * ED25519_LANES_MAX)
 
-/* Scratch of one sum; sizes from ed25519_scratch_open. */
+/* Who wants to know when a phase ends; see ch_ed25519_options. */
+struct ed25519_watch {
+    void (*phase_done)(void *context, enum ch_ed25519_phase phase);
+    void *context;
+};
+
+static inline void phase_end(const struct ed25519_watch *watch, enum ch_ed25519_phase phase)
+{
+    if (watch->phase_done)
+        watch->phase_done(watch->context, phase);
+}
+
+/* Scratch of one sum; sizes from open_scratch (ed25519_batch.c). */
 struct ed25519_scratch {
+    struct ed25519_watch watch;
     uint16_t *digits;              /* window of a group, term */
     uint16_t *entries;             /* row and sign, in the order of the additions */
     uint32_t *place;               /* of a bucket's next entry */

@@ -235,8 +235,11 @@ static void sum_terms(const struct ed25519_row *rows, const struct ed25519_terms
         if (first < short_end)
             recode(terms->digits + terms->long_count, terms->short_count, windows, first, short_end,
                    windows->short_count, scratch->digits + terms->long_count, stride);
+        phase_end(&scratch->watch, CH_ED25519_DIGITS);
         sort_entries(terms, end - first, first < short_end ? short_end - first : 0, magnitude_max, scratch);
+        phase_end(&scratch->watch, CH_ED25519_SORT);
         fill_buckets(rows, scratch, (end - first) * magnitude_max);
+        phase_end(&scratch->watch, CH_ED25519_BUCKETS);
         for (uint32_t w = 0; w < end - first; w += LANES) {
             struct point window_sums;
             struct ed25519_sum_row row[LANES];
@@ -253,8 +256,10 @@ static void sum_terms(const struct ed25519_row *rows, const struct ed25519_terms
                 words_to_radix51(sum->t, row[lane].w + 15);
             }
         }
+        phase_end(&scratch->watch, CH_ED25519_WINDOWS);
     }
     horner(sums, windows, total);
+    phase_end(&scratch->watch, CH_ED25519_HORNER);
 }
 
 #endif
