@@ -69,6 +69,48 @@ static void applied(struct ch_control *control, uint64_t *size, char root[65])
     ch_hex_write(bytes, CH_HASH_BYTES, root);
 }
 
+/* What port, QUIC engine and consensus machine have counted; each list is its header's. */
+struct foreign {
+    struct ch_core_status core;
+    struct ch_core_counters consensus;
+    struct ch_quic_counters quic;
+    uint64_t port[CH_PORT_COUNTER_COUNT];
+};
+
+static void read_foreign(struct ch_node *n, struct foreign *f)
+{
+    ch_order_status(n->order, &f->core, &f->consensus);
+    ch_net_quic_counters(n->net, &f->quic);
+    ch_port_counters(ch_net_port(n->net), f->port);
+}
+
+/* Calls `each` for every one of them, in words for people. */
+static void foreign_each(const struct foreign *f, void (*each)(void *context, const char *whose, const char *name,
+                                                              const char *what, uint64_t value), void *context)
+{
+    for (unsigned i = 0; i < CH_PORT_COUNTER_COUNT; i++) {
+        enum ch_port_counter which = (enum ch_port_counter)i;
+        each(context, "port", ch_port_counter_name(which), ch_port_counter_text(which), f->port[i]);
+    }
+#define X(name, text) each(context, "quic", #name, text, f->quic.name);
+    CH_QUIC_COUNTER_LIST(X)
+#undef X
+#define X(name) each(context, "consensus", #name, "of the consensus machine, since the start", f->consensus.name);
+    CH_CORE_COUNTER_LIST(X)
+#undef X
+}
+
+static void foreign_to_json(void *context, const char *whose, const char *name, const char *what, uint64_t value)
+{
+    json_object_set_new(json_object_get(context, whose), name, json_integer((json_int_t)value));
+}
+
+static void foreign_to_metrics(void *context, const char *whose, const char *name, const char *what, uint64_t value)
+{
+    fprintf(context, "# TYPE chappe_%s_%s counter\n# HELP chappe_%s_%s %s\nchappe_%s_%s_total %llu\n", whose, name, whose,
+            name, what, whose, name, (unsigned long long)value);
+}
+
 static json_t *status(struct ch_control *control)
 {
     struct ch_node *n = control->node;
@@ -78,11 +120,10 @@ static json_t *status(struct ch_control *control)
     json_t *others = peers(n, &quorum);
     applied(control, &log_size, root);
     char key[65], chain[65];
-    struct ch_core_status core;
-    uint64_t ports[CH_PORT_COUNTER_COUNT];
-    ch_order_status(n->order, &core);
-    ch_port_counters(ch_net_port(n->net), ports);
-    json_t *counters = json_object(), *early = json_object(), *final = json_object(), *port = json_object();
+    struct foreign foreign;
+    read_foreign(n, &foreign);
+    const struct ch_core_status core = foreign.core;
+    json_t *counters = json_object(), *early = json_object(), *final = json_object();
 #define X(stage, name, what)                                                                                           \
     json_object_set_new(counters, #stage "_" #name, json_integer((json_int_t)atomic_load(&n->metrics.stage##_##name)));
     CH_METRICS_LIST(X)
@@ -94,9 +135,8 @@ static json_t *status(struct ch_control *control)
         if (f)
             json_object_set_new(final, ch_status_name(i), json_integer((json_int_t)f));
     }
-    for (unsigned i = 0; i < CH_PORT_COUNTER_COUNT; i++)
-        json_object_set_new(port, ch_port_counter_name((enum ch_port_counter)i), json_integer((json_int_t)ports[i]));
-    return json_pack("{s:s, s:s, s:i, s:o, s:b, s:b, s:I, s:I, s:s, s:s, s:s, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:o, s:o, s:o, s:o}",
+    json_t *all = json_pack("{s:s, s:s, s:i, s:o, s:b, s:b, s:I, s:I, s:s, s:s, s:s, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I,"
+                     " s:I, s:s, s:s, s:o, s:o, s:o, s:{}, s:{}, s:{}}",
                      "chain", n->genesis.name, "chain_id", ch_hex_write(n->chain_id, 32, chain), "index", (int)n->me, "peers",
                      others, "quorum", (int)quorum, "lagging", (int)core.lagging, "quorum_round",
                      (json_int_t)core.quorum_round, "log_size", (json_int_t)log_size, "log_root", root, "validator",
@@ -107,7 +147,9 @@ static json_t *status(struct ch_control *control)
                      (json_int_t)core.delivered_index, "commit_time_ms", (json_int_t)core.commit_ms, "log_first",
                      (json_int_t)ch_wal_first(n->wal), "log_bytes", (json_int_t)ch_wal_disk_bytes(n->wal), "kernel",
                      ch_verify_kernel(n->verify[0]), "halt", core.halt ? ch_halt_name(core.halt) : "none", "counters",
-                     counters, "early", early, "final", final, "port", port);
+                     counters, "early", early, "final", final, "port", "quic", "consensus");
+    foreign_each(&foreign, foreign_to_json, all);
+    return all;
 }
 
 /* OpenMetrics text (https://openmetrics.io), its counters and gauges. */
@@ -138,13 +180,9 @@ static char *metrics_text(struct ch_node *n, size_t *length)
         if (strcmp(ch_status_name(i), "UNKNOWN") != 0)
             fprintf(to, "chappe_admission_receipts_total{status=\"%s\"} %llu\n", ch_status_name(i),
                     (unsigned long long)atomic_load(&n->metrics.early_by_status[i]));
-    uint64_t ports[CH_PORT_COUNTER_COUNT];
-    ch_port_counters(ch_net_port(n->net), ports);
-    for (unsigned i = 0; i < CH_PORT_COUNTER_COUNT; i++) {
-        const char *name = ch_port_counter_name((enum ch_port_counter)i);
-        fprintf(to, "# TYPE chappe_port_%s counter\n# HELP chappe_port_%s %s\nchappe_port_%s_total %llu\n", name, name,
-                ch_port_counter_text((enum ch_port_counter)i), name, (unsigned long long)ports[i]);
-    }
+    struct foreign foreign;
+    read_foreign(n, &foreign);
+    foreign_each(&foreign, foreign_to_metrics, to);
     fprintf(to, "# EOF\n");
     return fclose(to) == 0 ? text : NULL;
 }

@@ -21,6 +21,7 @@
 #define TX_BURST          64
 #define ANSWER_BURST      CH_PORT_BURST_MAX /* batches a poll: as many as datagrams come in */
 #define HOSE_LINGER_NS    200000u /* a batch waits this long for more datagrams */
+#define QUIC_COUNTERS     (sizeof(struct ch_quic_counters) / sizeof(uint64_t))
 
 struct peer {
     uint64_t conn;
@@ -47,6 +48,7 @@ struct ch_net {
     uint32_t peers_max;
     struct ch_batch *hose[2]; /* being filled: honest, suspect */
     uint64_t hose_since_ns[2];
+    _Atomic uint64_t quic_counters[QUIC_COUNTERS]; /* the engine's, for other threads: as of the last poll that did something */
     struct ch_packet spare; /* a buffer got and not used */
     bool has_spare;
     uint8_t sign_prefix[CH_SIGN_PREFIX_BYTES_MAX];
@@ -625,6 +627,23 @@ static bool transmit(struct ch_net *net)
     return sent;
 }
 
+static void publish_counters(struct ch_net *net)
+{
+    const struct ch_quic_counters now = ch_quic_counters(net->quic);
+    uint64_t values[QUIC_COUNTERS];
+    memcpy(values, &now, sizeof values);
+    for (size_t i = 0; i < QUIC_COUNTERS; i++)
+        atomic_store_explicit(&net->quic_counters[i], values[i], memory_order_relaxed);
+}
+
+void ch_net_quic_counters(const struct ch_net *net, struct ch_quic_counters *out)
+{
+    uint64_t values[QUIC_COUNTERS];
+    for (size_t i = 0; i < QUIC_COUNTERS; i++)
+        values[i] = atomic_load_explicit(&net->quic_counters[i], memory_order_relaxed);
+    memcpy(out, values, sizeof *out);
+}
+
 bool ch_net_poll(void *self, uint64_t now_ns)
 {
     struct ch_net *net = self;
@@ -644,6 +663,8 @@ bool ch_net_poll(void *self, uint64_t now_ns)
         resume_waiting(net);
     ch_quic_tick(net->quic, now_ns);
     worked |= transmit(net);
+    if (worked)
+        publish_counters(net);
     return worked;
 }
 

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """What an operator is told when something is wrong: each case has its exit code and names what it is about."""
 import argparse
+import re
 import shutil
 import subprocess
+import urllib.request
 
 import lab
 
@@ -78,6 +80,20 @@ def settings(net):
     (folder / "chain.genesis").write_bytes(genesis)
 
 
+def counters_are_told(net):
+    """What the port, the QUIC engine and the consensus machine count is in the status and in the metrics, all of it."""
+    attempt(net, "account", "new", "--plain", "--home", net.folder / "a", "--genesis", net.node / "chain.genesis")
+    case(net, REFUSED, "nobody", "whois", "--home", net.folder / "a", "--node", "127.0.0.1:4747")
+    net.wait_until(lambda: net.status(net.node)["consensus"]["commits_direct"], 10, "a commit is counted")
+    status = net.status(net.node)
+    with urllib.request.urlopen("http://127.0.0.1:4748/metrics") as answer:
+        metrics = dict(re.findall(r"(?m)^(chappe_\w+) (\d+)$", answer.read().decode()))
+    for whose, alive in [("port", "rx_datagrams"), ("quic", "connected"), ("consensus", "commits_direct")]:
+        lab.expect(status[whose][alive] > 0, f"{whose}: no {alive}")
+        for name, value in status[whose].items():
+            lab.expect(int(metrics.get(f"chappe_{whose}_{name}_total", -1)) >= value, f"{name} of {whose} is not in the metrics")
+
+
 def life(net):
     nowhere = net.folder / "nowhere"
     for command in ["status", "stop"]:
@@ -87,7 +103,10 @@ def life(net):
     case(net, USAGE, "usage: ", "run")
     case(net, USAGE, "folder's name is too long", "run", "--folder", "x" * 300)
     case(net, USAGE, '"bogus" is no command', "bogus")
+    configure = net.node / "chappe.yaml"
+    configure.write_text(configure.read_text().replace("  http_port: 0", "  http_port: 4748"))
     process = net.start(net.node)
+    counters_are_told(net)
     case(net, FAILED, "in use by another process", "run", "--folder", net.node)
     for words in [["status", "--folder", net.node], ["status", "--folder", net.node, "--json"], ["--help"], ["help"],
                   ["run", "--help"], ["account", "--help"], ["account", "new", "--help"], ["devnet", "--help"]]:

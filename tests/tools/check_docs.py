@@ -37,6 +37,12 @@ for row in operations:
         missing.append(f"node/metrics.h lacks: {found.group(1)}")
 for name, what in items("dataplane/port.h", r'X\(([a-z_]+), "([^"]*)"\)'):
     expect(operations, f"| {name} | {what} |", "operations.md")
+for name, what in items("dataplane/quic.h", r'X\(([a-z_]+), "([^"]*)"\)'):
+    expect(operations, f"| {name} | {what} |", "operations.md")
+counted = (root / "docs/operations.md").read_text().split("`chappe_consensus_NAME_total`", 1)[-1].split("\n\n", 1)[0]
+for name in re.findall(r"X\(([a-z_]+)\)", (root / "consensus/core.h").read_text().split("CH_CORE_COUNTER_LIST(X)", 1)[1].split("struct", 1)[0]):
+    if not re.search(rf"\b{name}\b", counted):
+        missing.append(f"docs/operations.md lacks the consensus machine's {name}")
 keys = items("node/config.h", r'(TEXT|NUMBER|SWITCH)\((\w+), (\w+), ([^,]+), (?:[^,"]+, [^,"]+, )?"([^"]*)"\)')
 for kind, section, name, preset, what in keys:
     text = preset.strip()
