@@ -19,6 +19,10 @@
 #define VOTES_PER_AUTHOR  64 /* 13; where a round has many leaders, those of CH_CORE_LAG_ROUNDS rounds */
 #define PAYLOAD_ROUNDS    10  /* idle pacing looks this far back */
 
+#ifndef RANGES_MAX
+#define RANGES_MAX 8 /* 13.1: in flight, or waiting for one before them */
+#endif
+
 /* Limits that real committees seldom meet. With CH_SMALL_WORLD the simulator is built once more with small ones, so that
  * it meets them all the time. */
 #ifndef CH_SMALL_WORLD
