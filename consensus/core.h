@@ -178,8 +178,8 @@ enum ch_core_action_type {
     CH_ACTION_EXPECT_PAYLOAD, /* .payload from .peer: gather it (length, root); answer PAYLOAD_OK or PAYLOAD_BAD */
     CH_ACTION_FORGET_PAYLOAD, /* .payload: it is not expected any more */
     CH_ACTION_SERVE_BLOCKS,   /* .send: a GET_BLOCKS or GET_PAYLOAD body that only the log can answer; answer .peer */
-    CH_ACTION_SERVE_COMMITS,  /* .serve: answer .peer with COMMITS out of the log: from `from` to the highest index of a
-                                 VOTE_CERT record, at most `to` or else the first beyond it, and that record's headers */
+    CH_ACTION_SERVE_COMMITS,  /* .serve: answer .peer with COMMITS out of the log: from `from` to the first index of a
+                                 VOTE_CERT record from `to` on or else the last before, and that record's headers */
     CH_ACTION_SET_TIMER,      /* .timer_us: TICK at this mono_us; it replaces the timer before */
     CH_ACTION_DELIVER,        /* .deliver: a durable commit, in order, each index once */
     CH_ACTION_REQUEUE,        /* .payload: our own block can't be committed any more; offer its transactions again */

@@ -20,6 +20,10 @@
 #define PAYLOAD_ROUNDS    10  /* idle pacing looks this far back */
 #define LAG_ROUNDS        (FUTURE_ROUNDS * 3 / 4) /* V2; below L1, or whoever lags in between is helped by neither */
 
+#ifndef RANGES_MAX
+#define RANGES_MAX 8 /* 13.1: in flight, or waiting for one before them */
+#endif
+
 /* Limits that real committees seldom meet. With CH_SMALL_WORLD the simulator is built once more with small ones, so that
  * it meets them all the time. */
 #ifndef CH_SMALL_WORLD

@@ -86,6 +86,10 @@ mutate votes_of_few_leaders_kept core directed 's/core->votes_kept = CH_CORE_LAG
 mutate commits_proven_by_a_quorum commit_sync liveness 's/return stake >= core->committee.validity_stake;/return stake >= core->committee.quorum_stake;/'
 mutate proofs_of_a_quorum_alone votes liveness 's/if (stake >= core->committee.validity_stake \&\& index/if (stake >= core->committee.quorum_stake \&\& index/'
 mutate barren_peers_asked_again commit_sync liveness 's/^    authors_add(&in->barren, peer);$//'
+mutate ranges_one_after_another commit_sync liveness 's/if (from + core->config.vote_cert_every > core->quorum_index \&\& (from > wanted || !queue_empty(in)))/if (from > wanted)/'
+mutate several_questions_to_one_peer commit_sync liveness 's/if (!asked_already(in, p))/if (true)/'
+mutate late_commits_thrown_away commit_sync liveness 's/if (r->state == RANGE_ASKED \&\& from <= r->from \&\& r->from <= to)/if (r->state == RANGE_ASKED \&\& from == r->from \&\& r->deadline_us > r->from + 1000000000ull)/'
+mutate another_past_is_put_in commit_sync liveness 's/if (memcmp(commit.previous, previous, CH_HASH_BYTES) != 0)$/if (false)/;s/^        core_halt(core, CH_HALT_FORK);$//'
 mutate jump_over_the_round_being_led pacemaker liveness 's/if (jump > \*T - 1)/if (jump > *T)/;s/jump = \*T - 1;/jump = *T;/'
 
 echo "$count mutations, $failed not noticed"
