@@ -39,6 +39,7 @@ struct ch_object_reader;
 struct ch_object_tag {
     uint64_t owner;
     uint64_t put_ms;
+    uint32_t charge_bytes; /* what it counts against its owner's quota, where that isn't its length; else 0 */
 };
 /* The name of kind 1..CH_OBJECT_NAME_KINDS for a hash. No block can be made whose CID would take its place. */
 void ch_object_name(unsigned kind, const uint8_t hash[32], struct ch_cid *name);
