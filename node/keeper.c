@@ -43,7 +43,6 @@ struct ch_keeper {
     uint64_t usage_count, usage_mask;
     ch_err failed;
     uint64_t round_ns, expiry_ns, compact_ns; /* when each is due */
-    bool no_compaction; /* a footer is damaged: the next start makes it again */
 };
 
 /* --- what accounts have --- */
@@ -303,7 +302,7 @@ static bool expire(struct ch_keeper *k)
         return false;
     ch_err err = ch_object_expire(k->node->objects, now_ms - keep_ms, expired, k);
     if (err == CH_ERR_CORRUPT)
-        ch_log(CH_LOG_ERROR, "objects: the footer of a segment is damaged; the next start makes it again");
+        ch_log(CH_LOG_ERROR, "objects: the disk has changed a segment's footer and can't keep a new one; it is left alone");
     else if (err != CH_OK && err != CH_ERR_NOT_FOUND)
         k->failed = err;
     return err == CH_OK || err == CH_ERR_CORRUPT;
@@ -313,13 +312,12 @@ static bool expire(struct ch_keeper *k)
 static uint64_t compact(struct ch_keeper *k, uint64_t now_ns)
 {
     uint64_t moved = 0, rate = k->node->config.store_upkeep_mib_s << 20;
-    if (k->no_compaction || rate == 0)
+    if (rate == 0)
         return UINT64_MAX;
     ch_err err = ch_object_compact(k->node->objects, PIECE_BYTES, &moved);
     ch_count(&k->node->metrics.serve_object_bytes_moved_total, moved);
     if (err == CH_ERR_CORRUPT) {
-        k->no_compaction = true;
-        ch_log(CH_LOG_ERROR, "objects: the footer of a segment is damaged; nothing is compacted until the next start");
+        ch_log(CH_LOG_ERROR, "objects: the disk has changed a segment's footer and can't keep a new one; it is left alone");
     } else if (err != CH_OK && err != CH_ERR_NOT_FOUND && err != CH_ERR_NO_SPACE) {
         k->failed = err;
     }
