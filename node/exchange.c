@@ -412,7 +412,7 @@ static void serve_blocks(struct ch_exchange *x, uint16_t peer, const uint8_t *re
     pass_answer(x, r);
 }
 
-/* As many as fit, up to the last with a proof. */
+/* As many as fit, up to the first with a proof from `to` on, or else the last before. */
 static void serve_commits(struct ch_exchange *x, uint16_t peer, uint64_t from, uint64_t to)
 {
     struct ch_commit_place places[CH_MESSAGE_COMMITS_MAX], *proof = NULL;
@@ -420,7 +420,7 @@ static void serve_commits(struct ch_exchange *x, uint16_t peer, uint64_t from, u
     while (count < CH_MESSAGE_COMMITS_MAX && ch_block_index_commit(x->index, from + count, &places[count])) {
         struct ch_commit_place *place = &places[count++];
         bytes += 4 + place->length;
-        if (bytes + place->proof_length > CH_FRAME_BODY_BYTES_MAX || (proof && place->index > to))
+        if (bytes + place->proof_length > CH_FRAME_BODY_BYTES_MAX || (proof && proof->index >= to))
             break;
         if (place->proof_position)
             proof = place;

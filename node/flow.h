@@ -99,6 +99,7 @@ struct ch_request {
     uint64_t connection;
     uint16_t validator; /* connection 0: to whom; a parcel: from whom */
     uint8_t peer_key[CH_KEY_BYTES];
+    uint64_t account;              /* whose put it is, while serve has it */
     struct ch_frame_header header; /* of the question, then of the answer */
     uint8_t *body;                 /* CH_FRAME_BODY_BYTES_MAX */
 };

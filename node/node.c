@@ -429,5 +429,6 @@ void ch_node_close(struct ch_node *n)
     for (size_t i = 0; i < sizeof rings / sizeof *rings; i++)
         ch_ring_close(rings[i]);
     ch_wipe(&n->key, sizeof n->key);
+    free(n->names.name);
     free(n);
 }

@@ -355,6 +355,8 @@ static ch_err enter_segment(struct ch_object_reader *r, bool *is)
     if (err == CH_OK)
         err = object_footer_load(r->store, scrub->file, scrub->segment, file_bytes, &scrub->entry, &scrub->count,
                                  &data_end);
+    if (err == CH_ERR_CORRUPT)
+        atomic_store(&r->store->footer_damaged, scrub->segment);
     if (err != CH_OK)
         leave_segment(r);
     return err;
