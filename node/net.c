@@ -390,8 +390,13 @@ static bool hose_datagram(struct ch_net *net, const struct ch_packet *packet)
         return false;
     }
     struct ch_hose_walk walk = ch_hose_walk(packet->payload, packet->length, count);
+    const uint32_t before = batch->count;
     while (ch_hose_next(&walk, &batch->txs[batch->count].tx))
         batch->txs[batch->count++].hose_slot = slot;
+    if (ch_hose_surplus(&walk)) {
+        batch->count = before;
+        walk.left = count;
+    }
     ch_count(&m->net_hose_transactions_malformed_total, walk.left);
     if (walk.left == count)
         return false;
