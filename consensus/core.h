@@ -1,6 +1,6 @@
 /* consensus/core.h - the consensus machine of one validator, pure: events in, actions out.
  *
- * What:    builds the DAG of blocks, decides leaders, orders what is below them (CONSENSUS.md 1-13, 16, 17).
+ * What:    builds the DAG of blocks, decides leaders, orders what is below them (docs/consensus.md 1-13, 16, 17).
  * Not:     no clock, no I/O, no keys: time comes with each step, what must be signed, written or sent is an action.
  *          Not yet: checkpoints (14), snapshots (13.6), epoch change (15), schedule updates (sched_commits > 0),
  *          payload_code 1, profile O2.
@@ -58,7 +58,7 @@ struct ch_core_config {
     void *leaders_context;
 };
 #define CH_CORE_LAG_ROUNDS 8 /* a validator may be that far behind and still be in the live DAG's reach */
-/* The defaults of CONSENSUS.md for a WAN; for n = 1 min_round_delay is 0. */
+/* The defaults of docs/consensus.md for a WAN; for n = 1 min_round_delay is 0. */
 void ch_core_defaults(struct ch_core_config *config, const struct ch_committee *committee, uint16_t me);
 
 /* The signer guard's content (W2): the host keeps it in two alternating slots apart from the log. */

@@ -59,7 +59,7 @@ struct ch_wal_options {
 CH_MUST_CHECK ch_err ch_wal_create(struct ch_io *io, const char *dir, const struct ch_wal_options *options);
 
 /* Opens and replays. CH_ERR_NOT_FOUND: no log here. CH_ERR_BUSY: another process has it. CH_ERR_LOG_DAMAGED: records
- * that were promised durable are lost or unreadable: sign nothing, see CONSENSUS.md 11. A damaged tail that was never
+ * that were promised durable are lost or unreadable: sign nothing, see docs/consensus.md 11. A damaged tail that was never
  * promised is cut off silently. CH_ERR_INVALID: options. `io` must outlive the log and is its alone. */
 CH_MUST_CHECK ch_err ch_wal_open(struct ch_io *io, const char *dir, const struct ch_wal_options *options,
                                  struct ch_wal **out);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Ordering by a committee of one, read from its log by somebody who has the rules and not the code: every block, vote, commit
-and record of a log with crashes in it is made again from CONSENSUS.md's text."""
+and record of a log with crashes in it is made again from docs/consensus.md's text."""
 import argparse
 import hashlib
 import pathlib

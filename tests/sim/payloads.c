@@ -109,7 +109,7 @@ static void verify(struct sim_payload_tx *item, const uint8_t *bytes, size_t len
     item->approval_ok = memcmp(tx->approval, expected, sizeof expected) == 0;
 }
 
-/* CONSENSUS.md 2.2: from the start; the first record that can't be one discards the rest. */
+/* docs/consensus.md 2.2: from the start; the first record that can't be one discards the rest. */
 static void take_apart(struct sim_payload *p)
 {
     p->txs = sim_alloc((p->length / CH_TX_BYTES_MIN + 1) * sizeof *p->txs);
