@@ -129,7 +129,6 @@ int cli_load_account(struct cli *cli);
 int cli_load_registrar(struct cli *cli, const char *path, struct ch_sign_key *key);
 /* A passphrase for a new key file, empty with --plain. */
 int cli_new_passphrase(struct cli *cli);
-int cli_key_failure(struct cli *cli, ch_err err, const char *path);
 /* Genesis and connection, with `key` as our own. */
 int cli_connect(struct cli *cli, const struct ch_sign_key *key);
 /* Account, genesis and connection. */

@@ -96,7 +96,7 @@ int cli_load_genesis(struct cli *cli)
 
 /* ---- key files ---- */
 
-int cli_key_failure(struct cli *cli, ch_err err, const char *path)
+static int key_failure(struct cli *cli, ch_err err, const char *path)
 {
     switch (err) {
     case CH_ERR_NOT_FOUND:
@@ -132,7 +132,7 @@ static int unlock(struct cli *cli, const char *path, enum ch_keyfile_purpose pur
     char prompt[PATH_MAX + 32];
     ch_err err = ch_keyfile_inspect(path, purpose, &info);
     if (err != CH_OK)
-        return cli_key_failure(cli, err, path);
+        return key_failure(cli, err, path);
     if (!info.wrapped)
         return CH_CLI_OK;
     (void)snprintf(prompt, sizeof prompt, "Passphrase of %s: ", path);
@@ -158,7 +158,7 @@ int cli_load_account(struct cli *cli)
     if (code != CH_CLI_OK)
         return code;
     ch_err err = ch_account_load(file, &cli->passphrase, &cli->account);
-    return err == CH_OK ? CH_CLI_OK : cli_key_failure(cli, err, file);
+    return err == CH_OK ? CH_CLI_OK : key_failure(cli, err, file);
 }
 
 int cli_load_registrar(struct cli *cli, const char *path, struct ch_sign_key *key)
@@ -174,7 +174,7 @@ int cli_load_registrar(struct cli *cli, const char *path, struct ch_sign_key *ke
     if (err == CH_OK)
         ch_sign_key_from_seed(seed, key);
     ch_wipe(seed, sizeof seed);
-    return err == CH_OK ? CH_CLI_OK : cli_key_failure(cli, err, path);
+    return err == CH_OK ? CH_CLI_OK : key_failure(cli, err, path);
 }
 
 /* ---- the way to a node ---- */

@@ -46,6 +46,7 @@ struct ch_core_config {
     uint64_t seed;                        /* of the PRNG: peer choice and jitter */
     uint32_t base_timeout_ms, max_timeout_ms, min_round_delay_ms, idle_round_delay_ms;
     uint32_t push_delay_ms, repeat_ms, repeat_max_ms, payload_wait_ms, fetch_ms, fetch_max_ms, commit_sync_ms;
+    uint64_t timestamp_ahead_ms;     /* the chain's window_ahead_ms: how far a proposed transaction may be ahead */
     uint32_t silent_rounds;          /* 5.2 */
     uint32_t own_unsynced_max;       /* own blocks on their way to the disk */
     uint32_t lag_commits;            /* 13 V2; not below the commits of CH_CORE_LAG_ROUNDS rounds */
@@ -73,8 +74,8 @@ CH_MUST_CHECK bool ch_guard_read(const uint8_t in[CH_GUARD_BYTES], struct ch_gua
 
 /* Record types in the log (section 11). Bodies:
  *   BLOCK, OWN_BLOCK  header with trailer | payload       COMMIT       commit bytes
- *   EVIDENCE          u32 length | header | header         VOTE_CERT    u64 index | 32 digest | n x (u32 length |
- * header) EPOCH_START       u32 epoch | 32 committee digest (written by `chappe init` for epoch 0) */
+ *   EVIDENCE          u32 length | header | header         VOTE_CERT    u64 index | 32 digest | n x (u32 length | header)
+ *   EPOCH_START       u32 epoch | 32 committee digest (written by `chappe init` for epoch 0) */
 enum ch_record_type {
     CH_RECORD_BLOCK = 1,
     CH_RECORD_OWN_BLOCK = 2,
@@ -212,7 +213,7 @@ struct ch_core_action {
     union {
         struct {
             uint32_t bytes_max, items_max;
-            uint64_t timestamp_max_ms; /* last commit's time + 30 s */
+            uint64_t timestamp_max_ms; /* last commit's time + timestamp_ahead_ms */
         } take;
         struct {
             const char *domain;

@@ -135,13 +135,14 @@ static json_t *status(struct ch_control *control)
         if (f)
             json_object_set_new(final, ch_status_name(i), json_integer((json_int_t)f));
     }
-    json_t *all = json_pack("{s:s, s:s, s:i, s:o, s:b, s:b, s:I, s:I, s:s, s:s, s:s, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I,"
+    json_t *all = json_pack("{s:s, s:s, s:i, s:o, s:b, s:b, s:I, s:I, s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I,"
                      " s:I, s:s, s:s, s:o, s:o, s:o, s:{}, s:{}, s:{}}",
                      "chain", n->genesis.name, "chain_id", ch_hex_write(n->chain_id, 32, chain), "index", (int)n->me, "peers",
                      others, "quorum", (int)quorum, "lagging", (int)core.lagging, "quorum_round",
                      (json_int_t)core.quorum_round, "log_size", (json_int_t)log_size, "log_root", root, "validator",
                      ch_hex_write(n->key.public_key, 32, key), "profile", n->config.network_profile, "ready",
-                     (int)atomic_load(&n->ready), "disk_low", (int)atomic_load(&n->disk_low), "signing",
+                     (int)atomic_load(&n->ready), "disk_low", (int)atomic_load(&n->disk_low), "link",
+                     (int)!atomic_load(&n->link_down), "signing",
                      (int)core.signing, "pid", (json_int_t)getpid(), "uptime_ms",
                      (json_int_t)(ch_time_unix_ms() - n->started_ms), "round", (json_int_t)core.round, "commit_index",
                      (json_int_t)core.delivered_index, "commit_time_ms", (json_int_t)core.commit_ms, "log_first",
@@ -203,9 +204,9 @@ static enum MHD_Result on_http(void *self, struct MHD_Connection *connection, co
         response = text ? MHD_create_response_from_buffer(length, text, MHD_RESPMEM_MUST_FREE) : NULL;
         type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     } else if (strcmp(url, "/health") == 0) {
-        bool ready = atomic_load(&n->ready), low = atomic_load(&n->disk_low);
-        const char *text = !ready ? "starting\n" : low ? "disk full: reads only\n" : "ok\n";
-        code = ready && !low ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
+        bool ready = atomic_load(&n->ready), low = atomic_load(&n->disk_low), down = atomic_load(&n->link_down);
+        const char *text = !ready ? "starting\n" : down ? "link down\n" : low ? "disk full: reads only\n" : "ok\n";
+        code = ready && !down && !low ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
         response = MHD_create_response_from_buffer(strlen(text), (void *)(uintptr_t)text, MHD_RESPMEM_PERSISTENT);
     } else {
         response = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);

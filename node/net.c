@@ -133,6 +133,7 @@ static bool on_hello(struct ch_net *net, struct peer *peer, uint64_t conn, const
 {
     struct ch_hello hello;
     if (!ch_hello_read(body, header->length, &hello)) {
+        ch_count(&net->node->metrics.net_frames_malformed_total, 1);
         ch_quic_hang_up(net->quic, conn, CH_QUIC_CODE_BAD_FRAME, "malformed HELLO");
         return true;
     }
@@ -216,6 +217,7 @@ static bool on_submit(struct ch_net *net, struct peer *peer, uint64_t conn, cons
         if (ch_tx_parse(body + at, header->length - at, &tx) != CH_STATUS_OK) {
             send_receipt(net, conn, header->request, &(struct ch_receipt){.status = CH_STATUS_MALFORMED});
             ch_count(&node->metrics.early_by_status[CH_STATUS_MALFORMED], 1);
+            ch_count(&node->metrics.net_frames_malformed_total, 1);
             break;
         }
         if (batch && (batch->count == CH_BATCH_TXS || CH_BATCH_BYTES - batch->bytes < tx.length)) {
@@ -284,6 +286,7 @@ static bool on_frame(void *context, uint64_t conn, const struct ch_frame_header 
     bool taken = true;
     if (!peer->greeted && header->type != CH_FRAME_HELLO) {
         ch_quic_hang_up(net->quic, conn, CH_QUIC_CODE_BAD_FRAME, "HELLO comes first");
+        ch_count(&net->node->metrics.net_frames_malformed_total, 1);
         return true;
     }
     switch (header->type) {
@@ -387,8 +390,13 @@ static bool hose_datagram(struct ch_net *net, const struct ch_packet *packet)
         return false;
     }
     struct ch_hose_walk walk = ch_hose_walk(packet->payload, packet->length, count);
+    const uint32_t before = batch->count;
     while (ch_hose_next(&walk, &batch->txs[batch->count].tx))
         batch->txs[batch->count++].hose_slot = slot;
+    if (ch_hose_surplus(&walk)) {
+        batch->count = before;
+        walk.left = count;
+    }
     ch_count(&m->net_hose_transactions_malformed_total, walk.left);
     if (walk.left == count)
         return false;
@@ -560,6 +568,8 @@ static bool send_replies(struct ch_net *net)
             ch_flow_free_request(&net->node->flow, request);
             continue;
         }
+        if (ch_load16(request->body) == CH_STATUS_MALFORMED) /* every answer begins with its status */
+            ch_count(&net->node->metrics.net_frames_malformed_total, 1);
         ch_err err = ch_quic_send(net->quic, request->connection, &request->header,
                                   &(struct ch_bytes){request->body, request->header.length}, 1);
         if (err == CH_ERR_FULL)

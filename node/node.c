@@ -379,6 +379,12 @@ ch_err ch_node_start(struct ch_node *n)
 void ch_node_look_after(struct ch_node *n)
 {
     struct statvfs disk;
+    bool link_down = !ch_port_link_up(ch_net_port(n->net));
+    if (link_down != atomic_load(&n->link_down)) {
+        ch_log(link_down ? CH_LOG_WARNING : CH_LOG_NOTICE, "the link of %s is %s", n->config.network_interface,
+               link_down ? "down: nobody can be reached" : "up again");
+        atomic_store(&n->link_down, link_down);
+    }
     ch_ipfs_look(n->ipfs, ch_time_monotonic_ns());
     ch_err err = ch_retention_look(n->retention, ch_time_unix_ms());
     if (err != CH_OK)

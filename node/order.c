@@ -638,6 +638,7 @@ ch_err ch_order_open(struct ch_node *node, const struct ch_order_replay *replay,
     if (node->config.stages_min_round_ms)
         config.min_round_delay_ms = (uint32_t)node->config.stages_min_round_ms;
     config.idle_round_delay_ms = (uint32_t)node->config.stages_idle_round_ms;
+    config.timestamp_ahead_ms = node->genesis.limits.window_ahead_ms;
     config.clock_ok = node->clock_ok;
     config.rejoin = node->rejoin;
     ch_random(&config.seed, sizeof config.seed);

@@ -326,7 +326,8 @@ static int command_status(int argc, char **argv)
                json_string_value(json_object_get(s, "chain_id")));
         printf("validator     %s, pid %lld, up %lld s\n", json_string_value(json_object_get(s, "validator")),
                json_integer_value(json_object_get(s, "pid")), json_integer_value(json_object_get(s, "uptime_ms")) / 1000);
-        printf("state         %s%s\n", json_is_true(json_object_get(s, "ready")) ? "ready" : "starting",
+        printf("state         %s%s%s\n", json_is_true(json_object_get(s, "ready")) ? "ready" : "starting",
+               json_is_false(json_object_get(s, "link")) ? ", link down" : "",
                json_is_true(json_object_get(s, "disk_low")) ? ", disk full: reads only" : "");
         printf("network       %s, kernel %s\n", json_string_value(json_object_get(s, "profile")),
                json_string_value(json_object_get(s, "kernel")));
