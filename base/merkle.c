@@ -81,28 +81,27 @@ uint32_t ch_merkle_path(const uint8_t (*leaves)[CH_HASH_BYTES], uint64_t count, 
     return length + 1;
 }
 
-bool ch_merkle_verify(const uint8_t leaf[CH_HASH_BYTES], uint64_t index, uint64_t count,
-                      const uint8_t (*path)[CH_HASH_BYTES], uint32_t path_length, const uint8_t root[CH_HASH_BYTES])
+bool ch_merkle_root_of_path(const uint8_t leaf[CH_HASH_BYTES], uint64_t index, uint64_t count,
+                            const uint8_t (*path)[CH_HASH_BYTES], uint32_t path_length, uint8_t root[CH_HASH_BYTES])
 {
     if (index >= count)
         return false;
     uint64_t node = index, last = count - 1;
-    uint8_t hash[CH_HASH_BYTES];
-    memcpy(hash, leaf, CH_HASH_BYTES);
+    memcpy(root, leaf, CH_HASH_BYTES);
     for (uint32_t i = 0; i < path_length; i++) {
         if (last == 0)
             return false;
         if ((node & 1) || node == last) {
-            ch_merkle_node(path[i], hash, hash);
+            ch_merkle_node(path[i], root, root);
             while (!(node & 1) && node != 0) {
                 node >>= 1;
                 last >>= 1;
             }
         } else {
-            ch_merkle_node(hash, path[i], hash);
+            ch_merkle_node(root, path[i], root);
         }
         node >>= 1;
         last >>= 1;
     }
-    return last == 0 && memcmp(hash, root, CH_HASH_BYTES) == 0;
+    return last == 0;
 }

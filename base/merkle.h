@@ -27,8 +27,10 @@ void ch_merkle_root(const uint8_t (*leaves)[CH_HASH_BYTES], uint64_t count, uint
  * index < count. O(count). */
 uint32_t ch_merkle_path(const uint8_t (*leaves)[CH_HASH_BYTES], uint64_t count, uint64_t index,
                         uint8_t (*path)[CH_HASH_BYTES]);
-/* True when `path` leads from the leaf hash at `index` in a tree of `count` leaves to `root` (RFC 9162 section 2.1.3.2). */
-bool ch_merkle_verify(const uint8_t leaf[CH_HASH_BYTES], uint64_t index, uint64_t count,
-                      const uint8_t (*path)[CH_HASH_BYTES], uint32_t path_length, const uint8_t root[CH_HASH_BYTES]);
+/* The root that `path` leads to from the leaf hash at `index` in a tree of `count` leaves (RFC 9162 section 2.1.3.2, without
+ * the comparison); false when it is no path of such a tree. */
+CH_MUST_CHECK bool ch_merkle_root_of_path(const uint8_t leaf[CH_HASH_BYTES], uint64_t index, uint64_t count,
+                                          const uint8_t (*path)[CH_HASH_BYTES], uint32_t path_length,
+                                          uint8_t root[CH_HASH_BYTES]);
 
 #endif

@@ -43,6 +43,7 @@ struct ch_ed25519 {
     /* of the items still alive, in order */
     uint32_t *index; /* in the caller's items */
     uint32_t *key_row, *r_row;
+    uint32_t row_end; /* above all rows */
     struct ed25519_scalar *s, *k;
     struct ed25519_coefficient *z;
     struct ed25519_scalar *zk, *zs; /* mod L */
@@ -77,14 +78,12 @@ static bool open_scratch(struct ed25519_scratch *scratch, uint32_t batch_max)
         buckets = needed > buckets ? needed : buckets;
     }
     scratch->digits = aligned_array(terms * ED25519_WINDOW_GROUP + 32, sizeof *scratch->digits);
-    scratch->entries = aligned_array(ED25519_ENTRIES_MAX(terms), sizeof *scratch->entries);
-    scratch->place = aligned_array(buckets, sizeof *scratch->place);
-    scratch->size = aligned_array(buckets, sizeof *scratch->size);
+    scratch->next = aligned_array((terms + 1) * ED25519_WINDOW_GROUP, sizeof *scratch->next);
+    scratch->buckets = aligned_array(buckets, sizeof *scratch->buckets);
     scratch->order = aligned_array(buckets, sizeof *scratch->order);
     scratch->sums = aligned_array(buckets, sizeof *scratch->sums);
     scratch->table = aligned_array(2 * ED25519_LANES_MAX * ED25519_MULTIPLES, sizeof *scratch->table);
-    return scratch->digits && scratch->entries && scratch->place && scratch->size && scratch->order && scratch->sums &&
-           scratch->table;
+    return scratch->digits && scratch->next && scratch->buckets && scratch->order && scratch->sums && scratch->table;
 }
 
 ch_err ch_ed25519_open(const struct ch_ed25519_options *options, struct ch_ed25519 **out)
@@ -100,6 +99,7 @@ ch_err ch_ed25519_open(const struct ch_ed25519_options *options, struct ch_ed255
         return CH_ERR_NO_MEMORY;
     v->kernel = kernel;
     v->batch_max = options->batch_max ? options->batch_max : 1024;
+    v->scratch.watch = (struct ed25519_watch){options->phase_done, options->phase_context};
     if (!kernel->code) {
         *out = v;
         return CH_OK;
@@ -148,7 +148,7 @@ void ch_ed25519_close(struct ch_ed25519 *v)
     void *const owned[] = {v->table,          v->rows,          v->index,         v->key_row,        v->r_row,
                            v->s,              v->k,             v->z,             v->zk,             v->zs,
                            v->encodings,     v->key_hash,      v->decoded,        v->verdicts,
-                           v->term_digits, v->term_row, v->row_term,          v->scratch.digits, v->scratch.entries, v->scratch.place, v->scratch.size,
+                           v->term_digits, v->term_row, v->row_term,          v->scratch.digits, v->scratch.next, v->scratch.buckets,
                            v->scratch.order,  v->scratch.sums,  v->scratch.table, v->segments};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         free(owned[i]);
@@ -222,7 +222,9 @@ static uint32_t decode_keys(struct ch_ed25519 *v, const struct ch_ed25519_item *
         if (slot)
             *slot = (struct table_slot){v->batch, (uint32_t)hash, v->index[i], v->key_row[i]};
     }
+    phase_end(&v->scratch.watch, CH_ED25519_LOOK_UP);
     v->kernel->code->decode(v->encodings, decode, v->rows + first, v->decoded);
+    phase_end(&v->scratch.watch, CH_ED25519_DECODE_KEYS);
     for (uint32_t j = 0; j < decode; j++)
         if (v->decoded[j])
             ch_ed25519_keys_add(v->keys, v->key_hash[j], v->encodings[j], &v->rows[first + j]);
@@ -237,10 +239,13 @@ static uint32_t prepare(struct ch_ed25519 *v, const struct ch_ed25519_item *item
     uint32_t parsed = parse(v, items, count), alive = 0;
     uint32_t r_first = ED25519_ROWS_FIXED + parsed;
     uint32_t keys_decoded = decode_keys(v, items, parsed);
+    v->row_end = r_first + parsed;
     bool *r_decoded = v->decoded + v->batch_max;
     for (uint32_t i = 0; i < parsed; i++)
         v->encodings[i] = items[v->index[i]].signature;
+    phase_end(&v->scratch.watch, CH_ED25519_LOOK_UP);
     v->kernel->code->decode(v->encodings, parsed, v->rows + r_first, r_decoded);
+    phase_end(&v->scratch.watch, CH_ED25519_DECODE_R);
     for (uint32_t i = 0; i < parsed; i++) {
         uint32_t key = v->key_row[i] - ED25519_ROWS_FIXED;
         v->index[alive] = v->index[i];
@@ -249,7 +254,9 @@ static uint32_t prepare(struct ch_ed25519 *v, const struct ch_ed25519_item *item
         v->s[alive] = v->s[i];
         alive += r_decoded[i] && (key >= keys_decoded || v->decoded[key]);
     }
+    phase_end(&v->scratch.watch, CH_ED25519_LOOK_UP);
     v->kernel->code->hash(items, v->index, alive, v->k);
+    phase_end(&v->scratch.watch, CH_ED25519_HASH);
     return alive;
 }
 
@@ -261,6 +268,7 @@ static void check_each(struct ch_ed25519 *v, uint32_t first, uint32_t end, bool 
     for (uint32_t i = first; i < end; i++)
         valid[v->index[i]] = v->verdicts[i - first];
     v->counters.lane_items += end - first;
+    phase_end(&v->scratch.watch, CH_ED25519_SINGLE);
 }
 
 static void draw_coefficients(struct ch_ed25519 *v, uint32_t alive)
@@ -270,6 +278,7 @@ static void draw_coefficients(struct ch_ed25519 *v, uint32_t alive)
     randombytes_buf(seed, sizeof seed); /* of this batch alone: the nonce may stay */
     crypto_stream_chacha20((uint8_t *)v->z, alive * sizeof *v->z, nonce, seed);
     v->kernel->code->combine(v->z, v->k, v->s, alive, v->zk, v->zs);
+    phase_end(&v->scratch.watch, CH_ED25519_COEFFICIENTS);
 }
 
 /* The sum of z_i (R_i + k_i A_i - s_i B) over items first..end. */
@@ -279,6 +288,7 @@ static void sum_items(struct ch_ed25519 *v, uint32_t first, uint32_t end, struct
     struct ed25519_scalar base = {{0}};
     uint64_t base_top = 0;
     struct ed25519_terms terms = {.digits = v->term_digits, .row = v->term_row, .long_count = 1};
+    terms.row_end = v->row_end;
     ch_ed25519_windows_choose(end - first, &windows);
 
     /* Equal keys have one row, and one term: the first of them starts it with the bias. */
@@ -308,6 +318,7 @@ static void sum_items(struct ch_ed25519 *v, uint32_t first, uint32_t end, struct
             scalar_add_words(digits, &magnitude);
         v->term_row[term] = (uint16_t)v->r_row[i];
     }
+    phase_end(&v->scratch.watch, CH_ED25519_TERMS);
     v->kernel->code->sum(v->rows, &terms, &windows, &v->scratch, total);
 }
 

@@ -52,7 +52,8 @@ struct ed25519_windows {
  * short ones: signed numbers of at most 2^127 with the short bias added. */
 struct ed25519_terms {
     const struct ed25519_scalar *digits;
-    const uint16_t *row;
+    const uint16_t *row; /* all different */
+    size_t row_end;      /* above all of them */
     size_t long_count, short_count;
 };
 
@@ -75,19 +76,24 @@ static inline struct ed25519_scalar coefficient_magnitude(const struct ed25519_c
     return magnitude;
 }
 
-/* Entries of a group of windows with `terms` terms, and padding: LANES buckets of the order are padded to the largest
- * of them, which is no larger than the smallest of those before, or than that plus 32 where buckets have 512 entries
- * or more (ed25519_sum_impl.h). So the first takes LANES * terms at most, the others the entries there are plus a
- * sixteenth; and two steps may be read too many. */
-#define ED25519_ENTRIES_MAX(terms)                                                                                     \
-    ((terms)*ED25519_WINDOW_GROUP * 17 / 16 + ED25519_LANES_MAX * ((terms) + 32) + 3 * ED25519_LANES_MAX)
+/* Who wants to know when a phase ends; see ch_ed25519_options. */
+struct ed25519_watch {
+    void (*phase_done)(void *context, enum ch_ed25519_phase phase);
+    void *context;
+};
 
-/* Scratch of one sum; sizes from ed25519_scratch_open. */
+static inline void phase_end(const struct ed25519_watch *watch, enum ch_ed25519_phase phase)
+{
+    if (watch->phase_done)
+        watch->phase_done(watch->context, phase);
+}
+
+/* Scratch of one sum; sizes from open_scratch (ed25519_batch.c). */
 struct ed25519_scratch {
+    struct ed25519_watch watch;
     uint16_t *digits;              /* window of a group, term */
-    uint16_t *entries;             /* row and sign, in the order of the additions */
-    uint32_t *place;               /* of a bucket's next entry */
-    uint32_t *size;                /* of a bucket */
+    uint16_t *next;                /* window of a group, row: the one behind it in its bucket */
+    uint32_t *buckets;             /* size and first of each; see ed25519_sum_impl.h */
     uint32_t *order;               /* buckets, the largest first */
     struct ed25519_sum_row *sums;  /* of a bucket */
     struct ed25519_sum_row *table; /* of the lanes: multiples of keys and R */

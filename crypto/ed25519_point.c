@@ -63,6 +63,22 @@ void ch_ed25519_windows_choose(uint32_t terms, struct ed25519_windows *windows)
     }
 }
 
+static void point_double_times(struct point *p, int times)
+{
+    struct open_point open;
+    open_point_from(&open, p);
+    open_point_double_times(&open, times);
+    open_point_close(p, &open);
+}
+
+static void point_add_cached(struct point *p, const struct cached *c, mask negative)
+{
+    struct open_point open;
+    open_point_from(&open, p);
+    open_point_add_cached(&open, c, negative);
+    open_point_close(p, &open);
+}
+
 void ch_ed25519_horner(const struct ed25519_point *sums, const struct ed25519_windows *windows,
                        struct ed25519_point *total)
 {

@@ -67,6 +67,11 @@ struct ch_payload {
     struct ch_payload_tx *txs;
 };
 
+/* Finds the transactions in p->bytes (p->length of them): count, offsets and ids, nothing verified. One that is malformed keeps
+ * its place, and the ledger refuses it. The first whose length can't be discards the rest, at every validator alike; so
+ * does count_max, the chain's max_items. */
+void ch_payload_take_apart(struct ch_payload *p);
+
 /* A part of a commit on its way to be applied: its payloads in delivery order. */
 #define CH_WORK_PAYLOADS   16
 #define CH_WORK_POOL_COUNT 64

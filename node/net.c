@@ -21,6 +21,7 @@
 #define TX_BURST          64
 #define ANSWER_BURST      CH_PORT_BURST_MAX /* batches a poll: as many as datagrams come in */
 #define HOSE_LINGER_NS    200000u /* a batch waits this long for more datagrams */
+#define QUIC_COUNTERS     (sizeof(struct ch_quic_counters) / sizeof(uint64_t))
 
 struct peer {
     uint64_t conn;
@@ -47,6 +48,7 @@ struct ch_net {
     uint32_t peers_max;
     struct ch_batch *hose[2]; /* being filled: honest, suspect */
     uint64_t hose_since_ns[2];
+    _Atomic uint64_t quic_counters[QUIC_COUNTERS]; /* the engine's, for other threads: as of the last poll that did something */
     struct ch_packet spare; /* a buffer got and not used */
     bool has_spare;
     uint8_t sign_prefix[CH_SIGN_PREFIX_BYTES_MAX];
@@ -131,6 +133,7 @@ static bool on_hello(struct ch_net *net, struct peer *peer, uint64_t conn, const
 {
     struct ch_hello hello;
     if (!ch_hello_read(body, header->length, &hello)) {
+        ch_count(&net->node->metrics.net_frames_malformed_total, 1);
         ch_quic_hang_up(net->quic, conn, CH_QUIC_CODE_BAD_FRAME, "malformed HELLO");
         return true;
     }
@@ -147,16 +150,8 @@ static bool on_hello(struct ch_net *net, struct peer *peer, uint64_t conn, const
         ch_peers_greeted(net->links, peer->validator, conn, true);
         return true;
     }
-    struct ch_hello own = {
-        .version = CH_PROTOCOL_VERSION,
-        .role = CH_ROLE_VALIDATOR,
-        .time_ms = ch_time_unix_ms(),
-        .last_commit = atomic_load_explicit(&net->node->metrics.order_commit_index, memory_order_relaxed),
-        .round = (uint32_t)atomic_load_explicit(&net->node->metrics.order_round, memory_order_relaxed),
-    };
-    memcpy(own.chain_id, net->node->chain_id, CH_HASH_BYTES);
     uint8_t answer[CH_HELLO_FRAME_BYTES];
-    ch_hello_write(&own, answer);
+    ch_peers_hello(net->node, answer);
     const struct ch_frame_header to = {.type = CH_FRAME_HELLO, .request = header->request};
     if (ch_quic_send(net->quic, conn, &to, &(struct ch_bytes){answer, sizeof answer}, 1) == CH_OK)
         peer->greeted = true;
@@ -222,6 +217,7 @@ static bool on_submit(struct ch_net *net, struct peer *peer, uint64_t conn, cons
         if (ch_tx_parse(body + at, header->length - at, &tx) != CH_STATUS_OK) {
             send_receipt(net, conn, header->request, &(struct ch_receipt){.status = CH_STATUS_MALFORMED});
             ch_count(&node->metrics.early_by_status[CH_STATUS_MALFORMED], 1);
+            ch_count(&node->metrics.net_frames_malformed_total, 1);
             break;
         }
         if (batch && (batch->count == CH_BATCH_TXS || CH_BATCH_BYTES - batch->bytes < tx.length)) {
@@ -290,6 +286,7 @@ static bool on_frame(void *context, uint64_t conn, const struct ch_frame_header 
     bool taken = true;
     if (!peer->greeted && header->type != CH_FRAME_HELLO) {
         ch_quic_hang_up(net->quic, conn, CH_QUIC_CODE_BAD_FRAME, "HELLO comes first");
+        ch_count(&net->node->metrics.net_frames_malformed_total, 1);
         return true;
     }
     switch (header->type) {
@@ -393,8 +390,13 @@ static bool hose_datagram(struct ch_net *net, const struct ch_packet *packet)
         return false;
     }
     struct ch_hose_walk walk = ch_hose_walk(packet->payload, packet->length, count);
+    const uint32_t before = batch->count;
     while (ch_hose_next(&walk, &batch->txs[batch->count].tx))
         batch->txs[batch->count++].hose_slot = slot;
+    if (ch_hose_surplus(&walk)) {
+        batch->count = before;
+        walk.left = count;
+    }
     ch_count(&m->net_hose_transactions_malformed_total, walk.left);
     if (walk.left == count)
         return false;
@@ -566,6 +568,8 @@ static bool send_replies(struct ch_net *net)
             ch_flow_free_request(&net->node->flow, request);
             continue;
         }
+        if (ch_load16(request->body) == CH_STATUS_MALFORMED) /* every answer begins with its status */
+            ch_count(&net->node->metrics.net_frames_malformed_total, 1);
         ch_err err = ch_quic_send(net->quic, request->connection, &request->header,
                                   &(struct ch_bytes){request->body, request->header.length}, 1);
         if (err == CH_ERR_FULL)
@@ -633,6 +637,23 @@ static bool transmit(struct ch_net *net)
     return sent;
 }
 
+static void publish_counters(struct ch_net *net)
+{
+    const struct ch_quic_counters now = ch_quic_counters(net->quic);
+    uint64_t values[QUIC_COUNTERS];
+    memcpy(values, &now, sizeof values);
+    for (size_t i = 0; i < QUIC_COUNTERS; i++)
+        atomic_store_explicit(&net->quic_counters[i], values[i], memory_order_relaxed);
+}
+
+void ch_net_quic_counters(const struct ch_net *net, struct ch_quic_counters *out)
+{
+    uint64_t values[QUIC_COUNTERS];
+    for (size_t i = 0; i < QUIC_COUNTERS; i++)
+        values[i] = atomic_load_explicit(&net->quic_counters[i], memory_order_relaxed);
+    memcpy(out, values, sizeof *out);
+}
+
 bool ch_net_poll(void *self, uint64_t now_ns)
 {
     struct ch_net *net = self;
@@ -652,6 +673,8 @@ bool ch_net_poll(void *self, uint64_t now_ns)
         resume_waiting(net);
     ch_quic_tick(net->quic, now_ns);
     worked |= transmit(net);
+    if (worked)
+        publish_counters(net);
     return worked;
 }
 
@@ -776,7 +799,7 @@ ch_err ch_net_open(struct ch_node *node, struct ch_net **out, char why[CH_PORT_W
         .connections_max = (uint32_t)c->network_connections_max,
         .handshakes_max = (uint32_t)c->network_handshakes_max,
         .connections_per_address = (uint32_t)c->network_connections_per_address,
-        .send_bytes_max = 12u << 20, /* of a validator: shards asked of us and put to it, payloads, old blocks */
+        .send_bytes_max = 12u << 20, /* of a client; to validators more waits in lanes (node/peers.c) */
         .send_bytes_total = 256u << 20,
         .receive_bytes_total = 256u << 20,
         .initial_rtt_ns = 1000000,

@@ -91,6 +91,7 @@ struct ch_node {
     atomic_uint_fast64_t replay_from;   /* a restart replays the log from here, whichever of the last states it finds */
     atomic_uint_fast64_t log_keep_from; /* what lies below may be cut */
     atomic_bool ready;              /* consensus time has caught up after the start: new work is taken */
+    atomic_bool link_down;          /* the port's device has no carrier */
     atomic_bool disk_low;           /* below the low-water mark: new work is refused */
     atomic_bool stop;               /* ends the threads */
     atomic_bool state_damaged;      /* rows are not what was written: the next start makes the state anew, if the log can */

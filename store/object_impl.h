@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "store/object.h"
+#include "store/segments_impl.h"
 
 #define SLOT_BYTES          CH_IO_BLOCK_BYTES /* a segment begins with two header slots */
 #define DATA_START          (2 * SLOT_BYTES)
@@ -17,7 +18,6 @@
 #define BATCH_DEPTH         4
 #define BATCH_SLOTS         (BATCH_DEPTH + 1)
 #define BATCH_RECORDS_MAX   4096
-#define SEGMENTS_MAX        (1u << 20)
 
 static inline uint64_t round_up(uint64_t value, uint64_t to)
 {
@@ -259,8 +259,6 @@ ch_err object_segment_seal(struct ch_object_store *store, struct object_segment 
 ch_err object_slot_store(struct ch_object_store *store, struct object_segment *segment);
 /* Overwrites the salt, removes the file, forgets the segment. */
 ch_err object_segment_destroy(struct ch_object_store *store, struct object_segment *segment);
-/* What a record read back or made durable does to index and counts; under the write lock where readers are. */
-ch_err object_replay(struct ch_object_store *store, struct object_segment *segment, const struct entry *entry);
 /* Fills index and segment table from the folder. */
 ch_err object_recover(struct ch_object_store *store);
 /* Reads the footer of a sealed segment. CH_ERR_CORRUPT where it isn't whole; *entries is the caller's. */

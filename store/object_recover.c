@@ -5,39 +5,8 @@
 
 #include "store/object_impl.h"
 
-struct found {
-    uint32_t *number;
-    size_t count, capacity;
-    bool no_memory;
-};
-
-static void note_file(void *context, const char *name)
-{
-    struct found *found = context;
-    unsigned number;
-    char end;
-    if (strlen(name) != 12 || sscanf(name, "%8x.ob%c", &number, &end) != 2 || end != 'j' || number == 0)
-        return;
-    if (found->count == found->capacity) {
-        size_t capacity = found->capacity ? 2 * found->capacity : 64;
-        uint32_t *grown = capacity <= SEGMENTS_MAX ? realloc(found->number, capacity * sizeof *grown) : NULL;
-        if (!grown) {
-            found->no_memory = true;
-            return;
-        }
-        found->number = grown;
-        found->capacity = capacity;
-    }
-    found->number[found->count++] = number;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
-ch_err object_replay(struct ch_object_store *s, struct object_segment *segment, const struct entry *entry)
+/* What a record read back does to index and counts. */
+static ch_err replay(struct ch_object_store *s, struct object_segment *segment, const struct entry *entry)
 {
     struct place *there = object_index_find(&s->index, entry->digest);
     if (there) {
@@ -329,7 +298,7 @@ static ch_err load_index(struct ch_object_store *s, struct object_segment *segme
         s->stats.footers_rebuilt++;
     }
     for (uint32_t i = 0; err == CH_OK && i < segment->entry_count; i++)
-        err = object_replay(s, segment, &segment->entry[i]);
+        err = replay(s, segment, &segment->entry[i]);
     return err;
 }
 
@@ -391,14 +360,10 @@ static ch_err finish_segment(struct ch_object_store *s, struct object_segment *s
 
 ch_err object_recover(struct ch_object_store *s)
 {
-    struct found found = {0};
-    ch_err err = ch_io_list(s->io, s->dir, note_file, &found);
-    if (err == CH_OK && found.no_memory)
-        err = CH_ERR_NO_MEMORY;
+    struct segment_numbers found = {0};
+    ch_err err = segments_find(s->io, s->dir, "obj", &found);
     if (err == CH_OK)
         err = ch_io_sync_dir(s->io, s->dir);
-    if (found.count)
-        qsort(found.number, found.count, sizeof *found.number, ascending);
     for (size_t i = 0; err == CH_OK && i < found.count; i++) {
         err = load_segment(s, found.number[i], i + 1 == found.count);
         s->next_number = found.number[i] + 1;

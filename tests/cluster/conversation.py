@@ -101,6 +101,10 @@ def run():
             ping = subprocess.run(the_lab.in_host(the_lab.peer_host, ["ping", "-c", "2", "-W", "2", lab.NODE_IP]),
                                   capture_output=True, text=True)
             lab.expect(ping.returncode == 0, f"no echo: {ping.stdout} {ping.stderr}")
+            lab.expect(status["link"], "the link is up")
+            for way in ("down", "up"):
+                the_lab.shell("ip", "-n", the_lab.peer_host, "link", "set", "peer0", way)
+                the_lab.wait_until(lambda: the_lab.status(folder)["link"] == (way == "up"), 10, f"the node sees its link {way}")
         the_lab.stop(folder, process)
         if sniffer:
             sniffer.terminate()

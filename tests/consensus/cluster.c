@@ -330,7 +330,7 @@ static void serve_commits(struct node *node, uint16_t to, uint64_t from, uint64_
         uint64_t index = r->type == CH_RECORD_VOTE_CERT ? ch_load64(r->bytes) : 0;
         if (index < from || index > node->commit_count || index >= from + CH_MESSAGE_COMMITS_MAX)
             continue;
-        if (!proof || index <= last) {
+        if (!proof || end < last) {
             proof = r;
             end = index;
         }

@@ -129,6 +129,7 @@ static void sign_messages(void)
 
 static ch_err on_receipts(struct ch_request *request, const struct ch_frame_header *header, const uint8_t *body)
 {
+    static const uint8_t no_tx[CH_HASH_BYTES];
     struct frame *frame = request->context;
     struct ch_reader r = ch_reader(body, header->length);
     uint64_t now_ns = ch_time_monotonic_ns();
@@ -140,8 +141,8 @@ static ch_err on_receipts(struct ch_request *request, const struct ch_frame_head
         struct ch_receipt receipt;
         if (!one || !ch_receipt_read(one, &receipt) || receipt.status >= CH_STATUS_NUMBERS_MAX || !frame->open)
             return CH_ERR_PROTOCOL;
-        if (receipt.level == CH_LEVEL_EARLY && (receipt.status == CH_STATUS_RATE_LIMITED || receipt.status == CH_STATUS_MALFORMED)) {
-            early[receipt.status] += frame->open; /* the frame as a whole */
+        if (receipt.level == CH_LEVEL_EARLY && memcmp(receipt.tx_id, no_tx, CH_HASH_BYTES) == 0) {
+            early[receipt.status] += frame->open; /* the frame as a whole, or its rest */
             frame->open = 0;
         } else if (receipt.level == CH_LEVEL_EARLY) {
             early[receipt.status]++;
