@@ -142,8 +142,10 @@ def run():
     print(f"seed {seed} (CHAPPE_SEED)")
     chance = random.Random(seed)
     with lab.Devnet(args.chappe, N) as net:
+        net.devnet("stop")
         for i in range(1, N + 1):
-            net.configure(i, object_quota_mib=QUOTA_MIB, object_segment_mib=16, upkeep_mib_s=4096)
+            net.configure_stopped(i, object_quota_mib=QUOTA_MIB, object_segment_mib=16, upkeep_mib_s=4096)
+        net.devnet("start")
         at = {i: net.address_of(i) for i in range(1, N + 1)}
         registrar = new_registrar(net, net.folder_of(1), at[1])
         ann = Person(net, "ann", net.folder_of(1) / "chain.genesis", at[1])
