@@ -373,7 +373,7 @@ static void restart_forgets_no_name(void **state)
         name(&w, i);
     live(&w, 500);
     close_objects(&w);
-    const struct ch_tx tx = message_of(4, &cid); /* its mark was not on the disk yet when the power went */
+    const struct ch_tx tx = message_of(4, &cid); /* its name was not on the disk yet when the power went */
     assert_ok(ch_names_replayed(w.node, &tx));
     open_objects(&w);
     live(&w, 500);
