@@ -190,7 +190,7 @@ enum ch_core_action_type {
     CH_ACTION_HALT,           /* .halt: the last action ever */
 };
 
-/* F7: three queues to a peer, served 4 : 2 : 1, none starves another. */
+/* F7: live, fetch and commit-sync traffic wait apart, shares 4 : 2 : 1; none starves another. */
 enum ch_lane { CH_LANE_LIVE, CH_LANE_FETCH, CH_LANE_SYNC };
 
 enum ch_report {

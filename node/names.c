@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-#define MARKS_MAX  1024u /* blocks looked at in one poll */
+#define NAMED_MAX  1024u /* blocks looked at in one poll */
 #define LOOKS_MAX  32u   /* records looked through in one poll, after the start */
 #define REPLAY_MAX (1u << 22)
 
@@ -65,10 +65,10 @@ static void fail(struct ch_names *n, ch_err err)
 }
 
 /* False: not now. */
-static bool mark(void *self, const struct ch_cid *cid, uint32_t length)
+static bool write_down(void *self, const struct ch_cid *cid, uint32_t length)
 {
     struct ch_names *n = self;
-    if (n->looked_at++ == MARKS_MAX)
+    if (n->looked_at++ == NAMED_MAX)
         return false;
     bool waits = ch_keeper_is_waiting(n->keeper, cid);
     if (!waits && (ch_spread_is_named(n->store, cid, length) || (!ch_spread_is_stored(n->store, cid, length) &&
@@ -149,10 +149,10 @@ bool ch_names_poll(struct ch_names *n)
     n->full = false;
     if (!ch_names_busy(n))
         return false;
-    for (struct ch_name *name = next(n); name && n->looked_at < MARKS_MAX && !n->full; name = next(n)) {
+    for (struct ch_name *name = next(n); name && n->looked_at < NAMED_MAX && !n->full; name = next(n)) {
         bool end;
         n->looked_at++;
-        n->done = ch_tree_each(n->tree, &name->root, name->bytes, n->done, mark, n, &end);
+        n->done = ch_tree_each(n->tree, &name->root, name->bytes, n->done, write_down, n, &end);
         if (end)
             pass(n);
     }

@@ -1,8 +1,8 @@
 /* node/names.h - which blocks of a committee's objects messages name, written down here.
  *
- * What:    goes through the tree of each object that an applied message names, and marks its blocks (ch_spread_name), so
- *          that they are kept and told of to those who repair. After a start: the names of the replayed log first, then
- *          what is here and not marked waits for a name again (node/keeper.h).
+ * What:    goes through the tree of each object that an applied message names, and writes that down for its blocks
+ *          (ch_spread_name), so that they are kept and told of to those who repair. After a start: the names of the
+ *          replayed log first, then what is here and not named waits again (node/keeper.h).
  * Not:     no waiting for what is not here: the lists of the others say what of it is named.
  * Thread:  the stage's that opened it (serve). Memory: 64 KiB, and what the replay found.
  */

@@ -707,7 +707,7 @@ ch_err ch_net_open(struct ch_node *node, struct ch_net **out, char why[CH_PORT_W
         .connections_max = (uint32_t)c->network_connections_max,
         .handshakes_max = (uint32_t)c->network_handshakes_max,
         .connections_per_address = (uint32_t)c->network_connections_per_address,
-        .send_bytes_max = 12u << 20, /* of a validator: shards asked of us and put to it, payloads, old blocks */
+        .send_bytes_max = 12u << 20, /* of a client; to validators more waits in lanes (node/peers.c) */
         .send_bytes_total = 256u << 20,
         .receive_bytes_total = 256u << 20,
         .initial_rtt_ns = 1000000,

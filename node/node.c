@@ -194,7 +194,8 @@ static ch_err lay_out_threads(struct ch_node *n)
     n->to_answer.consumer = n->receipts.consumer = n->replies.consumer = net;
     n->to_apply.consumer = apply;
     n->applied.consumer = n->to_serve.consumer = serve;
-    n->links.to_order.consumer = order;
+    for (unsigned lane = 0; lane < CH_LANES; lane++)
+        n->links.to_order[lane].consumer = order;
     n->links.to_net.consumer = net;
     return CH_OK;
 }

@@ -455,16 +455,14 @@ static void tell(struct ch_object_store *s, uint64_t *cookies, size_t max, size_
     }
 }
 
+/* The oldest that is full: they are sealed in order, so that behind a sealed one there is none. */
 static struct object_segment *to_be_sealed(const struct ch_object_store *s)
 {
-    for (size_t i = s->segment_count; i-- > 0;) {
-        struct object_segment *segment = s->segment[i];
-        if (!segment->sealed && segment != s->active)
-            return segment;
-        if (segment->sealed)
-            break;
-    }
-    return NULL;
+    struct object_segment *full = NULL;
+    for (size_t i = s->segment_count; i-- > 0 && !s->segment[i]->sealed;)
+        if (s->segment[i] != s->active)
+            full = s->segment[i];
+    return full;
 }
 
 ch_err ch_object_poll(struct ch_object_store *s, uint64_t *cookies, size_t max, size_t *count)

@@ -294,6 +294,55 @@ static void parts_that_nobody_names_are_closed_and_then_dropped(void **state)
     finish(&w);
 }
 
+/* Validator 1 tells of a certificate that these have signed; one signature may have a bit flipped. */
+static void certify(struct world *w, uint64_t number, const uint16_t *signers, uint16_t count, int flipped)
+{
+    static uint8_t body[CH_FRAME_BODY_BYTES_MAX];
+    uint8_t message[CH_SHARD_MESSAGE_BYTES], prefix[CH_SIGN_PREFIX_BYTES_MAX], bytes[CH_STORED_BYTES_MAX];
+    struct ch_manifest m = {0};
+    struct ch_stored stored = {.length = BLOCK_BYTES, .count = count};
+    (void)shard_of(w, number, 0, body);
+    assert_true(ch_manifest_read(body + 2, ch_load16(body), N, &m));
+    stored.cid = m.cid;
+    ch_manifest_digest(&m, stored.manifest);
+    ch_shard_message(&m.cid, stored.manifest, message);
+    size_t prefix_length = ch_sign_prefix(CH_DOMAIN_SHARD, w->node->chain_id, prefix);
+    for (uint16_t i = 0; i < count; i++) {
+        stored.validator[i] = signers[i];
+        ch_sign(&w->key[signers[i]], prefix, prefix_length, message, sizeof message, stored.signature[i]);
+        stored.signature[i][40] ^= i == flipped;
+    }
+    tell(w, 1, CH_FRAME_OBJECT_STORED, 0, bytes, ch_stored_write(&stored, bytes));
+    settle(w);
+}
+
+/* Shard and manifest are here; a message is let in only when n-f have signed for theirs, each once, all rightly. */
+static void without_a_certificate_that_holds_no_message_is_let_in(void **state)
+{
+    struct world w;
+    begin(&w);
+    bring(&w, 1);
+    assert_int_equal(records(&w), 2);
+    assert_false(is_stored(&w, 1));
+    certify(&w, 1, (const uint16_t[]){1, 2}, 2, -1);
+    certify(&w, 1, (const uint16_t[]){1, 1, 1}, 3, -1);
+    certify(&w, 1, (const uint16_t[]){1, 2, 2}, 3, -1);
+    for (int i = 0; i < 3; i++)
+        certify(&w, 1, (const uint16_t[]){0, 1, 3}, 3, i);
+    struct ch_sign_key own = w.key[3];
+    w.key[3] = w.key[2]; /* validator 2 signs in place of 3 */
+    certify(&w, 1, (const uint16_t[]){1, 2, 3}, 3, -1);
+    w.key[3] = own;
+    assert_false(is_stored(&w, 1));
+    assert_int_equal(records(&w), 2);
+    live(&w, 2); /* counters are shown now and then */
+    assert_true(atomic_load(&w.node->object_lies[1]) + atomic_load(&w.node->metrics.serve_block_frames_malformed_total) == 7);
+    certify(&w, 1, (const uint16_t[]){0, 1, 2}, 3, -1);
+    assert_true(is_stored(&w, 1));
+    assert_int_equal(records(&w), 3);
+    finish(&w);
+}
+
 static void put_again_waits_anew(void **state)
 {
     struct world w;
@@ -324,7 +373,7 @@ static void restart_forgets_no_name(void **state)
         name(&w, i);
     live(&w, 500);
     close_objects(&w);
-    const struct ch_tx tx = message_of(4, &cid); /* its mark was not on the disk yet when the power went */
+    const struct ch_tx tx = message_of(4, &cid); /* its name was not on the disk yet when the power went */
     assert_ok(ch_names_replayed(w.node, &tx));
     open_objects(&w);
     live(&w, 500);
@@ -397,6 +446,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parts_that_nobody_names_are_closed_and_then_dropped),
+        cmocka_unit_test(without_a_certificate_that_holds_no_message_is_let_in),
         cmocka_unit_test(put_again_waits_anew),
         cmocka_unit_test(restart_forgets_no_name),
         cmocka_unit_test(account_is_held_to_its_quota),

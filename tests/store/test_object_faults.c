@@ -341,7 +341,7 @@ static void scrubbing_finds_what_the_disk_changed(void **state)
     scrub_all(&w, &damage);
     assert_int_equal(damage.count, 0);
 
-    uint8_t *bytes = ch_sim_disk_bytes(w.disk, "obj/00000002.obj", &length);
+    uint8_t *bytes = ch_sim_disk_bytes(w.disk, "obj/00000001.obj", &length);
     for (int i = 0; i < 40; i++)
         bytes[8192 + ch_prng_below(&g, length / 2)] ^= (uint8_t)(1u << ch_prng_below(&g, 8));
     unsigned unreadable = 0;
@@ -377,10 +377,9 @@ static void damaged_footer_is_made_again_from_the_records(void **state)
         ch_prng_seed(&g, test_seed() + (unsigned)way);
         begin(&w, ch_prng_next(&g));
         put_many(&w, 0, 700);
-        uint8_t *bytes = ch_sim_disk_bytes(w.disk, "obj/00000002.obj", &length);
-        uint64_t from_end = ch_prng_below(&g, 2) ? CH_IO_BLOCK_BYTES - ch_prng_below(&g, 64) /* the trailer */
-                                                 : CH_IO_BLOCK_BYTES + 2000 + ch_prng_below(&g, 4000);
-        bytes[length - from_end] ^= 4;
+        uint8_t *bytes = ch_sim_disk_bytes(w.disk, "obj/00000001.obj", &length); /* a sealed one */
+        uint8_t *trailer = bytes + length - CH_IO_BLOCK_BYTES, *entries = bytes + ch_load64(trailer + 24);
+        (ch_prng_below(&g, 2) ? trailer : entries)[ch_prng_below(&g, 64)] ^= 4;
         bytes[8192 + 20] ^= 1; /* the first record's header */
         bool passed = false, told = false;
         uint64_t read, moved;
