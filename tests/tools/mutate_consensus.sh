@@ -88,8 +88,15 @@ mutate proofs_of_a_quorum_alone votes liveness 's/if (stake >= core->committee.v
 mutate barren_peers_asked_again commit_sync liveness 's/^    authors_add(&in->barren, peer);$//'
 mutate ranges_one_after_another commit_sync liveness 's/if (from + core->config.vote_cert_every > core->quorum_index \&\& (from > wanted || !queue_empty(in)))/if (from > wanted)/'
 mutate several_questions_to_one_peer commit_sync liveness 's/if (!asked_already(in, p))/if (true)/'
-mutate late_commits_thrown_away commit_sync liveness 's/if (r->state == RANGE_ASKED \&\& from <= r->from \&\& r->from <= to)/if (r->state == RANGE_ASKED \&\& from == r->from \&\& r->deadline_us > r->from + 1000000000ull)/'
+mutate late_commits_thrown_away commit_sync liveness 's/if (!range || r.bad)/if (!range || r.bad || range->peer != peer || range->deadline_us <= core->now.mono_us)/'
 mutate another_past_is_put_in commit_sync liveness 's/if (memcmp(commit.previous, previous, CH_HASH_BYTES) != 0)$/if (false)/;s/^        core_halt(core, CH_HALT_FORK);$//'
+mutate delivered_before_durable linearise four 's/if (d->lsn > core->lsn_synced)/if (false)/'
+mutate voted_before_durable propose four 's/core->durable_index/core->last_commit.index/g'
+mutate payloads_ahead_without_bound sync liveness 's/if (too_far_ahead(core, b, \*ahead_bytes))/if (false \&\& too_far_ahead(core, b, *ahead_bytes))/'
+mutate pressure_ignored pacemaker four 's/if (core->pressure || core->lagging/if (core->lagging/'
+mutate payload_without_commits pacemaker four 's/core->P - core->last_commit.leader_round > core->gc_depth \/ 2)/false)/'
+mutate payload_that_nobody_builds_on pacemaker four 's/return stake >= core->committee.quorum_stake;$/return true;/'
+mutate payload_while_lagging pacemaker four 's/if (core->pressure || core->lagging ||/if (core->pressure ||/'
 mutate jump_over_the_round_being_led pacemaker liveness 's/if (jump > \*T - 1)/if (jump > *T)/;s/jump = \*T - 1;/jump = *T;/'
 
 echo "$count mutations, $failed not noticed"
