@@ -291,6 +291,8 @@ static void deliver(struct node *node, const struct ch_core_action *a)
     struct ch_commit parsed;
     assert_true(ch_commit_parse(commit->bytes, commit->length, &parsed));
     assert_int_equal(parsed.block_count, a->deliver.block_count);
+    assert_true(parsed.timestamp_ms == a->deliver.timestamp_ms && parsed.timestamp_ms >= node->commit_ms);
+    node->commit_ms = parsed.timestamp_ms;
     for (uint32_t i = 0; i < parsed.block_count; i++) {
         assert_memory_equal(parsed.refs + (size_t)i * CH_REF_BYTES, &a->deliver.blocks[i].ref, CH_REF_BYTES);
         assert_true((a->deliver.blocks[i].handle != 0) == (a->deliver.blocks[i].payload_length != 0));
@@ -641,7 +643,7 @@ void cluster_forget_disk(struct cluster *c, uint16_t index)
     log_cut(node, 0);
     node->durable = 0;
     node->have_guard = false;
-    node->applied = 0;
+    node->applied = node->commit_ms = 0;
     while (node->commit_count)
         free(node->commits[--node->commit_count].bytes);
 }

@@ -38,8 +38,9 @@ struct node {
     struct ch_guard guard;
     struct commit *commits; /* delivered, by index - 1 */
     size_t commit_count, commit_room;
-    uint64_t applied; /* what the executor remembers */
-    uint64_t pending; /* transactions waiting */
+    uint64_t applied;   /* what the executor remembers */
+    uint64_t commit_ms; /* the last commit's time */
+    uint64_t pending;   /* transactions waiting */
     bool told_pending, refuse_payload;
     uint64_t timer_us;
     unsigned late_timers;

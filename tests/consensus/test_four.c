@@ -334,21 +334,62 @@ static bool nothing_leaves_0(struct cluster *c, uint16_t from, uint16_t to, enum
     return from == 0;
 }
 
-/* 5.5: nor what nobody takes up. */
+/* 5.5: nor what nobody takes up. What can't be committed any more is given back (6). */
 static void blocks_that_nobody_builds_on_carry_nothing(void **state)
 {
     struct cluster c;
     cluster_open(&c, 4, test_seed());
+    cluster_params(&c, 20, 1);
     c.drop = nothing_leaves_0;
     cluster_start_all(&c);
     cluster_submit(&c, 0, MANY);
     cluster_run(&c, c.now_us + 20 * SECOND);
     assert_true(cluster_status(&c, 0).round > 30);
     assert_in_range(c.nodes[0].taken, 5, 10);
+    assert_int_equal(c.nodes[0].requeued, c.nodes[0].taken);
     c.drop = NULL;
     cluster_run(&c, c.now_us + 10 * SECOND);
     assert_true(c.nodes[0].taken > 20);
     nobody_halted(&c);
+    cluster_close(&c);
+}
+
+static uint64_t late_from_3(struct cluster *c, uint16_t from, uint16_t to, enum ch_message_type type,
+                            const uint8_t *body, size_t length)
+{
+    return from == 3 ? 600 * MS : 0;
+}
+
+/* 5.3: the leader of every round is further away than the first timeout. Without commits timers grow until they reach
+ * it. */
+static void far_leader_is_waited_for_in_the_end(void **state)
+{
+    struct cluster c;
+    cluster_open(&c, 4, test_seed());
+    cluster_params(&c, 60, 1);
+    for (uint16_t i = 0; i < 4; i++)
+        c.nodes[i].config.leaders = led_by_3;
+    c.hold_us = late_from_3;
+    cluster_start_all(&c);
+    cluster_run(&c, c.now_us + 60 * SECOND);
+    nobody_halted(&c);
+    assert_true(least_commits(&c) > 5);
+    cluster_close(&c);
+}
+
+/* 10: the clocks of all go back, by less than a person must vouch for. The network's checks see that time does not. */
+static void commit_time_never_goes_back(void **state)
+{
+    struct cluster c;
+    cluster_open(&c, 4, test_seed());
+    cluster_start_all(&c);
+    cluster_run(&c, c.now_us + 2 * SECOND);
+    const uint64_t commits = least_commits(&c);
+    for (uint16_t i = 0; i < 4; i++)
+        c.nodes[i].clock_offset_ms = -60000;
+    cluster_run(&c, c.now_us + 10 * SECOND);
+    nobody_halted(&c);
+    assert_true(least_commits(&c) > commits + 10);
     cluster_close(&c);
 }
 
@@ -398,6 +439,8 @@ int main(void)
         cmocka_unit_test(validator_under_pressure_signs_empty_blocks),
         cmocka_unit_test(rounds_without_commits_carry_nothing),
         cmocka_unit_test(blocks_that_nobody_builds_on_carry_nothing),
+        cmocka_unit_test(far_leader_is_waited_for_in_the_end),
+        cmocka_unit_test(commit_time_never_goes_back),
         cmocka_unit_test(validator_that_lags_carries_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
