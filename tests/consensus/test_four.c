@@ -367,8 +367,10 @@ static void far_leader_is_waited_for_in_the_end(void **state)
     struct cluster c;
     cluster_open(&c, 4, test_seed());
     cluster_params(&c, 60, 1);
-    for (uint16_t i = 0; i < 4; i++)
+    for (uint16_t i = 0; i < 4; i++) {
         c.nodes[i].config.leaders = led_by_3;
+        c.nodes[i].config.idle_round_delay_ms = c.nodes[i].config.min_round_delay_ms;
+    }
     c.hold_us = late_from_3;
     cluster_start_all(&c);
     cluster_run(&c, c.now_us + 60 * SECOND);
