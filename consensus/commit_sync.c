@@ -57,6 +57,7 @@ static bool queue_empty(const struct install *in)
 static void queue_drop(struct ch_core *core)
 {
     core->install->head = core->install->tail = 0;
+    core->payload_at_us = core->now.mono_us;
     for (uint32_t id = core->want_first, next; id != NONE; id = next) {
         next = core->wants[id].next;
         if (!core->wants[id].installing)
@@ -444,6 +445,7 @@ static void install(struct ch_core *core, const struct ch_commit *commit, const 
     core->next_round = commit->leader.round + (commit->rank + 1u == core->ranks);
     core->next_rank = (uint16_t)((commit->rank + 1u) % core->ranks);
     core->counters.commits_synced++;
+    core->payload_at_us = core->now.mono_us; /* there is room for others' payloads */
     commit_apply(core, commit, digest);
 }
 
@@ -489,6 +491,15 @@ bool install_run(struct ch_core *core)
     if (queue_empty(in))
         in->head = in->tail = 0;
     return true;
+}
+
+uint32_t install_next_round(const struct ch_core *core)
+{
+    const struct install *in = core->install;
+    struct ch_commit commit;
+    if (queue_empty(in) || !ch_commit_parse(in->queue + in->head + 4, ch_load32(in->queue + in->head), &commit))
+        return core->quorum_round + 1;
+    return commit.leader.round;
 }
 
 uint64_t install_deadline(const struct ch_core *core)

@@ -23,6 +23,7 @@ void ch_core_defaults(struct ch_core_config *c, const struct ch_committee *commi
         .silent_rounds = 4,
         .own_unsynced_max = 8,
         .vote_cert_every = 16,
+        .catch_up_bytes_max = 256u << 20,
         .rounds_uncommitted_max = 512,
     };
     const uint32_t commits = CH_CORE_LAG_ROUNDS * (uint32_t)committee->params.leaders_per_round;

@@ -51,6 +51,7 @@ struct ch_core_config {
     uint32_t own_unsynced_max;       /* own blocks on their way to the disk */
     uint32_t lag_commits;            /* 13 V2; not below the commits of CH_CORE_LAG_ROUNDS rounds */
     uint32_t vote_cert_every;        /* 13: commits between stored proofs */
+    uint64_t catch_up_bytes_max;     /* 13.1: payloads that came or were asked for ahead of the next commit to be put in */
     uint32_t rounds_uncommitted_max; /* rounds kept above the last committed leader; beyond them nothing is stored */
     /* Tests alone: the round's leaders in place of section 8; NULL otherwise. Fills params.leaders_per_round authors.
      */

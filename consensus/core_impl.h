@@ -436,6 +436,8 @@ void install_close(struct ch_core *core);
 void install_commits(struct ch_core *core, uint16_t peer, const uint8_t *body, size_t length);
 bool install_run(struct ch_core *core);
 uint64_t install_deadline(const struct ch_core *core);
+/* No block of the next commit to be put in lies above this round; without one, the round that is built next. */
+uint32_t install_next_round(const struct ch_core *core);
 
 /* rejoin.c */
 bool rejoin_open(struct ch_core *core);

@@ -117,10 +117,10 @@ static bool message_holds(struct ch_exchange *x, const struct ch_message *m)
 }
 
 /* Net shuts out who has too many of these. */
-static void count_refused(struct ch_exchange *x, const struct ch_message *m)
+void ch_exchange_misbehaved(struct ch_exchange *x, uint16_t peer)
 {
     ch_count(&x->node->metrics.order_messages_refused_total, 1);
-    atomic_fetch_add(&x->links->refused[m->peer], 1);
+    atomic_fetch_add(&x->links->refused[peer], 1);
 }
 
 static void give_back(struct ch_exchange *x, struct ch_message *m)
@@ -156,10 +156,8 @@ static bool judge_payload(struct ch_exchange *x, const struct ch_message *m, str
         return false; /* as if it had been lost: the machine asks again */
     *event = (struct ch_core_event){
         .type = fits ? CH_EVENT_PAYLOAD_OK : CH_EVENT_PAYLOAD_BAD, .peer = m->peer, .payload_of = {.ref = e->ref}};
-    if (!fits) {
-        count_refused(x, m);
-        return true; /* the machine says FORGET, or asks somebody else */
-    }
+    if (!fits)
+        return true; /* the machine counts it, and says FORGET or asks somebody else */
     memcpy(copy, bytes, length);
     event->payload_of.handle = ch_handles_add(x->handles, &(struct ch_handle){.replayed = copy, .length = length});
     ch_count(&x->node->metrics.order_payloads_received_total, 1);
@@ -244,7 +242,7 @@ bool ch_exchange_next(struct ch_exchange *x, struct ch_core_event *event)
         ch_count(&x->node->metrics.order_messages_received_total, 1);
         if (m->type == CH_MESSAGE_PAYLOAD) {
             if (m->length <= PAYLOAD_HEAD_BYTES || ch_load32(m->body + CH_REF_BYTES) != 0) {
-                count_refused(x, m);
+                ch_exchange_misbehaved(x, m->peer);
                 give_back(x, m);
                 continue;
             }
@@ -266,7 +264,7 @@ bool ch_exchange_next(struct ch_exchange *x, struct ch_core_event *event)
             x->held = m;
             return true;
         } else {
-            count_refused(x, m);
+            ch_exchange_misbehaved(x, m->peer);
             give_back(x, m);
         }
     }

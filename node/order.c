@@ -327,7 +327,7 @@ static bool act(struct ch_order *o, const struct ch_core_action *action)
         if (action->report == CH_REPORT_EVIDENCE)
             ch_log(CH_LOG_WARNING, "validator %u signed two blocks of one round; the evidence is in the log", action->peer);
         if (action->report == CH_REPORT_MISBEHAVED)
-            ch_log(CH_LOG_WARNING, "validator %u sent what no honest one sends", action->peer);
+            ch_exchange_misbehaved(o->exchange, action->peer);
         if (action->report == CH_REPORT_REJOINED)
             ch_log(CH_LOG_NOTICE, "the others have told our last block: signing goes on");
         if (action->report == CH_REPORT_CLOCK)

@@ -27,8 +27,8 @@ struct forged {
 
 /* A block of `author` at `round` on what `node` has of the round before by authors below `authors`, and on `extra`
  * (NULL: nothing more), whose author is `authors` or above. */
-static struct forged forge(struct cluster *c, const struct node *node, uint16_t author, uint32_t round, struct ch_ref own,
-                           uint16_t authors, const struct ch_ref *extra, uint64_t timestamp_ms)
+static struct forged forge(struct cluster *c, const struct node *node, uint16_t author, uint32_t round,
+                           struct ch_ref own, uint16_t authors, const struct ch_ref *extra, uint64_t timestamp_ms)
 {
     struct forged f;
     struct ch_ref ancestors[CLUSTER_NODES_MAX];
@@ -95,7 +95,7 @@ static void round_is_not_left_out_for_one_that_cannot_be_built(void **state)
 
 /* Nothing that was fetched, nor what others push of 5, reaches 0 while this holds. */
 static bool blocks_of_5_do_not_reach_0(struct cluster *c, uint16_t from, uint16_t to, enum ch_message_type type,
-                              const uint8_t *body, size_t length)
+                                       const uint8_t *body, size_t length)
 {
     struct ch_block b;
     if (to == 0 && type == CH_MESSAGE_HEADER) {
@@ -222,7 +222,8 @@ static void blocks_are_not_refused_because_a_spammer_named_them_first(void **sta
         cluster_run(&c, c.now_us + 10 * MS);
     round = cluster_status(&c, 0).round + 2;
     c.drop = round_does_not_reach_0;
-    while (!find_block(&c.nodes[1], round, 0) || !find_block(&c.nodes[1], round, 1) || !find_block(&c.nodes[1], round, 2))
+    while (!find_block(&c.nodes[1], round, 0) || !find_block(&c.nodes[1], round, 1) ||
+           !find_block(&c.nodes[1], round, 2))
         cluster_run(&c, c.now_us + MS);
     const struct forged first = forge(&c, &c.nodes[1], 3, round + 1, nothing, 3, NULL, 1);
     give(&c, 0, &first);
@@ -362,6 +363,60 @@ static uint64_t commits_are_late(struct cluster *c, uint16_t from, uint16_t to, 
     return type == CH_MESSAGE_COMMITS ? 1500 * MS : 0;
 }
 
+/* Payloads that the last validator asked for while it lagged: rounds and bytes. */
+struct asked {
+    uint32_t rounds[4096], bytes[4096], count;
+    uint64_t most; /* bytes at once, beyond the commit after the last */
+};
+
+static bool note_payloads(struct cluster *c, uint16_t from, uint16_t to, enum ch_message_type type, const uint8_t *body,
+                          size_t length)
+{
+    (void)to, (void)length;
+    struct asked *asked = c->context;
+    if (from != c->n - 1 || type != CH_MESSAGE_GET_PAYLOAD || !cluster_status(c, from).lagging)
+        return false;
+    const struct ch_ref ref = ch_ref_read(body);
+    const struct record *record = find_block(&c->nodes[0], ref.round, ref.author);
+    struct ch_block block;
+    uint64_t bytes = 0;
+    assert_true(record && asked->count < 4096);
+    ch_block_view(record->bytes, (uint32_t)record->length, &block);
+    asked->rounds[asked->count] = ref.round;
+    asked->bytes[asked->count++] = block.payload_length;
+    for (uint32_t i = 0; i < asked->count; i++)
+        bytes += asked->rounds[i] > cluster_status(c, from).leader_round + 2 ? asked->bytes[i] : 0;
+    asked->most = bytes > asked->most ? bytes : asked->most;
+    return false;
+}
+
+static uint64_t most_bytes_ahead(uint64_t bytes_max)
+{
+    static struct asked asked;
+    struct cluster c;
+    asked.count = asked.most = 0;
+    cluster_open(&c, 4, test_seed());
+    cluster_params(&c, 60, 1);
+    c.nodes[3].config.catch_up_bytes_max = bytes_max;
+    for (uint16_t i = 0; i < 3; i++)
+        c.nodes[i].pending = 100000;
+    const uint64_t commits = leave_behind(&c, 400);
+    c.drop = note_payloads;
+    c.context = &asked;
+    catch_up(&c, commits);
+    assert_true(asked.count > 300);
+    cluster_close(&c);
+    return asked.most;
+}
+
+/* 13.1: payloads that wait for the commits before theirs are bounded in bytes. Here one has a hundred or so. */
+static void payloads_fetched_ahead_are_bounded_in_bytes(void **state)
+{
+    assert_true(most_bytes_ahead(256u << 20) > 6000);
+    assert_in_range(most_bytes_ahead(3000), 1, 4500); /* with what was accepted before it was committed */
+    assert_true(most_bytes_ahead(0) < 2500); /* one commit after another, and it still arrives */
+}
+
 /* On a line where every answer takes longer than its deadline, answers are taken all the same. */
 static void commits_that_come_late_are_taken(void **state)
 {
@@ -446,6 +501,7 @@ int main(void)
         cmocka_unit_test(blocks_are_not_refused_because_a_spammer_named_them_first),
         cmocka_unit_test(catching_up_asks_those_who_have_nothing_once),
         cmocka_unit_test(commits_come_from_several_peers_at_once),
+        cmocka_unit_test(payloads_fetched_ahead_are_bounded_in_bytes),
         cmocka_unit_test(commits_that_come_late_are_taken),
         cmocka_unit_test(proven_commits_of_another_past_halt),
         cmocka_unit_test(slower_validator_leads_its_rounds),
