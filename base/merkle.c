@@ -49,36 +49,31 @@ void ch_merkle_frontier_root(const struct ch_merkle_frontier *tree, uint8_t root
         ch_hash("", 0, root);
 }
 
-void ch_merkle_root(const uint8_t (*leaves)[CH_HASH_BYTES], uint64_t count, uint8_t root[CH_HASH_BYTES])
+/* A level lies behind the one below it. A node without a neighbour goes up as it is, which gives RFC 6962's tree: its left
+ * part is the largest power of two. */
+void ch_merkle_build(uint8_t (*nodes)[CH_HASH_BYTES], uint64_t count, uint8_t root[CH_HASH_BYTES])
 {
-    struct ch_merkle_frontier tree = {.size = 0};
-    for (uint64_t i = 0; i < count; i++)
-        ch_merkle_append(&tree, leaves[i]);
-    ch_merkle_frontier_root(&tree, root);
+    CH_ASSERT(count);
+    for (; count > 1; count = (count + 1) / 2) {
+        uint8_t (*above)[CH_HASH_BYTES] = nodes + count;
+        for (uint64_t i = 0; i < count / 2; i++)
+            ch_merkle_node(nodes[2 * i], nodes[2 * i + 1], above[i]);
+        if (count & 1)
+            memcpy(above[count / 2], nodes[count - 1], CH_HASH_BYTES);
+        nodes = above;
+    }
+    memcpy(root, nodes[0], CH_HASH_BYTES);
 }
 
-/* The largest power of two below count, count >= 2. */
-static uint64_t split(uint64_t count)
-{
-    return 1ull << (63 - __builtin_clzll(count - 1));
-}
-
-uint32_t ch_merkle_path(const uint8_t (*leaves)[CH_HASH_BYTES], uint64_t count, uint64_t index,
+uint32_t ch_merkle_path(const uint8_t (*nodes)[CH_HASH_BYTES], uint64_t count, uint64_t index,
                         uint8_t (*path)[CH_HASH_BYTES])
 {
     CH_ASSERT(index < count);
-    if (count == 1)
-        return 0;
-    uint64_t k = split(count);
-    uint32_t length;
-    if (index < k) {
-        length = ch_merkle_path(leaves, k, index, path);
-        ch_merkle_root(leaves + k, count - k, path[length]);
-    } else {
-        length = ch_merkle_path(leaves + k, count - k, index - k, path);
-        ch_merkle_root(leaves, k, path[length]);
-    }
-    return length + 1;
+    uint32_t length = 0;
+    for (; count > 1; nodes += count, count = (count + 1) / 2, index /= 2)
+        if ((index ^ 1) < count)
+            memcpy(path[length++], nodes[index ^ 1], CH_HASH_BYTES);
+    return length;
 }
 
 bool ch_merkle_root_of_path(const uint8_t leaf[CH_HASH_BYTES], uint64_t index, uint64_t count,

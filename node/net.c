@@ -1,11 +1,11 @@
 #include "node/net.h"
 
 #include "base/log.h"
-#include "base/merkle.h"
 #include "base/time.h"
 #include "dataplane/dpdk/port_dpdk.h"
 #include "node/hose_gate.h"
 #include "node/peers.h"
+#include "node/receipts.h"
 #include "node/spread.h"
 #include "wire/hose.h"
 
@@ -51,13 +51,7 @@ struct ch_net {
     _Atomic uint64_t quic_counters[QUIC_COUNTERS]; /* the engine's, for other threads: as of the last poll that did something */
     struct ch_packet spare; /* a buffer got and not used */
     bool has_spare;
-    uint8_t sign_prefix[CH_SIGN_PREFIX_BYTES_MAX];
-    size_t sign_prefix_length;
-    /* scratch for one payload's receipts */
-    uint8_t (*receipts)[CH_RECEIPT_BYTES];
-    uint8_t (*leaves)[CH_HASH_BYTES];
-    uint8_t *proof;
-    size_t proof_bytes_max;
+    struct ch_receipts *receipts; /* final ones */
 };
 
 static struct peer *peer_of(struct ch_net *net, uint64_t conn)
@@ -463,93 +457,12 @@ static bool send_answers(struct ch_net *net)
     return count;
 }
 
-/* Signs the payload's receipts as one tree; the caller writes each one's path. */
-static void sign_receipts(struct ch_net *net, uint32_t count, uint8_t signature[CH_SIGNATURE_BYTES])
-{
-    uint8_t message[CH_HASH_BYTES + 4];
-    ch_merkle_root((const uint8_t(*)[CH_HASH_BYTES])net->leaves, count, message);
-    ch_store32(message + CH_HASH_BYTES, count);
-    ch_sign(&net->node->key, net->sign_prefix, net->sign_prefix_length, message, sizeof message, signature);
-}
-
-static size_t write_proof(struct ch_net *net, uint32_t first, uint32_t count, uint32_t leaves,
-                          const uint8_t signature[CH_SIGNATURE_BYTES])
-{
-    struct ch_writer w = ch_writer(net->proof, net->proof_bytes_max);
-    ch_write32(&w, leaves);
-    ch_write(&w, signature, CH_SIGNATURE_BYTES);
-    for (uint32_t i = first; i < first + count; i++) {
-        uint8_t path[CH_MERKLE_DEPTH_MAX][CH_HASH_BYTES];
-        uint32_t length = ch_merkle_path((const uint8_t(*)[CH_HASH_BYTES])net->leaves, leaves, i, path);
-        ch_write32(&w, i);
-        ch_write8(&w, (uint8_t)length);
-        ch_write(&w, path, length * (size_t)CH_HASH_BYTES);
-    }
-    return w.bad ? 0 : w.used;
-}
-
-#define RECEIPTS_A_FRAME 8192
-#define SIGNED_A_FRAME   64 /* each path costs O(leaves) hashes */
-
-static void send_final(struct ch_net *net, const struct ch_payload *payload)
-{
-    bool any_signed = false;
-    for (uint32_t i = 0; i < payload->count; i++) {
-        const struct ch_payload_tx *tx = &payload->txs[i];
-        struct ch_receipt receipt = {
-            .status = tx->status,
-            .level = CH_LEVEL_FINAL,
-            .commit_index = tx->commit_index,
-            .commit_time_ms = tx->commit_time_ms,
-            .log_index = tx->log_index,
-            .inbox_sequence = tx->inbox_sequence,
-        };
-        memcpy(receipt.tx_id, tx->id, CH_HASH_BYTES);
-        ch_receipt_write(&receipt, net->receipts[i]);
-        any_signed |= tx->source.connection && (tx->source.flags & CH_FRAME_FLAG_WANT_SIGNED);
-    }
-    uint8_t signature[CH_SIGNATURE_BYTES];
-    if (any_signed) {
-        for (uint32_t i = 0; i < payload->count; i++)
-            ch_merkle_leaf(net->receipts[i], CH_RECEIPT_BYTES, net->leaves[i]);
-        sign_receipts(net, payload->count, signature);
-    }
-    for (uint32_t first = 0, count; first < payload->count; first += count) {
-        const struct ch_source *source = &payload->txs[first].source;
-        bool with_proof = source->flags & CH_FRAME_FLAG_WANT_SIGNED;
-        uint32_t most = with_proof ? SIGNED_A_FRAME : RECEIPTS_A_FRAME;
-        for (count = 1; count < most && first + count < payload->count; count++) {
-            const struct ch_source *next = &payload->txs[first + count].source;
-            if (next->connection != source->connection || next->request != source->request)
-                break;
-        }
-        if (!source->connection || !(source->flags & (CH_FRAME_FLAG_WANT_FINAL | CH_FRAME_FLAG_WANT_SIGNED)))
-            continue;
-        uint8_t counted[2];
-        ch_store16(counted, (uint16_t)count);
-        struct ch_bytes parts[3] = {{counted, 2}, {net->receipts[first], count * (size_t)CH_RECEIPT_BYTES}};
-        struct ch_frame_header header = {.type = CH_FRAME_RECEIPTS, .request = source->request};
-        if (with_proof) {
-            header.flags |= CH_FRAME_FLAG_SIGNED;
-            parts[2] = (struct ch_bytes){net->proof, write_proof(net, first, count, payload->count, signature)};
-        }
-        ch_err err = ch_quic_send(net->quic, source->connection, &header, parts, with_proof ? 3 : 2);
-        if (err == CH_OK) {
-            ch_count(&net->node->metrics.net_receipts_final_sent_total, count);
-            continue;
-        }
-        ch_count(&net->node->metrics.net_receipts_undeliverable_total, count);
-        if (err == CH_ERR_FULL)
-            ch_quic_hang_up(net->quic, source->connection, CH_QUIC_CODE_OVERLOADED, "receipts are not read");
-    }
-}
-
 static bool send_receipts(struct ch_net *net)
 {
     struct ch_payload *payload = ch_ring_pull_one(&net->node->receipts);
     if (!payload)
         return false;
-    send_final(net, payload);
+    ch_receipts_send(net->receipts, payload);
     ch_flow_free_payload(&net->node->flow, payload);
     return true;
 }
@@ -775,13 +688,8 @@ ch_err ch_net_open(struct ch_node *node, struct ch_net **out, char why[CH_PORT_W
     net->node = node;
     net->peers_max = (uint32_t)c->network_connections_max;
     net->peers = calloc(net->peers_max, sizeof *net->peers);
-    uint64_t items = node->genesis.params.max_items, salt;
-    net->receipts = calloc(items, sizeof *net->receipts);
-    net->leaves = calloc(items, sizeof *net->leaves);
-    net->proof_bytes_max = 4 + CH_SIGNATURE_BYTES + SIGNED_A_FRAME * (5 + CH_MERKLE_DEPTH_MAX * CH_HASH_BYTES);
-    net->proof = malloc(net->proof_bytes_max);
-    net->sign_prefix_length = ch_sign_prefix(CH_DOMAIN_RECEIPT, node->chain_id, net->sign_prefix);
-    ch_err err = net->peers && net->receipts && net->leaves && net->proof ? CH_OK : CH_ERR_NO_MEMORY;
+    uint64_t salt;
+    ch_err err = net->peers ? CH_OK : CH_ERR_NO_MEMORY;
     if (err == CH_OK)
         err = ch_state_reader_open(node->state, &net->state);
     ch_random(&salt, sizeof salt);
@@ -807,6 +715,8 @@ ch_err ch_net_open(struct ch_node *node, struct ch_net **out, char why[CH_PORT_W
     };
     if (err == CH_OK && (err = ch_quic_open(&quic, &net->quic)) != CH_OK)
         snprintf(why, CH_PORT_WHY_BYTES, "QUIC: %s", ch_err_text(err));
+    if (err == CH_OK)
+        err = ch_receipts_open(node, net->quic, &net->receipts);
     if (err == CH_OK && node->links.n)
         err = ch_peers_open(node, net->quic, LOCAL_QUIC, &net->links, why, CH_PORT_WHY_BYTES);
     if (err != CH_OK) {
@@ -832,9 +742,7 @@ void ch_net_close(struct ch_net *net)
     ch_port_close(net->port);
     if (net->dpdk_started)
         ch_dpdk_stop();
+    ch_receipts_close(net->receipts);
     free(net->peers);
-    free(net->receipts);
-    free(net->leaves);
-    free(net->proof);
     free(net);
 }

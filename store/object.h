@@ -136,11 +136,12 @@ CH_MUST_CHECK ch_err ch_object_length(struct ch_object_reader *reader, const str
 CH_MUST_CHECK ch_err ch_object_tag(struct ch_object_reader *reader, const struct ch_cid *cid, struct ch_object_tag *tag,
                                    size_t *length);
 /* CH_OK when every block of the tree under `root` is there, CH_ERR_NOT_FOUND when one is missing; *file_bytes is the
- * file's length. Reads the nodes, not the leaves. CH_ERR_INVALID: a node isn't one of a UnixFS file, lengths don't
+ * file's length. Reads the nodes, not the leaves, and not those again that were whole, as for walk_tree below. CH_ERR_INVALID: a node isn't one of a UnixFS file, lengths don't
  * agree, or the tree has more than CH_OBJECT_TREE_NODES nodes. CH_ERR_CORRUPT as above. */
 CH_MUST_CHECK ch_err ch_object_has_tree(struct ch_object_reader *reader, const struct ch_cid *root,
                                         uint64_t *file_bytes);
-/* Calls `each` for the blocks of the tree under `root`, it too, as far as they are there. Results as above. */
+/* Calls `each` for the blocks of the tree under `root`, it too, as far as they are there; not again for those of a subtree
+ * that was whole when this reader told them, while nothing was dropped, lost or found damaged since. Results as above. */
 CH_MUST_CHECK ch_err ch_object_walk_tree(struct ch_object_reader *reader, const struct ch_cid *root,
                                          void (*each)(void *context, const struct ch_cid *cid), void *context);
 

@@ -119,6 +119,7 @@ struct index_part {
 struct object_index {
     uint8_t key[16];
     struct index_part part[INDEX_PARTS];
+    _Atomic uint64_t losses; /* counts what was taken out or found damaged: what was whole then may not be any more */
 };
 ch_err object_index_open(struct object_index *index);
 void object_index_close(struct object_index *index);

@@ -126,8 +126,10 @@ void object_index_remove(struct object_index *index, const uint8_t digest[CH_HAS
     struct print print = print_of(index, digest);
     struct index_part *part = &index->part[part_of(&print)];
     struct place *there = look(part, print.bytes);
-    if (there->segment)
+    if (there->segment) {
         empty(part, (uint32_t)(there - part->place));
+        atomic_fetch_add(&index->losses, 1);
+    }
 }
 
 void object_index_sweep(struct object_index *index, uint32_t segment,
@@ -136,10 +138,12 @@ void object_index_sweep(struct object_index *index, uint32_t segment,
     for (unsigned i = 0; i < INDEX_PARTS; i++) {
         struct index_part *part = &index->part[i];
         for (uint32_t at = 0; at < part->capacity;)
-            if (part->place[at].segment == segment && !keep(context, &part->place[at]))
+            if (part->place[at].segment == segment && !keep(context, &part->place[at])) {
                 empty(part, at); /* another one may be here now */
-            else
+                atomic_fetch_add(&index->losses, 1);
+            } else {
                 at++;
+            }
     }
 }
 

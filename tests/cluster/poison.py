@@ -70,6 +70,10 @@ def run():
         lab.expect(more("verify_batches_total") == LONE + 1, "a lone transaction was not a batch of its own")
         lab.expect(more("verify_signatures_checked_total") == LONE + 2, "other signatures were checked")
 
+        # Receipts to show to others: each one's path leads to the root that the validator signed.
+        told = Load(the_lab, folder, port, "proven", messages=args.messages, per_frame=256, in_flight=16, signed=1).result()
+        lab.expect(told["final"] == {"OK": args.messages} and told["proofs"] > 0, "receipts without their proof")
+
         # A queue of them is verified in batches larger than the frames it came in.
         before = counters(the_lab, folder)
         honest = [Load(the_lab, folder, port, f"calm{i}", messages=args.messages, per_frame=PER_FRAME, in_flight=64)

@@ -313,7 +313,7 @@ static void show_frame(const char *name, uint16_t type, uint16_t flags, uint64_t
 static void show_receipts(const struct made *message)
 {
     say("final receipts of three transactions in one batch; the answer to the second one's SUBMIT, signed");
-    uint8_t bytes[3][CH_RECEIPT_BYTES], leaves[3][CH_HASH_BYTES], root[CH_HASH_BYTES + 4];
+    uint8_t bytes[3][CH_RECEIPT_BYTES], leaves[CH_MERKLE_NODES(3)][CH_HASH_BYTES], root[CH_HASH_BYTES + 4];
     uint8_t path[CH_MERKLE_DEPTH_MAX][CH_HASH_BYTES], signature[CH_SIGNATURE_BYTES], body[512];
     for (unsigned i = 0; i < 3; i++) {
         struct ch_receipt receipt = {.status = CH_STATUS_OK,
@@ -331,7 +331,7 @@ static void show_receipts(const struct made *message)
     show("receipt_0", bytes[0], CH_RECEIPT_BYTES);
     show("receipt_1", bytes[1], CH_RECEIPT_BYTES);
     show("receipt_2", bytes[2], CH_RECEIPT_BYTES);
-    ch_merkle_root((const uint8_t(*)[CH_HASH_BYTES])leaves, 3, root);
+    ch_merkle_build(leaves, 3, root);
     ch_store32(root + CH_HASH_BYTES, 3);
     show("receipts_root", root, CH_HASH_BYTES);
     sign(&validator, CH_DOMAIN_RECEIPT, root, sizeof root, signature);
