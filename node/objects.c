@@ -64,7 +64,9 @@ static ch_err disk_put(void *context, const struct ch_spread_record *record, uin
     bool waits = first && record->fresh && !ch_spread_is_named(&o->store, record->cid, record->block_bytes);
     if (waits && !ch_keeper_is_waiting(o->keeper, record->cid) && !ch_keeper_may_wait(o->keeper, record->from))
         return CH_ERR_NO_SPACE;
-    ch_err err = ch_object_put_for(o->node->objects, &address, record->bytes, record->length, &tag, cookie << 1 | 1);
+    /* A name is of an object that was stored and promised to stay: it needs no room of others. */
+    ch_err err = (record->kind == CH_SPREAD_NAMED ? ch_object_put_reserved : ch_object_put_for)(
+        o->node->objects, &address, record->bytes, record->length, &tag, cookie << 1 | 1);
     o->puts |= err == CH_OK || err == CH_ERR_FULL;
     if (err == CH_OK || err == CH_ERR_EXISTS) {
         ch_err kept = CH_OK;

@@ -266,8 +266,8 @@ ch_err object_append(struct ch_object_store *s, const struct object_append *what
         return CH_ERR_FULL;
     if (!b->used) {
         /* What makes room may use the room that is kept for it. */
-        bool frees = what->kind == RECORD_DROP || what->record.moved_segment;
-        ch_err err = place_batch(s, b, frees ? 0 : s->low_water_bytes);
+        bool kept = what->kind == RECORD_DROP || what->record.moved_segment || what->reserved;
+        ch_err err = place_batch(s, b, kept ? 0 : s->low_water_bytes);
         if (err != CH_OK)
             return err;
     }
@@ -325,8 +325,8 @@ ch_err ch_object_put(struct ch_object_store *s, const struct ch_cid *cid, const 
     return ch_object_put_for(s, cid, block, length, &(struct ch_object_tag){0}, cookie);
 }
 
-ch_err ch_object_put_for(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
-                         const struct ch_object_tag *tag, uint64_t cookie)
+static ch_err put(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
+                  const struct ch_object_tag *tag, uint64_t cookie, bool reserved)
 {
     if (s->failed != CH_OK)
         return s->failed;
@@ -346,6 +346,7 @@ ch_err ch_object_put_for(struct ch_object_store *s, const struct ch_cid *cid, co
                           .plain = block,
                           .length = (uint32_t)length,
                           .tag = *tag,
+                          .reserved = reserved,
                           .record = {.cookie = cookie, .has_cookie = true}};
     struct place place;
     pthread_rwlock_wrlock(&s->lock);
@@ -364,6 +365,18 @@ ch_err ch_object_put_for(struct ch_object_store *s, const struct ch_cid *cid, co
     object_index_set(&s->index, ch_cid_digest(cid), &place);
     pthread_rwlock_unlock(&s->lock);
     return CH_OK;
+}
+
+ch_err ch_object_put_for(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
+                         const struct ch_object_tag *tag, uint64_t cookie)
+{
+    return put(s, cid, block, length, tag, cookie, false);
+}
+
+ch_err ch_object_put_reserved(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
+                              const struct ch_object_tag *tag, uint64_t cookie)
+{
+    return put(s, cid, block, length, tag, cookie, true);
 }
 
 ch_err ch_object_drop(struct ch_object_store *s, const struct ch_cid *cid, uint64_t cookie)

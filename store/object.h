@@ -72,6 +72,9 @@ CH_MUST_CHECK ch_err ch_object_put(struct ch_object_store *store, const struct c
  * until that is durable it is not there. */
 CH_MUST_CHECK ch_err ch_object_put_for(struct ch_object_store *store, const struct ch_cid *cid, const void *block,
                                        size_t length, const struct ch_object_tag *tag, uint64_t cookie);
+/* The same, also below the low-water mark: for the few small records that something already promised depends on. */
+CH_MUST_CHECK ch_err ch_object_put_reserved(struct ch_object_store *store, const struct ch_cid *cid, const void *block,
+                                            size_t length, const struct ch_object_tag *tag, uint64_t cookie);
 /* Forgets a block, at once for readers; durable with the cookie. CH_ERR_NOT_FOUND, CH_ERR_FULL, CH_ERR_NO_SPACE as
  * above. */
 CH_MUST_CHECK ch_err ch_object_drop(struct ch_object_store *store, const struct ch_cid *cid, uint64_t cookie);

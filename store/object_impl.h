@@ -249,6 +249,7 @@ struct object_append {
     const void *plain;
     uint32_t length;
     struct ch_object_tag tag;
+    bool reserved; /* it may use the room below the low-water mark */
     struct batch_record record;
 };
 /* Puts a record into the gathering batch; *place is where it will lie. CH_ERR_FULL, CH_ERR_NO_SPACE: nothing happened.

@@ -30,14 +30,15 @@ struct world {
     struct ch_objects *objects;
     struct ch_sign_key key[N];
     struct ch_bell nobody;
-    uint64_t commit_ms, now_ns, requests;
+    uint64_t commit_ms, now_ns, requests, low_water_bytes;
     unsigned status; /* of the last put that was answered; 0xffff: none */
 };
 
 static void open_objects(struct world *w)
 {
     const struct ch_object_options options = {
-        .master_key = master_key, .segment_bytes = SEGMENT_BYTES, .batch_bytes = SEGMENT_BYTES / 8};
+        .master_key = master_key, .segment_bytes = SEGMENT_BYTES, .batch_bytes = SEGMENT_BYTES / 8,
+        .low_water_bytes = w->low_water_bytes};
     assert_ok(ch_object_open(w->node->objects_io, "obj", &options, &w->node->objects));
     assert_ok(ch_object_reader_open(w->node->objects, &w->reader));
     assert_ok(ch_keeper_open(w->node, w->reader, &w->keeper));
@@ -388,6 +389,33 @@ static void restart_forgets_no_name(void **state)
     finish(&w);
 }
 
+static void name_is_written_down_though_the_disk_is_low(void **state)
+{
+    struct world w;
+    begin(&w);
+    for (uint64_t i = 0; i < 4; i++)
+        assert_int_equal(put(&w, ACCOUNT, i), CH_STATUS_OK);
+    w.low_water_bytes = SEGMENT_BYTES;
+    w.node->config.store_object_quota_mib = 0;
+    ch_sim_disk_set_capacity(w.disk, 3 * SEGMENT_BYTES + SEGMENT_BYTES / 2);
+    close_objects(&w);
+    open_objects(&w);
+    uint64_t number = 10;
+    while (number < 400 && put(&w, ACCOUNT, number) == CH_STATUS_OK)
+        number++;
+    live(&w, 25);
+    assert_int_equal(w.status, CH_STATUS_OVERLOADED);
+    for (uint64_t i = 0; i < 3; i++)
+        name(&w, i);
+    ch_sim_disk_set_capacity(w.disk, UINT64_MAX);
+    close_objects(&w);
+    open_objects(&w);
+    live(&w, 1100);
+    for (uint64_t i = 0; i < 4; i++)
+        assert_int_equal(is_stored(&w, i), i < 3);
+    finish(&w);
+}
+
 static void account_is_held_to_its_quota(void **state)
 {
     const uint64_t most = (QUOTA_MIB << 20) / BLOCK_BYTES;
@@ -449,6 +477,7 @@ int main(void)
         cmocka_unit_test(without_a_certificate_that_holds_no_message_is_let_in),
         cmocka_unit_test(put_again_waits_anew),
         cmocka_unit_test(restart_forgets_no_name),
+        cmocka_unit_test(name_is_written_down_though_the_disk_is_low),
         cmocka_unit_test(account_is_held_to_its_quota),
         cmocka_unit_test(old_objects_make_room_in_the_quota),
     };
