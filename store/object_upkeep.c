@@ -114,7 +114,10 @@ ch_err ch_object_compact(struct ch_object_store *s, uint64_t bytes_max, uint64_t
     if (err == CH_OK)
         err = ch_object_flush(s);
     if (err == CH_OK && c->next == c->count && c->in_flight == 0) {
-        err = s->failed = object_segment_destroy(s, object_segment_find(s, c->segment));
+        err = object_segment_destroy(s, object_segment_find(s, c->segment));
+        if (object_passes(err))
+            return object_refusal(err);
+        s->failed = err;
         free(c->entry);
         *c = (struct compaction){0};
     }
@@ -160,6 +163,8 @@ ch_err ch_object_expire(struct ch_object_store *s, uint64_t before_ms,
     if (!segment)
         return s->active && s->active->oldest_ms < before_ms && end_active(s) ? CH_OK : CH_ERR_NOT_FOUND;
     ch_err err = load_footer(s, segment, &entry, &count);
+    if (err == CH_ERR_TIMEOUT)
+        return err;
     segment->oldest_ms = UINT64_MAX;
     if (err != CH_OK)
         return err;
