@@ -48,7 +48,7 @@ static ch_err disk_put(void *context, enum ch_spread_kind kind, const uint8_t na
     const struct ch_object_tag tag = {.put_ms = ch_time_unix_ms()};
     ch_err err = ch_object_put_for(o->node->objects, &address, bytes, length, &tag, cookie << 1 | 1);
     o->puts |= err == CH_OK || err == CH_ERR_FULL;
-    if (err != CH_OK && err != CH_ERR_EXISTS && err != CH_ERR_FULL && err != CH_ERR_NO_SPACE) {
+    if (err != CH_OK && err != CH_ERR_EXISTS && err != CH_ERR_FULL && err != CH_ERR_NO_SPACE && err != CH_ERR_TIMEOUT) {
         int none = CH_OK;
         atomic_compare_exchange_strong(&o->node->failed, &none, (int)err);
     }
@@ -129,6 +129,7 @@ static bool look(struct ch_objects *o, struct ch_request *request, struct asking
                           err == CH_OK              ? CH_STATUS_OK
                           : err == CH_ERR_INVALID   ? CH_STATUS_BAD_OBJECT
                           : err == CH_ERR_NOT_FOUND ? CH_STATUS_OVERLOADED /* much of it: ask again */
+                          : err == CH_ERR_TIMEOUT   ? CH_STATUS_STORE_AWAY
                                                     : CH_STATUS_NOT_FOUND);
     return true;
 }
