@@ -2,7 +2,7 @@
  *
  * What:    an answered write is durable on all replicas that the pool asks for, so a sync has nothing left to do. A file
  *          opened for writing belongs to this opening: what an earlier one still has on its way no longer changes it.
- * Not:     no folders, no rename; no space is set aside (a write meets a full pool). Pools that refuse to overwrite
+ * Not:     no folders, no rename; ch_io_allocate sets aside the pool's quota, not space of the cluster. Pools that refuse to overwrite
  *          (erasure coding without allow_ec_overwrites) won't do.
  * Thread:  as the seam says. librados has threads of its own; the caller blocks the signals that they shall not get.
  * Limits:  a file holds at most the cluster's osd_max_object_size (128 MiB by default).
