@@ -33,7 +33,8 @@
     X(PROTOCOL, 19, "the peer broke the protocol")                                                                     \
     X(BUSY, 20, "in use by another process")                                                                           \
     X(PRUNED, 21, "it was here and is no longer kept")                                                                 \
-    X(HALTED, 22, "consensus has halted: a person must look")
+    X(HALTED, 22, "consensus has halted: a person must look")                                                          \
+    X(POOL_FULL, 23, "the storage pool is full")
 
 typedef enum {
 #define X(name, number, text) CH_ERR_##name = number,

@@ -50,7 +50,12 @@
     NUMBER(store, log_segment_mib, 256, 4, 2048, "size of a log segment")                                              \
     NUMBER(store, log_keep_mib, 0, 0, 1ull << 40, "older segments are given up above this; 0: no limit")                 \
     NUMBER(store, log_keep_hours, 0, 0, 1ull << 20, "transactions older than this are given up; 0: no limit")            \
-    NUMBER(store, object_segment_mib, 1024, 16, 2048, "size of an object segment")                                     \
+    TEXT(store, objects, "segments", "where objects are kept: segments (files here), or rados (a Ceph pool)")                   \
+    TEXT(store, rados_config, "/etc/ceph/ceph.conf", "file that names Ceph's monitors and the keyring")                  \
+    TEXT(store, rados_user, "chappe", "Ceph's name for us, without client.")                                           \
+    TEXT(store, rados_pool, "chappe", "the pool")                                                                      \
+    NUMBER(store, rados_timeout_seconds, 5, 1, 600, "without an answer of Ceph for so long, objects are refused")        \
+    NUMBER(store, object_segment_mib, 1024, 16, 2048, "size of an object segment; in a pool at most 64")               \
     NUMBER(store, object_keep_hours, 0, 0, 1ull << 20, "objects older than this are given up; 0: no limit")              \
     NUMBER(store, object_quota_mib, 0, 0, 1ull << 40, "what an account may store here, in objects; 0: no limit")         \
     NUMBER(store, upkeep_mib_s, 16, 0, 65536, "rate of scrubbing and compacting; 0: neither")                            \

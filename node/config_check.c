@@ -74,6 +74,8 @@ ch_err ch_config_check(const struct ch_config *c, char *message, size_t message_
          "none of verify, trust"},
         {ch_cpu_parse_mask(c->stages_cpu_mask, &mask) == CH_OK, "stages.cpu_mask", c->stages_cpu_mask,
          "no set of kernels"},
+        {one_of(c->store_objects, "segments", "rados", NULL), "store.objects", c->store_objects,
+         "none of segments, rados"},
         {one_of(c->store_state_sync, "io_uring", "nometasync", NULL), "store.state_sync", c->store_state_sync,
          "none of io_uring, nometasync"},
     };

@@ -228,6 +228,10 @@ void ch_keeper_named(struct ch_keeper *k, const struct ch_tx *tx)
     ch_err err = ch_object_walk_tree(k->reader, &root, named, k);
     if (err == CH_ERR_CORRUPT)
         ch_log(CH_LOG_ERROR, "objects: a damaged node in a tree that a message names");
+    if (err == CH_ERR_TIMEOUT) { /* any that wait may be what it names: they stay, as after a start */
+        memset(k->waiting, 0, PLACES * sizeof *k->waiting);
+        k->waiting_count = 0;
+    }
 }
 
 bool ch_keeper_waits(const struct ch_keeper *k)
@@ -270,7 +274,7 @@ static void look_at_waiting(struct ch_keeper *k)
         if (w->cid.bytes[0] && w->until_ms <= k->clock_ms) {
             bool gone;
             ch_err err = drop(k, w, &gone);
-            if (err == CH_ERR_FULL || err == CH_ERR_NO_SPACE)
+            if (err == CH_ERR_FULL || err == CH_ERR_NO_SPACE || err == CH_ERR_TIMEOUT)
                 return; /* later */
             if (err != CH_OK) {
                 k->failed = err;
@@ -303,7 +307,7 @@ static bool expire(struct ch_keeper *k)
     ch_err err = ch_object_expire(k->node->objects, now_ms - keep_ms, expired, k);
     if (err == CH_ERR_CORRUPT)
         ch_log(CH_LOG_ERROR, "objects: the disk has changed a segment's footer and can't keep a new one; it is left alone");
-    else if (err != CH_OK && err != CH_ERR_NOT_FOUND)
+    else if (err != CH_OK && err != CH_ERR_NOT_FOUND && err != CH_ERR_TIMEOUT)
         k->failed = err;
     return err == CH_OK || err == CH_ERR_CORRUPT;
 }
@@ -318,7 +322,7 @@ static uint64_t compact(struct ch_keeper *k, uint64_t now_ns)
     ch_count(&k->node->metrics.serve_object_bytes_moved_total, moved);
     if (err == CH_ERR_CORRUPT) {
         ch_log(CH_LOG_ERROR, "objects: the disk has changed a segment's footer and can't keep a new one; it is left alone");
-    } else if (err != CH_OK && err != CH_ERR_NOT_FOUND && err != CH_ERR_NO_SPACE) {
+    } else if (err != CH_OK && err != CH_ERR_NOT_FOUND && err != CH_ERR_NO_SPACE && err != CH_ERR_TIMEOUT) {
         k->failed = err;
     }
     return now_ns + (err == CH_OK ? (moved ? moved : PIECE_BYTES) * SECOND_NS / rate : SECOND_NS);

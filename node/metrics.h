@@ -67,6 +67,7 @@
     X(serve, objects_unnamed_total, "object blocks dropped because no message named them in time")                     \
     X(serve, objects_expired_total, "object blocks given up for their age")                                            \
     X(serve, object_bytes_moved_total, "bytes of live blocks moved out of half-dead segments")                         \
+    X(serve, objects_refusing, "1: the object storage takes nothing now, because it is full or does not answer")             \
     X(serve, object_segments_destroyed, "object segments destroyed with their keys since the start")                   \
     X(serve, object_blocks, "object blocks stored now")                                                                \
     X(serve, object_live_bytes, "their bytes on the disk")                                                             \

@@ -75,7 +75,7 @@ static bool write_down(void *self, const struct ch_cid *cid, uint32_t length)
                                                                  !ch_spread_is_held(n->store, n->node->committee.n, cid))))
         return true;
     ch_err err = ch_spread_name(n->spread, cid, length);
-    if (err == CH_ERR_FULL) {
+    if (err == CH_ERR_FULL || err == CH_ERR_TIMEOUT) {
         n->full = true;
         return false;
     }

@@ -9,6 +9,7 @@
 #include "node/genesis_file.h"
 #include "node/ipfs.h"
 #include "node/net.h"
+#include "node/object_store.h"
 #include "node/order.h"
 #include "node/retention.h"
 #include "node/scrub.h"
@@ -231,8 +232,7 @@ static ch_err open_stores(struct ch_node *n, const uint8_t master[32], char why[
     }
     if (err != CH_OK)
         return explain(why, err, "%s", path);
-    err = ch_serve_open_objects(n, master);
-    return err == CH_OK ? CH_OK : explain(why, err, "%s/obj", n->folder);
+    return ch_node_open_objects(n, master, why);
 }
 
 static ch_err open_blocks(void *context, void **reader)
@@ -424,7 +424,7 @@ void ch_node_close(struct ch_node *n)
     ch_retention_close(n->retention);
     ch_apply_close(n->apply);
     ch_order_close(n->order);
-    ch_serve_close_objects(n);
+    ch_node_close_objects(n);
     ch_state_close(n->state);
     if (discard && ch_state_discard(n->state_io, path_in(path, n->folder, "lmdb")) == CH_OK)
         ch_log(CH_LOG_ERROR, "%s: damaged, and removed; the next start makes the state anew from the log", path);

@@ -71,6 +71,7 @@ struct ch_node {
     struct ch_io *state_io;
     bool state_discarded; /* it was damaged: the replay of all of the log makes it anew */
     struct ch_io *objects_io;
+    struct ch_file *pool_mark; /* of state_io; NULL: objects are in segments here */
     struct ch_object_store *objects;
 
     struct ch_net *net;

@@ -76,7 +76,7 @@ static ch_err disk_put(void *context, const struct ch_spread_record *record, uin
             ch_keeper_stop_waiting(o->keeper, record->cid);
         if (kept != CH_OK)
             fail(o, kept);
-    } else if (err != CH_ERR_FULL && err != CH_ERR_NO_SPACE) {
+    } else if (err != CH_ERR_FULL && err != CH_ERR_NO_SPACE && err != CH_ERR_TIMEOUT) {
         fail(o, err);
     }
     return err;
@@ -88,7 +88,7 @@ static ch_err disk_drop(void *context, enum ch_spread_kind kind, const uint8_t n
     const struct ch_cid address = ch_tree_address(kind, name);
     ch_err err = ch_object_drop(o->node->objects, &address, 0);
     o->puts |= err == CH_OK || err == CH_ERR_FULL;
-    if (err != CH_OK && err != CH_ERR_NOT_FOUND && err != CH_ERR_FULL && err != CH_ERR_NO_SPACE)
+    if (err != CH_OK && err != CH_ERR_NOT_FOUND && err != CH_ERR_FULL && err != CH_ERR_NO_SPACE && err != CH_ERR_TIMEOUT)
         fail(o, err);
     return err;
 }
@@ -181,6 +181,7 @@ static bool look(struct ch_objects *o, struct ch_request *request, struct asking
                           err == CH_OK              ? CH_STATUS_OK
                           : err == CH_ERR_INVALID   ? CH_STATUS_BAD_OBJECT
                           : err == CH_ERR_NOT_FOUND ? CH_STATUS_OVERLOADED /* much of it: ask again */
+                          : err == CH_ERR_TIMEOUT   ? CH_STATUS_STORE_AWAY
                                                     : CH_STATUS_NOT_FOUND);
     return true;
 }

@@ -55,7 +55,9 @@ static void scrub_objects(struct ch_scrub *s, uint64_t now_ns, uint64_t rate)
     s->due_ns = now_ns + (read + 1) * SECOND_NS / rate;
     if (passed)
         s->due_ns = now_ns + REST_NS;
-    if (err != CH_OK) { /* a footer, or the disk refuses to read: the next call goes on behind it */
+    if (err == CH_ERR_TIMEOUT) { /* the storage does not answer: the next call goes on where this one was */
+        s->due_ns = now_ns + SECOND_NS;
+    } else if (err != CH_OK) { /* a footer, or the disk refuses to read: the next call goes on behind it */
         ch_log(CH_LOG_ERROR, "objects: a segment can't be scrubbed: %s", ch_err_text(err));
         ch_count(&s->node->metrics.scrub_segments_damaged_total, 1);
         s->due_ns = now_ns + SECOND_NS;

@@ -23,7 +23,8 @@ struct ch_serve {
     struct ch_keeper *keeper;
     struct ch_objects *spread; /* objects over the committee; NULL: we are alone */
     struct ch_request *held;   /* a put that found the store's batches full */
-    bool puts_gathered;      /* puts were taken since the last flush */
+    bool puts_gathered;        /* puts were taken since the last flush */
+    ch_err refusing;           /* why the store takes nothing, as last said */
     struct ch_watches watches;
     struct ch_work *work; /* being given on */
     uint32_t work_next, named_next;
@@ -71,6 +72,8 @@ static enum ch_status status_of(ch_err err)
         return CH_STATUS_NOT_FOUND;
     if (err == CH_ERR_PRUNED)
         return CH_STATUS_PRUNED;
+    if (err == CH_ERR_TIMEOUT) /* said once, when it began */
+        return CH_STATUS_STORE_AWAY;
     ch_log(CH_LOG_ERROR, "serve: a read failed: %s", ch_err_text(err));
     return CH_STATUS_OVERLOADED;
 }
@@ -380,6 +383,9 @@ static void put_object(struct ch_serve *s, struct ch_request *request)
     case CH_ERR_NO_SPACE:
         reply_status(s, request, CH_FRAME_STATUS, CH_STATUS_DISK_FULL);
         break;
+    case CH_ERR_TIMEOUT:
+        reply_status(s, request, CH_FRAME_STATUS, CH_STATUS_STORE_AWAY);
+        break;
     default:
         fail(s, err);
         reply_status(s, request, CH_FRAME_STATUS, CH_STATUS_STOPPING);
@@ -420,6 +426,31 @@ static void has_object(struct ch_serve *s, struct ch_request *request)
                  err == CH_OK ? CH_STATUS_OK : err == CH_ERR_INVALID ? CH_STATUS_BAD_OBJECT : status_of(err));
 }
 
+static bool is_request(uint64_t cookie)
+{
+    return cookie && !ch_objects_is_cookie(cookie);
+}
+
+/* Who waits for what the storage does not take now is told so, by name. */
+static void refuse_stuck(struct ch_serve *s)
+{
+    uint64_t cookies[REQUESTS_MAX];
+    size_t count;
+    ch_err why;
+    while ((count = ch_object_give_up(s->node->objects, is_request, cookies, REQUESTS_MAX, &why)) > 0)
+        for (size_t i = 0; i < count; i++)
+            reply_status(s, (struct ch_request *)(uintptr_t)cookies[i], CH_FRAME_STATUS,
+                         why == CH_ERR_TIMEOUT ? CH_STATUS_STORE_AWAY : CH_STATUS_DISK_FULL);
+    if (why == s->refusing)
+        return;
+    if (why == CH_OK)
+        ch_log(CH_LOG_NOTICE, "objects: the storage takes them again");
+    else
+        ch_log(CH_LOG_ERROR, "objects: the storage takes none: %s", ch_err_text(why));
+    s->refusing = why;
+    ch_gauge(&s->node->metrics.serve_objects_refusing, why != CH_OK);
+}
+
 static bool poll_objects(struct ch_serve *s)
 {
     uint64_t cookies[REQUESTS_MAX];
@@ -432,6 +463,7 @@ static bool poll_objects(struct ch_serve *s)
         err = ch_object_poll(s->node->objects, cookies, REQUESTS_MAX, &count);
     if (err != CH_OK)
         fail(s, err);
+    refuse_stuck(s);
     for (size_t i = 0; i < count; i++) {
         if (ch_objects_is_cookie(cookies[i])) {
             ch_objects_durable(s->spread, cookies[i]);
@@ -640,25 +672,6 @@ uint64_t ch_serve_deadline_ns(void *self, uint64_t now_ns)
 int ch_serve_fd(const struct ch_serve *s)
 {
     return ch_io_fd(s->node->objects_io);
-}
-
-ch_err ch_serve_open_objects(struct ch_node *node, const uint8_t master_key[32])
-{
-    char path[CH_IO_PATH_BYTES_MAX];
-    snprintf(path, sizeof path, "%s/obj", node->folder);
-    const struct ch_object_options options = {
-        .master_key = master_key,
-        .segment_bytes = (uint32_t)(node->config.store_object_segment_mib << 20),
-        .low_water_bytes = node->config.store_low_water_mib << 20,
-    };
-    ch_err err = ch_io_uring_open(&node->objects_io);
-    return err == CH_OK ? ch_object_open(node->objects_io, path, &options, &node->objects) : err;
-}
-
-void ch_serve_close_objects(struct ch_node *node)
-{
-    ch_object_close(node->objects);
-    ch_io_close(node->objects_io);
 }
 
 ch_err ch_serve_open(struct ch_node *node, struct ch_serve **out)

@@ -8,10 +8,6 @@
 
 #include "node/node.h"
 
-/* The object store comes first, since the verify stages read it too. */
-CH_MUST_CHECK ch_err ch_serve_open_objects(struct ch_node *node, const uint8_t master_key[32]);
-void ch_serve_close_objects(struct ch_node *node);
-
 CH_MUST_CHECK ch_err ch_serve_open(struct ch_node *node, struct ch_serve **out);
 bool ch_serve_poll(void *serve, uint64_t now_ns);
 uint64_t ch_serve_deadline_ns(void *serve, uint64_t now_ns);

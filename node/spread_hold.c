@@ -463,7 +463,10 @@ static bool put_shard(struct ch_spread *s, uint16_t from, const struct ch_frame_
     if (!good || err == CH_ERR_DENIED || err == CH_ERR_INVALID)
         spread_lie(s, from);
     if (err != CH_OK && err != CH_ERR_EXISTS) {
-        a->status = good && err == CH_ERR_NO_SPACE ? CH_STATUS_DISK_FULL : CH_STATUS_BAD_OBJECT;
+        a->status = !good                      ? CH_STATUS_BAD_OBJECT
+                    : err == CH_ERR_NO_SPACE ? CH_STATUS_DISK_FULL
+                    : err == CH_ERR_TIMEOUT  ? CH_STATUS_STORE_AWAY
+                                             : CH_STATUS_BAD_OBJECT;
         a->writes_flying = 0;
     }
     if (!a->writes_flying)

@@ -92,6 +92,8 @@ static ch_err look_below(struct ch_tree *t, const struct ch_cid *cid, int depth,
     ch_err err = ch_object_get(t->reader, cid, t->node, sizeof t->node, &length);
     if (err == CH_ERR_FULL)
         return CH_ERR_INVALID;
+    if (err == CH_ERR_TIMEOUT)
+        return err;
     if (err != CH_OK || !ch_spread_is_stored(&t->store, cid, (uint32_t)length))
         return is_missing(t, cid);
     size_t count = ch_unixfs_decode(t->node, length, t->link[depth]);

@@ -20,7 +20,8 @@ void ch_tree_close(struct ch_tree *tree);
 
 /* CH_OK: all is stored, *file_bytes the file's length. Where the root is one raw block, *file_bytes says how long it
  * should be, or UINT64_MAX: as its manifest here says. CH_ERR_NOT_FOUND: of blocks that are not known to be stored up to
- * CH_TREE_MISSING_MAX are in `missing` (NULL: the first ends it), *count of them. CH_ERR_INVALID: none of our trees. */
+ * CH_TREE_MISSING_MAX are in `missing` (NULL: the first ends it), *count of them. CH_ERR_INVALID: none of our trees.
+ * CH_ERR_TIMEOUT: the storage does not answer. */
 CH_MUST_CHECK ch_err ch_tree_look(struct ch_tree *tree, const struct ch_cid *root, uint64_t *file_bytes,
                                   struct ch_cid *missing, size_t *count);
 

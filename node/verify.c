@@ -79,16 +79,18 @@ static void add_items(struct ch_verify *v, struct ch_batch_tx *entry, size_t *co
 }
 
 /* A message that names an object is proposed only while we know that it is stored: here, or over the committee. */
-static bool object_here(struct ch_verify *v, const struct ch_tx *tx)
+static enum ch_status object_here(struct ch_verify *v, const struct ch_tx *tx)
 {
     if (!tx->location)
-        return true;
+        return CH_STATUS_OK;
     struct ch_cid root;
     uint64_t file_bytes = tx->object_size;
     memcpy(root.bytes, tx->location, CH_CID_BYTES);
-    if (v->tree)
-        return ch_tree_look(v->tree, &root, &file_bytes, NULL, NULL) == CH_OK && file_bytes == tx->object_size;
-    return ch_object_has_tree(v->objects, &root, &file_bytes) == CH_OK && file_bytes == tx->object_size;
+    ch_err err = v->tree ? ch_tree_look(v->tree, &root, &file_bytes, NULL, NULL)
+                         : ch_object_has_tree(v->objects, &root, &file_bytes);
+    if (err == CH_ERR_TIMEOUT)
+        return CH_STATUS_STORE_AWAY;
+    return err == CH_OK && file_bytes == tx->object_size ? CH_STATUS_OK : CH_STATUS_NO_SUCH_OBJECT;
 }
 
 static void check(struct ch_verify *v, struct ch_batch **batches, uint32_t batch_count, bool each)
@@ -134,8 +136,8 @@ static void check(struct ch_verify *v, struct ch_batch **batches, uint32_t batch
             memcpy(entry->id, v->hashes[hashes++], CH_HASH_BYTES);
             batches[b]->found_bad |=
                 entry->status == CH_STATUS_BAD_SIGNATURE || entry->status == CH_STATUS_BAD_APPROVAL;
-            if (entry->status == CH_STATUS_OK && !object_here(v, &entry->tx))
-                entry->status = CH_STATUS_NO_SUCH_OBJECT;
+            if (entry->status == CH_STATUS_OK)
+                entry->status = (uint16_t)object_here(v, &entry->tx);
         }
     }
     ch_count_shared(&metrics->verify_signatures_checked_total, items);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/time.h"
 #include "store/object_impl.h"
 
 /* --- segments --- */
@@ -77,11 +78,11 @@ void object_note_age(struct object_segment *segment, const struct entry *entry)
         segment->oldest_ms = entry->tag.put_ms;
 }
 
-ch_err object_slot_store(struct ch_object_store *s, struct object_segment *segment)
+ch_err object_slot_store(struct ch_object_store *s, struct object_segment *segment, const struct slot *slot)
 {
     uint8_t *block = s->memory + s->memory_bytes - SLOT_BYTES;
-    object_slot_write(block, &segment->slot, s->master_key);
-    ch_err err = ch_io_write(s->io, segment->file, block, SLOT_BYTES, (segment->slot.incarnation & 1) * SLOT_BYTES);
+    object_slot_write(block, slot, s->master_key);
+    ch_err err = ch_io_write(s->io, segment->file, block, SLOT_BYTES, (slot->incarnation & 1) * SLOT_BYTES);
     return err == CH_OK ? ch_io_sync(s->io, segment->file) : err;
 }
 
@@ -107,6 +108,7 @@ ch_err object_segment_seal(struct ch_object_store *s, struct object_segment *seg
     segment->file_bytes = segment->data_end + bytes;
     segment->sealed = true;
     pthread_rwlock_unlock(&s->lock);
+    s->unsealed--;
     ch_io_close_file(s->io, segment->file);
     segment->file = NULL;
     free(segment->entry);
@@ -118,7 +120,28 @@ ch_err object_segment_seal(struct ch_object_store *s, struct object_segment *seg
 ch_err object_segment_destroy(struct ch_object_store *s, struct object_segment *segment)
 {
     char path[CH_IO_PATH_BYTES_MAX];
-    object_path(s, segment->slot.segment, path);
+    struct slot slot = segment->slot; /* readers have the other one until it is gone */
+    object_path(s, slot.segment, path);
+
+    /* Both slots, so that neither holds the salt; then the name. */
+    ch_err err = CH_OK;
+    if (!segment->file)
+        err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_DIRECT, &segment->file);
+    slot.state = SLOT_DESTROYED;
+    sodium_memzero(slot.salt, SALT_BYTES);
+    for (int i = 0; i < 2 && err == CH_OK; i++) {
+        slot.incarnation++;
+        err = object_slot_store(s, segment, &slot);
+    }
+    if (err == CH_OK)
+        err = ch_io_unlink(s->io, path);
+    if (err == CH_ERR_NOT_FOUND) /* done, by a call that was not answered */
+        err = CH_OK;
+    if (err == CH_OK)
+        err = ch_io_sync_dir(s->io, s->dir);
+    if (err != CH_OK)
+        return err;
+
     pthread_rwlock_wrlock(&s->lock);
     size_t at = 0;
     while (s->segment[at] != segment)
@@ -127,34 +150,22 @@ ch_err object_segment_destroy(struct ch_object_store *s, struct object_segment *
     s->segment_count--;
     pthread_rwlock_unlock(&s->lock);
     atomic_fetch_add(&s->removals, 1);
-
-    /* Both slots, so that neither holds the salt; then the name. */
-    ch_err err = CH_OK;
-    if (!segment->file)
-        err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_DIRECT, &segment->file);
-    segment->slot.state = SLOT_DESTROYED;
-    sodium_memzero(segment->slot.salt, SALT_BYTES);
-    for (int i = 0; i < 2 && err == CH_OK; i++) {
-        segment->slot.incarnation++;
-        err = object_slot_store(s, segment);
-    }
     object_segment_free(s, segment);
-    if (err == CH_OK)
-        err = ch_io_unlink(s->io, path);
-    if (err == CH_OK)
-        err = ch_io_sync_dir(s->io, s->dir);
-    s->stats.segments_destroyed += err == CH_OK;
-    return err;
+    s->stats.segments_destroyed++;
+    return CH_OK;
 }
 
-/* A new segment becomes the active one, with `reserve_bytes` left free. CH_ERR_NO_SPACE leaves all as it was. */
+/* A new segment becomes the active one, with `reserve_bytes` left free. Where the storage refuses, all is as it was. */
 static ch_err begin_segment(struct ch_object_store *s, uint64_t reserve_bytes)
 {
     char path[CH_IO_PATH_BYTES_MAX];
     uint64_t free_bytes;
+    bool no_room = false;
     ch_err err = ch_io_free_bytes(s->io, s->dir, &free_bytes);
     if (err == CH_OK && (free_bytes < s->segment_bytes || free_bytes - s->segment_bytes < reserve_bytes))
         return CH_ERR_NO_SPACE;
+    if (object_passes(err))
+        return object_refusal(err);
     struct object_segment *segment = calloc(1, sizeof *segment);
     if (err != CH_OK || !segment) {
         free(segment);
@@ -170,26 +181,27 @@ static ch_err begin_segment(struct ch_object_store *s, uint64_t reserve_bytes)
     err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_CREATE | CH_IO_DIRECT, &segment->file);
     if (err == CH_OK) {
         err = ch_io_allocate(s->io, segment->file, s->segment_bytes);
-        if (err == CH_ERR_NO_SPACE) {
-            object_segment_free(s, segment);
-            err = ch_io_unlink(s->io, path);
-            return err == CH_OK ? CH_ERR_NO_SPACE : (s->failed = err);
-        }
+        no_room = err == CH_ERR_NO_SPACE;
     }
     if (err == CH_OK) /* both slots, so that a damaged one costs nothing */
-        err = object_slot_store(s, segment);
+        err = object_slot_store(s, segment, &segment->slot);
     segment->slot.incarnation = 1;
     if (err == CH_OK)
-        err = object_slot_store(s, segment);
+        err = object_slot_store(s, segment, &segment->slot);
     if (err == CH_OK)
         err = ch_io_sync_dir(s->io, s->dir);
     if (err == CH_OK)
         err = object_segment_add(s, segment);
     if (err != CH_OK) {
         object_segment_free(s, segment);
-        return s->failed = err;
+        if (!object_passes(err) && !no_room)
+            return s->failed = err;
+        ch_err gone = ch_io_unlink(s->io, path);
+        bool left = gone == CH_OK || gone == CH_ERR_NOT_FOUND || object_passes(gone);
+        return left ? object_refusal(err) : (s->failed = gone);
     }
     s->next_number++;
+    s->unsealed++;
     s->active = segment;
     s->counter = 0;
     object_key_derive(s->crypt, s->master_key, &segment->slot, segment->slot.incarnation, s->key);
@@ -223,17 +235,14 @@ static ch_err place_batch(struct ch_object_store *s, struct batch *b, uint64_t r
     return CH_OK;
 }
 
-static ch_err launch(struct ch_object_store *s)
+static ch_err write_batch(struct ch_object_store *s, struct batch *b)
 {
-    struct batch *b = s->filling;
-    uint32_t length = (uint32_t)round_up(b->used, CH_IO_BLOCK_BYTES);
-    memset(b->memory + b->used, 0, length - b->used);
     struct ch_io_request request = {
         .kind = CH_IO_OP_WRITE,
         .then_sync = true,
         .file = b->segment->file,
         .data = b->memory,
-        .length = length,
+        .length = (uint32_t)round_up(b->used, CH_IO_BLOCK_BYTES),
         .offset = b->offset,
         .cookie = (uint64_t)(b - s->batch),
     };
@@ -241,9 +250,20 @@ static ch_err launch(struct ch_object_store *s)
     if (err != CH_OK)
         return s->failed = err;
     b->state = BATCH_FLYING;
+    s->flights++;
+    return CH_OK;
+}
+
+static ch_err launch(struct ch_object_store *s)
+{
+    struct batch *b = s->filling;
+    uint32_t length = (uint32_t)round_up(b->used, CH_IO_BLOCK_BYTES);
+    memset(b->memory + b->used, 0, length - b->used);
+    ch_err err = write_batch(s, b);
+    if (err != CH_OK)
+        return err;
     b->segment->flights++;
     b->segment->data_end += length;
-    s->flights++;
     s->filling = NULL;
     s->flush_wanted = false;
     return CH_OK;
@@ -251,6 +271,8 @@ static ch_err launch(struct ch_object_store *s)
 
 ch_err object_append(struct ch_object_store *s, const struct object_append *what, struct place *place)
 {
+    if (s->refusing != CH_OK)
+        return s->refusing;
     struct batch *b = filling(s);
     uint32_t need = record_bytes(what->length);
     if (b && b->used && (b->used + need > s->batch_bytes || b->record_count == s->batch_records_max)) {
@@ -339,7 +361,7 @@ static ch_err put(struct ch_object_store *s, const struct ch_cid *cid, const voi
     if (!object_cid_holds(cid, block, length))
         return CH_ERR_INVALID;
     if (there && !repairs)
-        return join(s, there, cookie);
+        return s->refusing != CH_OK ? s->refusing : join(s, there, cookie);
 
     struct object_append what = {.kind = RECORD_BLOCK,
                           .cid = cid,
@@ -465,6 +487,7 @@ static void tell(struct ch_object_store *s, uint64_t *cookies, size_t max, size_
         }
         b->state = BATCH_FREE;
         b->used = 0;
+        b->refused = false;
     }
 }
 
@@ -478,39 +501,87 @@ static struct object_segment *to_be_sealed(const struct ch_object_store *s)
     return full;
 }
 
+static void later_again(struct ch_object_store *s)
+{
+    s->again_ns = s->again_after_ns ? ch_time_monotonic_ns() + s->again_after_ns : 0;
+}
+
+/* The same bytes go to the same place again: whatever became of the last try, nothing else can be there. */
+static void write_again(struct ch_object_store *s)
+{
+    for (int i = 0; i < BATCH_SLOTS && s->failed == CH_OK; i++)
+        if (s->batch[i].state == BATCH_REFUSED)
+            (void)write_batch(s, &s->batch[i]);
+}
+
+static void batch_done(struct ch_object_store *s, struct batch *b, ch_err err)
+{
+    s->flights--;
+    if (object_passes(err)) {
+        b->state = BATCH_REFUSED;
+        b->refused = true;
+        s->refusing = object_refusal(err);
+        later_again(s);
+        return;
+    }
+    b->segment->flights--;
+    if (err != CH_OK) {
+        s->failed = s->failed == CH_OK ? err : s->failed;
+        return;
+    }
+    settle_batch(s, b);
+    b->state = BATCH_DURABLE;
+    s->refusing = CH_OK;
+}
+
 ch_err ch_object_poll(struct ch_object_store *s, uint64_t *cookies, size_t max, size_t *count)
 {
     struct ch_io_done done[BATCH_SLOTS];
     size_t got = ch_io_poll(s->io, done, BATCH_SLOTS);
     *count = 0;
-    s->flights -= (unsigned)got;
-    for (size_t i = 0; i < got; i++) {
-        struct batch *b = &s->batch[done[i].cookie];
-        b->segment->flights--;
-        if (done[i].err != CH_OK && s->failed == CH_OK)
-            s->failed = done[i].err;
-        if (done[i].err == CH_OK) {
-            settle_batch(s, b);
-            b->state = BATCH_DURABLE;
-        }
-    }
+    for (size_t i = 0; i < got; i++)
+        batch_done(s, &s->batch[done[i].cookie], done[i].err);
     if (s->failed != CH_OK)
         return s->failed;
     tell(s, cookies, max, count);
+    bool again = s->again_ns == 0 || ch_time_monotonic_ns() >= s->again_ns;
+    if (again)
+        write_again(s);
     if (s->flush_wanted && s->flights < BATCH_DEPTH && s->filling && s->filling->used)
         (void)launch(s);
     struct object_segment *full = to_be_sealed(s);
-    if (s->failed == CH_OK && full && full->flights == 0)
-        s->failed = object_segment_seal(s, full);
+    if (s->failed == CH_OK && full && full->flights == 0 && again) {
+        ch_err err = object_segment_seal(s, full);
+        if (object_passes(err))
+            later_again(s);
+        else
+            s->failed = err;
+    }
     return s->failed;
+}
+
+size_t ch_object_give_up(struct ch_object_store *s, bool (*which)(uint64_t cookie), uint64_t *cookies, size_t max,
+                         ch_err *why)
+{
+    size_t count = 0;
+    *why = s->refusing;
+    for (int i = 0; s->refusing != CH_OK && i < BATCH_SLOTS; i++) {
+        struct batch *b = &s->batch[i];
+        for (uint32_t k = 0; b->refused && k < b->record_count && count < max; k++)
+            if (b->record[k].has_cookie && which(b->record[k].cookie)) {
+                b->record[k].has_cookie = false;
+                cookies[count++] = b->record[k].cookie;
+            }
+    }
+    return count;
 }
 
 bool ch_object_busy(const struct ch_object_store *s)
 {
-    bool untold = false;
+    bool waits = false;
     for (int i = 0; i < BATCH_SLOTS; i++)
-        untold |= s->batch[i].state == BATCH_DURABLE;
-    return untold || s->flights || s->flush_wanted || to_be_sealed(s);
+        waits |= s->batch[i].state == BATCH_DURABLE || s->batch[i].state == BATCH_REFUSED;
+    return waits || s->flights || s->flush_wanted || to_be_sealed(s);
 }
 
 /* --- what there is --- */
@@ -518,6 +589,7 @@ bool ch_object_busy(const struct ch_object_store *s)
 void ch_object_stats(const struct ch_object_store *s, struct ch_object_stats *stats)
 {
     *stats = s->stats;
+    stats->refusing = s->refusing;
     stats->segments = s->segment_count;
     stats->index_bytes = object_index_bytes(&s->index);
     stats->live_bytes = stats->disk_bytes = 0;
@@ -553,6 +625,7 @@ static ch_err take_options(struct ch_object_store *s, const char *dir, const str
     s->segment_bytes = options->segment_bytes ? options->segment_bytes : CH_OBJECT_SEGMENT_BYTES;
     s->batch_bytes = options->batch_bytes ? options->batch_bytes : CH_OBJECT_BATCH_BYTES;
     s->low_water_bytes = options->low_water_bytes;
+    s->again_after_ns = options->again_after_ns;
     s->batch_records_max = s->batch_bytes / (3 * UNIT_BYTES);
     if (s->batch_records_max > BATCH_RECORDS_MAX)
         s->batch_records_max = BATCH_RECORDS_MAX;

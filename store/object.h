@@ -51,6 +51,7 @@ struct ch_object_options {
     uint32_t segment_bytes;       /* for new segments, multiple of 4096; 0: CH_OBJECT_SEGMENT_BYTES */
     uint32_t batch_bytes;         /* multiple of 4096, at most a quarter of a segment; 0: CH_OBJECT_BATCH_BYTES */
     uint64_t low_water_bytes;     /* the disk keeps so much free: no new segment below it */
+    uint64_t again_after_ns;      /* until what the storage did not take is written again; 0: with the next poll */
     enum ch_object_cipher cipher; /* for new segments. AUTO: AES where the CPU has it */
 };
 
@@ -65,7 +66,7 @@ void ch_object_close(struct ch_object_store *store);
 /* Takes a block (copied: encrypted into the batch). CH_OK: `cookie` will come out of ch_object_poll.
  * CH_ERR_EXISTS: it is stored and durable already; no cookie. CH_ERR_INVALID: the bytes aren't those the CID names, or
  * more than CH_BLOCK_BYTES_MAX. CH_ERR_FULL: poll, then try again. CH_ERR_NO_SPACE: the low-water mark is reached;
- * works again when there is room. */
+ * works again when there is room. CH_ERR_TIMEOUT: the storage does not answer; works again when it does. */
 CH_MUST_CHECK ch_err ch_object_put(struct ch_object_store *store, const struct ch_cid *cid, const void *block,
                                    size_t length, uint64_t cookie);
 /* The same for a block that has an owner and an age. A block that was found damaged is repaired by putting it again:
@@ -75,20 +76,27 @@ CH_MUST_CHECK ch_err ch_object_put_for(struct ch_object_store *store, const stru
 /* The same, also below the low-water mark: for the few small records that something already promised depends on. */
 CH_MUST_CHECK ch_err ch_object_put_reserved(struct ch_object_store *store, const struct ch_cid *cid, const void *block,
                                             size_t length, const struct ch_object_tag *tag, uint64_t cookie);
-/* Forgets a block, at once for readers; durable with the cookie. CH_ERR_NOT_FOUND, CH_ERR_FULL, CH_ERR_NO_SPACE as
- * above. */
+/* Forgets a block, at once for readers; durable with the cookie. CH_ERR_NOT_FOUND, CH_ERR_FULL, CH_ERR_NO_SPACE,
+ * CH_ERR_TIMEOUT as above. */
 CH_MUST_CHECK ch_err ch_object_drop(struct ch_object_store *store, const struct ch_cid *cid, uint64_t cookie);
 /* What was taken goes to the disk now, or as soon as fewer than four batches are in flight. Never blocks. */
 CH_MUST_CHECK ch_err ch_object_flush(struct ch_object_store *store);
 /* Gives up to `max` cookies of what became durable; *count how many. Seals a segment that is full (blocks for the time
  * of writing its index). */
 CH_MUST_CHECK ch_err ch_object_poll(struct ch_object_store *store, uint64_t *cookies, size_t max, size_t *count);
+/* While the storage takes nothing (full, or it does not answer) what it was given is written again and again, and nothing
+ * more is taken. Who doesn't want to wait so long gets the cookies back, those that `which` says true to: they will not
+ * come out of ch_object_poll; their blocks may be stored all the same. *why: CH_ERR_NO_SPACE, CH_ERR_TIMEOUT, or CH_OK
+ * when it takes what it gets, and there are none. */
+size_t ch_object_give_up(struct ch_object_store *store, bool (*which)(uint64_t cookie), uint64_t *cookies, size_t max,
+                         ch_err *why);
 /* True while the caller must poll for things to go on. */
 bool ch_object_busy(const struct ch_object_store *store);
 
 /* Moves up to about `bytes_max` bytes of live blocks, *moved how many, out of the segment that has most to gain, and
  * destroys it when all of it has moved (blocks for its reads). Call it as often as the rate allows, with polls in
- * between. CH_ERR_NOT_FOUND: no segment is half dead. CH_ERR_NO_SPACE: nowhere to move to; later again.
+ * between. CH_ERR_NOT_FOUND: no segment is half dead. CH_ERR_NO_SPACE: nowhere to move to, CH_ERR_TIMEOUT: the storage
+ * does not answer; later again.
  * A damaged footer that it or a scrubber meets is made again from the records (blocks for reading the segment).
  * CH_ERR_CORRUPT: it could not be; that segment is left alone from then on. */
 CH_MUST_CHECK ch_err ch_object_compact(struct ch_object_store *store, uint64_t bytes_max, uint64_t *moved);
@@ -117,6 +125,7 @@ struct ch_object_stats {
     uint64_t footers_rebuilt;  /* index of a segment read anew from its records */
     uint64_t segments_destroyed;
     uint64_t blocks_lost; /* found damaged by compaction, or with the footer of their segment, and given up here */
+    ch_err refusing;      /* as ch_object_give_up tells */
 };
 void ch_object_stats(const struct ch_object_store *store, struct ch_object_stats *stats);
 
@@ -127,7 +136,8 @@ size_t ch_object_damaged(struct ch_object_store *store, struct ch_cid *cids, siz
 CH_MUST_CHECK ch_err ch_object_reader_open(struct ch_object_store *store, struct ch_object_reader **out);
 void ch_object_reader_close(struct ch_object_reader *reader);
 /* Copies the block's bytes to `to` (CH_BLOCK_BYTES_MAX hold any), decrypted and checked against the CID.
- * CH_ERR_NOT_FOUND. CH_ERR_CORRUPT: the disk changed it; the others have it. CH_ERR_FULL: `capacity` is too small. */
+ * CH_ERR_NOT_FOUND. CH_ERR_CORRUPT: the disk changed it; the others have it. CH_ERR_FULL: `capacity` is too small.
+ * CH_ERR_TIMEOUT: the storage does not answer. */
 CH_MUST_CHECK ch_err ch_object_get(struct ch_object_reader *reader, const struct ch_cid *cid, void *to, size_t capacity,
                                    size_t *length);
 /* The block's length, without reading it. CH_ERR_NOT_FOUND, also where it was found damaged: it is to be put again. */

@@ -19,6 +19,17 @@
 #define BATCH_SLOTS         (BATCH_DEPTH + 1)
 #define BATCH_RECORDS_MAX   4096
 
+/* What a pool refuses now, but may be asked again: it has no cache that could forget what it was given. (A full disk has: a
+ * failed sync loses what others wrote.) */
+static inline bool object_passes(ch_err err)
+{
+    return err == CH_ERR_TIMEOUT || err == CH_ERR_POOL_FULL;
+}
+static inline ch_err object_refusal(ch_err err)
+{
+    return err == CH_ERR_POOL_FULL ? CH_ERR_NO_SPACE : err;
+}
+
 static inline uint64_t round_up(uint64_t value, uint64_t to)
 {
     return (value + to - 1) / to * to;
@@ -152,7 +163,7 @@ struct object_segment {
     unsigned flights;
 };
 
-enum batch_state { BATCH_FREE, BATCH_FLYING, BATCH_DURABLE };
+enum batch_state { BATCH_FREE, BATCH_FLYING, BATCH_REFUSED, BATCH_DURABLE };
 
 struct batch_record {
     uint64_t cookie;
@@ -169,6 +180,7 @@ struct batch {
     struct object_segment *segment;
     uint64_t offset;
     enum batch_state state;
+    bool refused; /* by the storage, at least once: it is written again until it is durable */
 };
 
 /* A CID, or a name. */
@@ -200,7 +212,10 @@ struct ch_object_store {
     uint32_t segment_bytes, batch_bytes, batch_records_max;
     uint64_t low_water_bytes;
     enum ch_object_cipher cipher;
-    ch_err failed; /* sticky */
+    ch_err failed;   /* sticky */
+    ch_err refusing; /* why the storage did not take the last batch */
+    uint64_t again_ns;        /* when what it did not take is written again */
+    uint64_t again_after_ns;
 
     struct object_crypt *crypt;
     struct object_key *key; /* of the active segment */
@@ -225,6 +240,7 @@ struct ch_object_store {
     struct object_index index;
     struct object_segment **segment; /* ascending */
     size_t segment_count, segment_capacity;
+    size_t unsealed; /* of them; the owner's */
     _Atomic uint64_t removals; /* of segments: readers then let go of files */
     _Atomic uint32_t footer_damaged; /* the segment whose footer a scrubber found so; 0: none */
     /* Readers and owner write under the write lock: blocks found damaged that nobody asked for yet, the newest kept. */
@@ -252,14 +268,16 @@ struct object_append {
     bool reserved; /* it may use the room below the low-water mark */
     struct batch_record record;
 };
-/* Puts a record into the gathering batch; *place is where it will lie. CH_ERR_FULL, CH_ERR_NO_SPACE: nothing happened.
- */
+/* Puts a record into the gathering batch; *place is where it will lie. CH_ERR_FULL, CH_ERR_NO_SPACE, CH_ERR_TIMEOUT:
+ * nothing happened. */
 ch_err object_append(struct ch_object_store *store, const struct object_append *what, struct place *place);
-/* Writes the footer of an unsealed segment with nothing in flight; closes its file. */
+/* Writes the footer of an unsealed segment with nothing in flight; closes its file. After a failure it may be called
+ * again. */
 ch_err object_segment_seal(struct ch_object_store *store, struct object_segment *segment);
-/* Writes the slot of the segment's present incarnation and waits until it is durable. */
-ch_err object_slot_store(struct ch_object_store *store, struct object_segment *segment);
-/* Overwrites the salt, removes the file, forgets the segment. */
+/* Writes a slot into the segment's file and waits until it is durable. */
+ch_err object_slot_store(struct ch_object_store *store, struct object_segment *segment, const struct slot *slot);
+/* Overwrites the salt, removes the file, forgets the segment. Where the storage refuses (object_passes) it is still there,
+ * and the same call goes on. */
 ch_err object_segment_destroy(struct ch_object_store *store, struct object_segment *segment);
 /* Fills index and segment table from the folder. */
 ch_err object_recover(struct ch_object_store *store);

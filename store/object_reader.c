@@ -398,16 +398,16 @@ static ch_err enter_segment(struct ch_object_reader *r, bool *is)
     object_path(r->store, scrub->segment, path);
     scrub->next = scrub->count = 0;
     ch_err err = ch_io_open(r->io, path, CH_IO_READ | CH_IO_DIRECT, &scrub->file);
-    if (err == CH_ERR_NOT_FOUND) /* destroyed meanwhile */
-        return CH_OK;
-    if (err == CH_OK)
+    if (err == CH_OK) /* CH_ERR_NOT_FOUND: destroyed meanwhile */
         err = object_footer_load(r->store, scrub->file, scrub->segment, file_bytes, &scrub->entry, &scrub->count,
                                  &data_end);
     if (err == CH_ERR_CORRUPT)
         atomic_store(&r->store->footer_damaged, scrub->segment);
     if (err != CH_OK)
         leave_segment(r);
-    return err;
+    if (err == CH_ERR_TIMEOUT) /* it is entered again */
+        scrub->segment--;
+    return err == CH_ERR_NOT_FOUND ? CH_OK : err;
 }
 
 /* Checks what an entry names, if it is still what the index names; *bytes how many were read. */
@@ -461,8 +461,9 @@ ch_err ch_object_scrub(struct ch_object_reader *r, uint64_t bytes_max,
         } else if (scrub->next == scrub->count) {
             leave_segment(r);
         } else {
-            const struct entry *entry = &scrub->entry[scrub->next++];
+            const struct entry *entry = &scrub->entry[scrub->next];
             err = scrub_entry(r, entry, &bytes);
+            scrub->next += err != CH_ERR_TIMEOUT;
             if (err == CH_ERR_CORRUPT) {
                 struct ch_cid cid;
                 ch_cid_make((enum ch_cid_codec)entry->codec, entry->digest, &cid);

@@ -349,7 +349,7 @@ static ch_err finish_segment(struct ch_object_store *s, struct object_segment *s
     if (!newest || segment->file_bytes != s->segment_bytes)
         return object_segment_seal(s, segment);
     segment->slot.incarnation++;
-    ch_err err = object_slot_store(s, segment);
+    ch_err err = object_slot_store(s, segment, &segment->slot);
     if (err != CH_OK)
         return err;
     s->active = segment;
@@ -368,6 +368,8 @@ ch_err object_recover(struct ch_object_store *s)
         err = load_segment(s, found.number[i], i + 1 == found.count);
         s->next_number = found.number[i] + 1;
     }
+    for (size_t i = 0; i < s->segment_count; i++)
+        s->unsealed += !s->segment[i]->sealed;
     for (size_t i = 0; err == CH_OK && i < s->segment_count; i++)
         err = finish_segment(s, s->segment[i], i + 1 == s->segment_count);
     free(found.number);

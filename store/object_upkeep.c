@@ -113,7 +113,10 @@ ch_err ch_object_compact(struct ch_object_store *s, uint64_t bytes_max, uint64_t
     if (err == CH_OK)
         err = ch_object_flush(s);
     if (err == CH_OK && c->next == c->count && c->in_flight == 0) {
-        err = s->failed = object_segment_destroy(s, object_segment_find(s, c->segment));
+        err = object_segment_destroy(s, object_segment_find(s, c->segment));
+        if (object_passes(err))
+            return object_refusal(err);
+        s->failed = err;
         free(c->entry);
         *c = (struct compaction){0};
     }

@@ -46,6 +46,7 @@
     X(DISK_FULL, 67, "the node's disk is nearly full; it takes no new work")                                           \
     X(OVERLOADED, 68, "the node's queue is full; try again")                                                           \
     X(STOPPING, 69, "the node is stopping")                                                                            \
+    X(STORE_AWAY, 70, "the storage that the node keeps objects in does not answer; try again")                         \
     /* reading and the protocol */                                                                                     \
     X(NOT_FOUND, 80, "no such thing")                                                                                  \
     X(PRUNED, 81, "it was here and is no longer kept")                                                                 \

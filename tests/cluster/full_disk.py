@@ -2,7 +2,6 @@
 """A full disk: new work is refused by name and reads go on; where not a byte is left, nothing acknowledged is lost."""
 import argparse
 import os
-import re
 import subprocess
 import time
 
@@ -63,14 +62,6 @@ class Disk:
         self.ballast.unlink()
 
 
-def settings(folder, **values):
-    text = (folder / "chappe.yaml").read_text()
-    for key, value in values.items():
-        text, count = re.subn(rf"(?m)^  {key}: .*$", f"  {key}: {value}", text)
-        lab.expect(count == 1, f"no setting {key}")
-    (folder / "chappe.yaml").write_text(text)
-
-
 def nearly_full(the_lab, folder, disk, process, alice):
     """Below the low-water mark: refused by name, read as ever, and taken again when there is room."""
     sent = the_lab.folder / "file"
@@ -124,7 +115,7 @@ def run():
     with lab.Lab(args.chappe, networked=False) as the_lab, Disk(the_lab.folder / "disk") as disk:
         port = 20000 + os.getpid() % 20000
         folder = the_lab.init("disk/node", "--port", str(port))
-        settings(folder, low_water_mib=LOW_WATER_MIB, object_segment_mib=16)
+        lab.configure(folder, low_water_mib=LOW_WATER_MIB, object_segment_mib=16)
         process = the_lab.start(folder)
         node = f"127.0.0.1:{port}"
         registrar = new_registrar(the_lab, folder, node)
@@ -133,7 +124,7 @@ def run():
         nearly_full(the_lab, folder, disk, process, alice)
         register(the_lab, bob, registrar, "bob")
         the_lab.stop(folder, process)
-        settings(folder, low_water_mib=1)
+        lab.configure(folder, low_water_mib=1)
         process = the_lab.start(folder)
         sender = Sender(bob)
         sender.start()

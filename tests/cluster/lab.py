@@ -24,6 +24,15 @@ def expect(condition, text):
         raise Failed(text)
 
 
+def configure(folder, **settings):
+    """Changes the configuration that init wrote."""
+    text = (folder / "chappe.yaml").read_text()
+    for name, value in settings.items():
+        text, found = re.subn(rf"(?m)^  {name}: .*$", f"  {name}: {value}", text)
+        expect(found == 1, f"{name} is in the configuration {found} times")
+    (folder / "chappe.yaml").write_text(text)
+
+
 def enter_namespace_rights():
     """Network namespaces need root: real, or of a user namespace of our own. Skips where there is neither."""
     if os.geteuid() == 0:
@@ -213,12 +222,7 @@ class Devnet(Lab):
         self.wait_until(lambda: self.status_of(i).get("ready"), 60, f"validator {i} is ready")
 
     def configure_stopped(self, i, **settings):
-        path = self.folder_of(i) / "chappe.yaml"
-        text = path.read_text()
-        for name, value in settings.items():
-            text, found = re.subn(rf"(?m)^(\s*{name}:).*$", rf"\1 {value}", text)
-            expect(found == 1, f"{name} is in the configuration {found} times")
-        path.write_text(text)
+        configure(self.folder_of(i), **settings)
 
     def every(self):
         return json.loads(self.devnet("status", "--json"))["validators"]

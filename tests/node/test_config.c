@@ -68,6 +68,7 @@ static void word_without_meaning_is_refused(void **state)
         {"network:\n  hugepages: maybe\n", "network.hugepages: \"maybe\" is none of auto, yes, no"},
         {"network:\n  rx_checksum: vrefy\n", "network.rx_checksum: \"vrefy\" is none of verify, trust"},
         {"stages:\n  cpu_mask: avx3\n", "stages.cpu_mask: \"avx3\" is no set of kernels"},
+        {"store:\n  objects: ceph\n", "store.objects: \"ceph\" is none of segments, rados"},
         {"store:\n  state_sync: never\n", "store.state_sync: \"never\" is none of io_uring, nometasync"},
         {"network:\n  port: 5000\n  hose_port: 5000\n", "network.hose_port: 5000 is network.port already"},
         {"network:\n  interface: \"a\\\"b\"\n", "network.interface has a character that it can't have"},

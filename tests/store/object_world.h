@@ -1,9 +1,12 @@
-/* tests/store/object_world.h - an object store on a simulated disk, and what a test knows of each of its blocks. */
+/* tests/store/object_world.h - an object store on a simulated disk, or in a pool of the Ceph cluster that CHAPPE_CEPH
+ * names (tests/cluster/ceph.py), and what a test knows of each of its blocks. */
 #ifndef CHAPPE_TESTS_STORE_OBJECT_WORLD_H
 #define CHAPPE_TESTS_STORE_OBJECT_WORLD_H
 
 #include <malloc.h>
+#include <unistd.h>
 
+#include "store/io_rados.h"
 #include "store/io_sim.h"
 #include "store/object.h"
 #include "tests/test.h"
@@ -46,7 +49,7 @@ static inline void cid_of(uint64_t number, struct ch_cid *cid)
 enum known { ABSENT, ASKED, STORED, DROP_ASKED, DROPPED };
 
 struct world {
-    struct ch_sim_disk *disk;
+    struct ch_sim_disk *disk; /* NULL: a pool */
     struct ch_io *io;
     struct ch_object_store *store;
     struct ch_object_reader *reader;
@@ -68,11 +71,34 @@ static inline void close_world(struct world *w)
     w->store = NULL;
 }
 
+static inline bool in_pool(void)
+{
+    return getenv("CHAPPE_CEPH") != NULL;
+}
+
+static inline ch_err open_pool(const char *space, const char *holder, struct ch_io **io)
+{
+    const struct ch_io_rados_options options = {.config = getenv("CHAPPE_CEPH"),
+                                                .user = "admin",
+                                                .pool = "chappe",
+                                                .space = space,
+                                                .holder = holder,
+                                                .timeout_seconds = 3};
+    return ch_io_rados_open(&options, io);
+}
+
 static inline void begin(struct world *w, uint64_t seed)
 {
+    static unsigned pools;
+    char space[32];
     memset(w, 0, sizeof *w);
-    assert_ok(ch_sim_disk_open(seed, &w->disk));
-    assert_ok(ch_sim_io_open(w->disk, &w->io));
+    if (in_pool()) {
+        snprintf(space, sizeof space, "%d-%u", (int)getpid(), pools++);
+        assert_ok(open_pool(space, "test", &w->io));
+    } else {
+        assert_ok(ch_sim_disk_open(seed, &w->disk));
+        assert_ok(ch_sim_io_open(w->disk, &w->io));
+    }
     open_world(w);
 }
 
@@ -81,6 +107,23 @@ static inline void finish(struct world *w)
     close_world(w);
     ch_io_close(w->io);
     ch_sim_disk_close(w->disk);
+}
+
+/* What a file holds now, NULL when it isn't there; the caller frees it. */
+static inline uint8_t *bytes_of(struct ch_io *io, const char *path, size_t *length)
+{
+    struct ch_file *file;
+    uint64_t size;
+    ch_err err = ch_io_open(io, path, CH_IO_READ, &file);
+    if (err == CH_ERR_NOT_FOUND)
+        return NULL;
+    assert_ok(err);
+    assert_ok(ch_io_size(io, file, &size));
+    uint8_t *bytes = malloc(size + 1);
+    assert_non_null(bytes);
+    assert_ok(ch_io_read(io, file, bytes, size, 0, length));
+    ch_io_close_file(io, file);
+    return bytes;
 }
 
 /* A cookie is a block's number, plus DROP for its dropping. */
@@ -117,7 +160,7 @@ static inline ch_err put(struct world *w, uint64_t number)
         w->known[number] = STORED;
         return CH_OK;
     }
-    if (err == CH_ERR_NO_SPACE)
+    if (err == CH_ERR_NO_SPACE || err == CH_ERR_TIMEOUT)
         w->known[number] = before;
     return err;
 }
@@ -127,12 +170,15 @@ static inline ch_err drop(struct world *w, uint64_t number)
     struct ch_cid cid;
     ch_err err;
     cid_of(number, &cid);
+    uint8_t before = w->known[number];
     w->known[number] = DROP_ASKED;
     while ((err = ch_object_drop(w->store, &cid, number | DROP)) == CH_ERR_FULL) {
         err = poll(w);
         if (err != CH_OK)
             return err;
     }
+    if (err == CH_ERR_NO_SPACE || err == CH_ERR_TIMEOUT)
+        w->known[number] = before;
     return err;
 }
 

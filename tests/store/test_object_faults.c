@@ -175,6 +175,95 @@ static void any_call_that_fails_loses_nothing_stored(void **state)
     }
 }
 
+/* What the storage does not take once, it takes the next time: no call of it ends the store. */
+static void any_call_that_is_refused_once_is_made_good(void **state)
+{
+    static const ch_err refusals[] = {CH_ERR_TIMEOUT, CH_ERR_NO_SPACE};
+    static const ch_err errors[] = {CH_ERR_TIMEOUT, CH_ERR_POOL_FULL};
+    struct ch_object_options options = small();
+    struct ch_prng g;
+    ch_prng_seed(&g, test_seed());
+    for (size_t e = 0; e < 2; e++) {
+        unsigned refused = 0;
+        bool failed = true;
+        for (uint64_t call = 1; failed; call += test_full() ? 1 : 1 + ch_prng_below(&g, 30)) {
+            struct world w = {0};
+            assert_ok(ch_sim_disk_open(ch_prng_next(&g), &w.disk));
+            assert_ok(ch_sim_io_open(w.disk, &w.io));
+            ch_sim_disk_fail_at(w.disk, call, errors[e]);
+            ch_err err = ch_object_open(w.io, "obj", &options, &w.store);
+            if (err != CH_OK) { /* who opens it tries again */
+                assert_int_equal(err, errors[e]);
+                assert_ok(ch_object_open(w.io, "obj", &options, &w.store));
+            }
+            assert_ok(ch_object_reader_open(w.store, &w.reader));
+            for (int i = 0; i < 10; i++) {
+                err = some_work(&w, &g, 50);
+                assert_true(err == CH_OK || err == refusals[e] || err == errors[e]); /* of a read */
+                refused += err != CH_OK;
+                assert_ok(settle(&w));
+            }
+            failed = ch_sim_disk_calls(w.disk) >= call;
+            ch_sim_disk_fail_at(w.disk, 0, CH_ERR_IO);
+            check_all(&w, 600);
+            close_world(&w);
+            open_world(&w);
+            check_all(&w, 600);
+            finish(&w);
+        }
+        assert_true(refused > 0);
+    }
+}
+
+static bool not_99(uint64_t cookie)
+{
+    return cookie != 99;
+}
+
+static void refused_put_is_given_up_by_name_and_stored_in_the_end(void **state)
+{
+    struct world w;
+    struct ch_cid cid;
+    uint8_t block[LENGTH_MAX];
+    uint64_t cookies[4];
+    size_t length = block_of(1, block), count = 0, durable = 0;
+    ch_err why = CH_OK;
+    begin(&w, test_seed());
+    put_many(&w, 0, 1); /* the segment is there */
+    ch_cid_of(CH_CID_RAW, block, length, &cid);
+    assert_ok(ch_object_put(w.store, &cid, block, length, 98));
+    assert_ok(ch_object_put(w.store, &cid, block, length, 99));
+    ch_sim_disk_fail_at(w.disk, ch_sim_disk_calls(w.disk) + 1, CH_ERR_TIMEOUT);
+    assert_ok(ch_object_flush(w.store));
+    assert_int_equal(ch_object_give_up(w.store, not_99, cookies, 4, &why), 0);
+    assert_int_equal(why, CH_OK);
+    while (why == CH_OK) {
+        assert_ok(ch_io_wait(w.io));
+        assert_ok(ch_object_poll(w.store, cookies, 4, &durable));
+        assert_int_equal(durable, 0);
+        count = ch_object_give_up(w.store, not_99, cookies, 4, &why);
+    }
+    assert_int_equal(why, CH_ERR_TIMEOUT);
+    assert_int_equal(count, 1);
+    assert_int_equal(cookies[0], 98);
+    assert_int_equal(ch_object_put(w.store, &cid, block, length, 97), CH_ERR_TIMEOUT);
+    assert_int_equal(put(&w, 2), CH_ERR_TIMEOUT);
+    assert_int_equal(drop(&w, 0), CH_ERR_TIMEOUT);
+    assert_ok(get(&w, 0));
+    assert_int_equal(get(&w, 1), CH_ERR_NOT_FOUND);
+    while (ch_object_busy(w.store) && !durable)
+        assert_ok(ch_object_poll(w.store, cookies, 4, &durable));
+    assert_int_equal(durable, 1); /* who did not give up is told */
+    assert_int_equal(cookies[0], 99);
+    assert_int_equal(ch_object_give_up(w.store, not_99, cookies, 4, &why), 0);
+    assert_int_equal(why, CH_OK);
+    assert_int_equal(ch_object_put(w.store, &cid, block, length, 97), CH_ERR_EXISTS);
+    put_many(&w, 2, 20);
+    w.known[1] = STORED;
+    check_all(&w, 30);
+    finish(&w);
+}
+
 static void full_disk_refuses_and_goes_on_when_there_is_room(void **state)
 {
     struct world w;
@@ -430,6 +519,8 @@ int main(void)
         cmocka_unit_test(nonce_never_comes_twice_over_power_losses),
         cmocka_unit_test(power_loss_keeps_every_stored_block),
         cmocka_unit_test(any_call_that_fails_loses_nothing_stored),
+        cmocka_unit_test(any_call_that_is_refused_once_is_made_good),
+        cmocka_unit_test(refused_put_is_given_up_by_name_and_stored_in_the_end),
         cmocka_unit_test(full_disk_refuses_and_goes_on_when_there_is_room),
         cmocka_unit_test(flipped_bit_is_never_read_as_content),
         cmocka_unit_test(lost_headers_are_counted_and_the_rest_is_read),

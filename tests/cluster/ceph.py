@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+"""A Ceph cluster of one node: a monitor, a manager and an OSD on a file, in a folder and a network of their own.
+
+ceph.py COMMAND... starts one, runs the command with CHAPPE_CEPH (the configuration file) and CHAPPE_CEPH_OSD (the OSD's
+process), and ends with its result; nothing stays. 77: Ceph is not installed."""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+
+SKIP = 77
+PACKAGES = {"ceph-mon": "ceph-mon", "ceph-mgr": "ceph-mgr", "ceph-osd": "ceph-osd", "ceph": "ceph-common"}
+POOL = "chappe"
+# Loopback, no keys, one copy; statistics each second; a file that grows as it is written.
+CONFIG = """[global]
+fsid = {fsid}
+mon host = v2:127.0.0.1:3300
+auth cluster required = none
+auth service required = none
+auth client required = none
+public network = 127.0.0.0/8
+ms bind ipv6 = false
+run dir = {folder}
+admin socket = {folder}/$name.asok
+log file = {folder}/$name.log
+crash dir = {folder}
+mon data = {folder}/mon
+mgr data = {folder}/mgr
+osd data = {folder}/osd
+osd pool default size = 1
+osd pool default min size = 1
+osd crush chooseleaf type = 0
+mon allow pool size one = true
+mon data avail crit = 1
+paxos propose interval = 0.2
+mgr stats period = 1
+mgr tick period = 1
+mgr module path = {folder}/mgr
+osd objectstore = bluestore
+bluestore block size = 2147483648
+"""
+
+
+def missing():
+    """The Debian packages that are not there."""
+    return sorted({package for program, package in PACKAGES.items() if not shutil.which(program)})
+
+
+def enter_network():
+    """Goes on in a network of its own, so that nothing else is reached and ports are free. Skips where it can't."""
+    lacking = missing()
+    if lacking:
+        print("SKIP: Ceph is not installed: apt-get install --no-install-recommends " + " ".join(lacking))
+        sys.exit(SKIP)
+    if not os.environ.get("CHAPPE_IN_CEPH_NETWORK"):
+        unshare = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-Urn"]
+        if subprocess.run([*unshare, "true"], capture_output=True).returncode != 0:
+            print("SKIP: neither root nor user namespaces")
+            sys.exit(SKIP)
+        os.environ["CHAPPE_IN_CEPH_NETWORK"] = "1"
+        os.execvp("unshare", [*unshare, sys.executable, *sys.argv])
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+
+
+class Ceph:
+    def __init__(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="chappe-ceph-"))
+        self.config = self.folder / "ceph.conf"
+        self.processes = {}
+
+    def __enter__(self):
+        try:
+            self.begin()
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
+        return self
+
+    def __exit__(self, kind, value, trace):
+        for name in list(self.processes):
+            self.kill(name)
+        if kind is not None:
+            for log in sorted(self.folder.glob("*.out")):
+                print(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def begin(self):
+        fsid = str(uuid.uuid4())
+        self.config.write_text(CONFIG.format(fsid=fsid, folder=self.folder))
+        for name in ("mon", "mgr", "osd"):
+            (self.folder / name).mkdir()
+        self.run("monmaptool", "--create", "--fsid", fsid, "--addv", "a", "[v2:127.0.0.1:3300]", self.folder / "monmap")
+        self.run("ceph-mon", "-c", self.config, "--mkfs", "-i", "a", "--monmap", self.folder / "monmap")
+        self.start("mon", "ceph-mon", "-i", "a")
+        osd = str(uuid.uuid4())
+        self.ceph("osd", "new", osd)
+        self.start("mgr", "ceph-mgr", "-i", "x")
+        self.run("ceph-osd", "-c", self.config, "-i", "0", "--mkfs", "--osd-uuid", osd)
+        self.start_osd()
+        self.ceph("osd", "pool", "create", POOL, "8")
+        self.wait_until(self.pool_is_known, 120, "the monitor knows the pool's space")
+
+    def run(self, *words):
+        done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=120)
+        if done.returncode != 0:
+            raise RuntimeError(f"{words[0]}: {done.stderr.strip()[-1000:]}")
+        return done.stdout
+
+    def ceph(self, *words):
+        return self.run("ceph", "-c", self.config, "--connect-timeout", "30", *words)
+
+    def start(self, name, *words):
+        with open(self.folder / f"{name}.out", "ab") as out:
+            words = ["setpriv", "--pdeathsig", "KILL", *words, "-c", str(self.config), "-f"]
+            self.processes[name] = subprocess.Popen(words, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+
+    def start_osd(self):
+        self.start("osd", "ceph-osd", "-i", "0")
+
+    def kill(self, name):
+        process = self.processes.pop(name)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def answers(self):
+        """An object can be written: the OSD is back."""
+        words = ["rados", "-c", str(self.config), "--rados-osd-op-timeout", "2", "-p", POOL, "create", "answers"]
+        return subprocess.run(words, capture_output=True, timeout=60).returncode == 0
+
+    def pool_is_known(self):
+        if any(process.poll() is not None for process in self.processes.values()):
+            raise RuntimeError("a daemon of Ceph ended")
+        pools = json.loads(self.ceph("df", "detail", "--format", "json"))["pools"]
+        return any(pool["name"] == POOL and pool["stats"].get("max_avail") for pool in pools)
+
+    def wait_until(self, condition, seconds, what):
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > end:
+                raise RuntimeError(f"not within {seconds} s: {what}")
+            time.sleep(0.2)
+
+
+def main():
+    if len(sys.argv) < 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    enter_network()
+    with Ceph() as ceph:
+        environment = {**os.environ, "CHAPPE_CEPH": str(ceph.config), "CHAPPE_CEPH_OSD": str(ceph.processes["osd"].pid)}
+        return subprocess.run(sys.argv[1:], env=environment).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
