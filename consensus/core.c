@@ -19,6 +19,7 @@ void ch_core_defaults(struct ch_core_config *c, const struct ch_committee *commi
         .fetch_ms = 250,
         .fetch_max_ms = 4000,
         .commit_sync_ms = 5,
+        .timestamp_ahead_ms = 30000,
         .silent_rounds = 4,
         .own_unsynced_max = 8,
         .vote_cert_every = 16,

@@ -18,6 +18,7 @@
 #define PUSH_ROUNDS       4   /* B2 */
 #define VOTES_PER_AUTHOR  64 /* 13; where a round has many leaders, those of CH_CORE_LAG_ROUNDS rounds */
 #define PAYLOAD_ROUNDS    10  /* idle pacing looks this far back */
+#define LAG_ROUNDS        (FUTURE_ROUNDS * 3 / 4) /* V2; below L1, or whoever lags in between is helped by neither */
 
 #ifndef RANGES_MAX
 #define RANGES_MAX 8 /* 13.1: in flight, or waiting for one before them */

@@ -123,7 +123,7 @@ static uint32_t validity_round(const struct ch_core *core)
 
 void votes_lagging(struct ch_core *core)
 {
-    const uint32_t depth = core->gc_depth * 2 / 3, behind = depth < 48 ? depth : 48;
+    const uint32_t depth = core->gc_depth * 2 / 3, behind = depth < LAG_ROUNDS ? depth : LAG_ROUNDS;
     core->lagging = core->quorum_index > core->last_commit.index + core->config.lag_commits ||
                     validity_round(core) > core->quorum_round + behind;
 }

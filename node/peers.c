@@ -91,21 +91,29 @@ static void tell(struct ch_peers *p, uint16_t index)
         ch_bell_ring(order);
 }
 
+void ch_peers_hello(const struct ch_node *node, uint8_t body[CH_HELLO_FRAME_BYTES])
+{
+    const struct ch_metrics *m = &node->metrics;
+    struct ch_hello own = {
+        .version = CH_PROTOCOL_VERSION,
+        .role = CH_ROLE_VALIDATOR,
+        .epoch = node->committee.epoch,
+        .time_ms = ch_time_unix_ms(),
+        .index = node->me,
+        .last_commit = atomic_load_explicit(&m->order_commit_index, memory_order_relaxed),
+        .round = (uint32_t)atomic_load_explicit(&m->order_round, memory_order_relaxed),
+        .gc_round = (uint32_t)atomic_load_explicit(&m->order_gc_round, memory_order_relaxed),
+    };
+    memcpy(own.chain_id, node->chain_id, CH_HASH_BYTES);
+    ch_hello_write(&own, body);
+}
+
 void ch_peers_connected(struct ch_peers *p, uint16_t index, uint64_t conn, bool dialled)
 {
     if (!dialled)
         return; /* it has the word */
-    struct ch_hello own = {
-        .version = CH_PROTOCOL_VERSION,
-        .role = CH_ROLE_VALIDATOR,
-        .time_ms = ch_time_unix_ms(),
-        .index = p->links->me,
-        .last_commit = atomic_load_explicit(&p->node->metrics.order_commit_index, memory_order_relaxed),
-        .round = (uint32_t)atomic_load_explicit(&p->node->metrics.order_round, memory_order_relaxed),
-    };
     uint8_t body[CH_HELLO_FRAME_BYTES];
-    memcpy(own.chain_id, p->node->chain_id, CH_HASH_BYTES);
-    ch_hello_write(&own, body);
+    ch_peers_hello(p->node, body);
     const struct ch_frame_header header = {.type = CH_FRAME_HELLO};
     if (ch_quic_send(p->quic, conn, &header, &(struct ch_bytes){body, sizeof body}, 1) != CH_OK)
         ch_quic_hang_up(p->quic, conn, CH_QUIC_CODE_OVERLOADED, NULL);

@@ -266,8 +266,8 @@ ch_err object_append(struct ch_object_store *s, const struct object_append *what
         return CH_ERR_FULL;
     if (!b->used) {
         /* What makes room may use the room that is kept for it. */
-        bool frees = what->kind == RECORD_DROP || what->record.moved_segment;
-        ch_err err = place_batch(s, b, frees ? 0 : s->low_water_bytes);
+        bool kept = what->kind == RECORD_DROP || what->record.moved_segment || what->reserved;
+        ch_err err = place_batch(s, b, kept ? 0 : s->low_water_bytes);
         if (err != CH_OK)
             return err;
     }
@@ -325,8 +325,8 @@ ch_err ch_object_put(struct ch_object_store *s, const struct ch_cid *cid, const 
     return ch_object_put_for(s, cid, block, length, &(struct ch_object_tag){0}, cookie);
 }
 
-ch_err ch_object_put_for(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
-                         const struct ch_object_tag *tag, uint64_t cookie)
+static ch_err put(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
+                  const struct ch_object_tag *tag, uint64_t cookie, bool reserved)
 {
     if (s->failed != CH_OK)
         return s->failed;
@@ -346,6 +346,7 @@ ch_err ch_object_put_for(struct ch_object_store *s, const struct ch_cid *cid, co
                           .plain = block,
                           .length = (uint32_t)length,
                           .tag = *tag,
+                          .reserved = reserved,
                           .record = {.cookie = cookie, .has_cookie = true}};
     struct place place;
     pthread_rwlock_wrlock(&s->lock);
@@ -364,6 +365,18 @@ ch_err ch_object_put_for(struct ch_object_store *s, const struct ch_cid *cid, co
     object_index_set(&s->index, ch_cid_digest(cid), &place);
     pthread_rwlock_unlock(&s->lock);
     return CH_OK;
+}
+
+ch_err ch_object_put_for(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
+                         const struct ch_object_tag *tag, uint64_t cookie)
+{
+    return put(s, cid, block, length, tag, cookie, false);
+}
+
+ch_err ch_object_put_reserved(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
+                              const struct ch_object_tag *tag, uint64_t cookie)
+{
+    return put(s, cid, block, length, tag, cookie, true);
 }
 
 ch_err ch_object_drop(struct ch_object_store *s, const struct ch_cid *cid, uint64_t cookie)
@@ -455,16 +468,14 @@ static void tell(struct ch_object_store *s, uint64_t *cookies, size_t max, size_
     }
 }
 
+/* The oldest that is full: they are sealed in order, so that behind a sealed one there is none. */
 static struct object_segment *to_be_sealed(const struct ch_object_store *s)
 {
-    for (size_t i = s->segment_count; i-- > 0;) {
-        struct object_segment *segment = s->segment[i];
-        if (!segment->sealed && segment != s->active)
-            return segment;
-        if (segment->sealed)
-            break;
-    }
-    return NULL;
+    struct object_segment *full = NULL;
+    for (size_t i = s->segment_count; i-- > 0 && !s->segment[i]->sealed;)
+        if (s->segment[i] != s->active)
+            full = s->segment[i];
+    return full;
 }
 
 ch_err ch_object_poll(struct ch_object_store *s, uint64_t *cookies, size_t max, size_t *count)

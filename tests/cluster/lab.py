@@ -208,14 +208,17 @@ class Devnet(Lab):
 
     def configure(self, i, **settings):
         """Sets lines of a validator's configuration and starts it again."""
+        self.configure_stopped(i, **settings)
+        self.devnet("restart", str(i))
+        self.wait_until(lambda: self.status_of(i).get("ready"), 60, f"validator {i} is ready")
+
+    def configure_stopped(self, i, **settings):
         path = self.folder_of(i) / "chappe.yaml"
         text = path.read_text()
         for name, value in settings.items():
             text, found = re.subn(rf"(?m)^(\s*{name}:).*$", rf"\1 {value}", text)
             expect(found == 1, f"{name} is in the configuration {found} times")
         path.write_text(text)
-        self.devnet("restart", str(i))
-        self.wait_until(lambda: self.status_of(i).get("ready"), 60, f"validator {i} is ready")
 
     def every(self):
         return json.loads(self.devnet("status", "--json"))["validators"]

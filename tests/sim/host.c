@@ -414,6 +414,8 @@ void sim_node_crash(struct sim *sim, struct sim_node *node)
     node->paused_until_us = 0;
     sim_disk_crash(sim, node);
     sim_executor_crash(sim, node);
+    if (node->first_healed) /* an I/O error from before; the client has no answer and asks again */
+        sim_node_submit(sim, node, node->first_healed);
     for (uint16_t peer = 0; peer < sim->n; peer++)
         if (sim->nodes[peer].running && sim->nodes[peer].honest && node->connected[peer])
             sim_tell(sim, &sim->nodes[peer], sim->now_us,
