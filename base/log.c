@@ -4,17 +4,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
-static enum ch_log_level log_level = CH_LOG_INFO;
-
-void ch_log_set_level(enum ch_log_level level)
-{
-    log_level = level;
-}
-
 void ch_log(enum ch_log_level level, const char *format, ...)
 {
-    if (level > log_level)
-        return;
     char line[1024];
     int used = snprintf(line, sizeof line, "<%d>", (int)level);
     va_list args;

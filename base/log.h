@@ -7,8 +7,6 @@
 
 enum ch_log_level { CH_LOG_ERROR = 3, CH_LOG_WARNING = 4, CH_LOG_NOTICE = 5, CH_LOG_INFO = 6, CH_LOG_DEBUG = 7 };
 
-/* Lines less urgent than `level` are left out; CH_LOG_INFO at start. */
-void ch_log_set_level(enum ch_log_level level);
 __attribute__((format(printf, 2, 3))) void ch_log(enum ch_log_level level, const char *format, ...);
 
 #endif

@@ -49,60 +49,54 @@ void ch_merkle_frontier_root(const struct ch_merkle_frontier *tree, uint8_t root
         ch_hash("", 0, root);
 }
 
-void ch_merkle_root(const uint8_t (*leaves)[CH_HASH_BYTES], uint64_t count, uint8_t root[CH_HASH_BYTES])
+/* A level lies behind the one below it. A node without a neighbour goes up as it is, which gives RFC 6962's tree: its left
+ * part is the largest power of two. */
+void ch_merkle_build(uint8_t (*nodes)[CH_HASH_BYTES], uint64_t count, uint8_t root[CH_HASH_BYTES])
 {
-    struct ch_merkle_frontier tree = {.size = 0};
-    for (uint64_t i = 0; i < count; i++)
-        ch_merkle_append(&tree, leaves[i]);
-    ch_merkle_frontier_root(&tree, root);
+    CH_ASSERT(count);
+    for (; count > 1; count = (count + 1) / 2) {
+        uint8_t (*above)[CH_HASH_BYTES] = nodes + count;
+        for (uint64_t i = 0; i < count / 2; i++)
+            ch_merkle_node(nodes[2 * i], nodes[2 * i + 1], above[i]);
+        if (count & 1)
+            memcpy(above[count / 2], nodes[count - 1], CH_HASH_BYTES);
+        nodes = above;
+    }
+    memcpy(root, nodes[0], CH_HASH_BYTES);
 }
 
-/* The largest power of two below count, count >= 2. */
-static uint64_t split(uint64_t count)
-{
-    return 1ull << (63 - __builtin_clzll(count - 1));
-}
-
-uint32_t ch_merkle_path(const uint8_t (*leaves)[CH_HASH_BYTES], uint64_t count, uint64_t index,
+uint32_t ch_merkle_path(const uint8_t (*nodes)[CH_HASH_BYTES], uint64_t count, uint64_t index,
                         uint8_t (*path)[CH_HASH_BYTES])
 {
     CH_ASSERT(index < count);
-    if (count == 1)
-        return 0;
-    uint64_t k = split(count);
-    uint32_t length;
-    if (index < k) {
-        length = ch_merkle_path(leaves, k, index, path);
-        ch_merkle_root(leaves + k, count - k, path[length]);
-    } else {
-        length = ch_merkle_path(leaves + k, count - k, index - k, path);
-        ch_merkle_root(leaves, k, path[length]);
-    }
-    return length + 1;
+    uint32_t length = 0;
+    for (; count > 1; nodes += count, count = (count + 1) / 2, index /= 2)
+        if ((index ^ 1) < count)
+            memcpy(path[length++], nodes[index ^ 1], CH_HASH_BYTES);
+    return length;
 }
 
-bool ch_merkle_verify(const uint8_t leaf[CH_HASH_BYTES], uint64_t index, uint64_t count,
-                      const uint8_t (*path)[CH_HASH_BYTES], uint32_t path_length, const uint8_t root[CH_HASH_BYTES])
+bool ch_merkle_root_of_path(const uint8_t leaf[CH_HASH_BYTES], uint64_t index, uint64_t count,
+                            const uint8_t (*path)[CH_HASH_BYTES], uint32_t path_length, uint8_t root[CH_HASH_BYTES])
 {
     if (index >= count)
         return false;
     uint64_t node = index, last = count - 1;
-    uint8_t hash[CH_HASH_BYTES];
-    memcpy(hash, leaf, CH_HASH_BYTES);
+    memcpy(root, leaf, CH_HASH_BYTES);
     for (uint32_t i = 0; i < path_length; i++) {
         if (last == 0)
             return false;
         if ((node & 1) || node == last) {
-            ch_merkle_node(path[i], hash, hash);
+            ch_merkle_node(path[i], root, root);
             while (!(node & 1) && node != 0) {
                 node >>= 1;
                 last >>= 1;
             }
         } else {
-            ch_merkle_node(hash, path[i], hash);
+            ch_merkle_node(root, path[i], root);
         }
         node >>= 1;
         last >>= 1;
     }
-    return last == 0 && memcmp(hash, root, CH_HASH_BYTES) == 0;
+    return last == 0;
 }

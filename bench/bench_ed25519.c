@@ -18,15 +18,19 @@
 #include <string.h>
 #include <time.h>
 
-#define POOL          CH_ED25519_BATCH_MAX
-#define MESSAGE_BYTES 256
-#define CORES_MAX     2
-#define KERNELS_MAX   16
-#define ROWS_MAX      512
-#define ROUNDS_MAX    11
-#define ROUNDS_QUICK  3
-#define SINGLE_SAMPLE 48  /* signatures of a sample that is verified one by one: 2 ms of libsodium */
-#define BATCH_SAMPLE  512 /* at least that many where batches are small */
+#define POOL           CH_ED25519_BATCH_MAX
+#define MESSAGE_BYTES  256
+#define CORES_MAX      2
+#define KERNELS_MAX    16
+#define ROWS_MAX       512
+#define ROUNDS_MAX     11
+#define ROUNDS_QUICK   3
+#define SINGLE_SAMPLE  48 /* signatures of a sample that is verified one by one: 2 ms of libsodium */
+#define WARM_UPS       18
+#define BATCH_SAMPLE   512 /* at least that many where batches are small */
+#define PHASE_ROUNDS   200
+#define PHASE_WARM_UPS (POOL / 1024 * WARM_UPS) /* every key is shown to the caches so often */
+#define PHASE_SINGLE   8                        /* signatures of libsodium in each of those */
 
 enum method { LIBSODIUM, OPENSSL, REFERENCE, KERNEL };
 
@@ -53,16 +57,17 @@ static uint8_t keys[POOL][32], signatures[POOL][64], bad_signatures[POOL][64], m
 static EVP_PKEY *openssl_keys[POOL];
 
 static const char help[] =
-    "usage: bench_ed25519 [--quick] [--json]\n"
+    "usage: bench_ed25519 [--quick] [--json | --phases]\n"
     "\n"
     "Measures libsodium, OpenSSL (prepared keys, one context), the reference, and every kernel that this CPU can run.\n"
     "\n"
     "  --quick  3 rounds instead of 11, batches up to 1024\n"
     "  --json   an array of {kernel, batch, keys, poisoned, cores, median_ns_per_signature, ratio_to_libsodium}\n"
+    "  --phases what the phases of a batch take, with the best kernel: the fastest of 200 rounds\n"
     "  --help   this text\n"
     "\n"
     "time:      of the thread on one core, that passes on two\n"
-    "keys:      new: every key is decoded; cached: every key was seen before\n"
+    "keys:      new: every key is decoded; cached: every key was seen before, and often\n"
     "poisoned:  the share of bad signatures in every batch: 0, one in each batch, or 1: all, the floor\n"
     "spread:    from the first to the third quartile of the rounds, in percent of the median\n"
     "ratio:     to libsodium on as many cores, measured right before\n";
@@ -98,9 +103,9 @@ static void open_kernels(void)
         kernels[kernel_count].name = name;
         for (int cached = 0; cached < 2; cached++)
             for (int core = 0; core < CORES_MAX; core++) {
-                /* twice the keys, so that sets of the cache don't overflow */
+                /* four times the keys, so that sets of the cache don't overflow */
                 struct ch_ed25519_options options = {
-                    .kernel = name, .batch_max = POOL, .cached_keys_max = cached ? 2 * POOL : 0};
+                    .kernel = name, .batch_max = POOL, .cached_keys_max = cached ? 4 * POOL : 0};
                 ch_err err = ch_ed25519_open(&options, &kernels[kernel_count].verifier[cached][core]);
                 if (err != CH_OK) {
                     fprintf(stderr, "bench_ed25519: %s: %s\n", name, ch_err_text(err));
@@ -268,11 +273,13 @@ static double sample(const struct row *row)
     return (double)(end - start) / (double)count;
 }
 
-/* Every verifier with a cache sees every key. */
+/* Every verifier with a cache sees every key, so often that it has all that it keeps of one that comes back: it makes
+ * that for one in sixteen at a time. */
 static void warm_up(void)
 {
     for (size_t k = 0; k < kernel_count; k++)
-        for (int core = 0; core < CORES_MAX; core++) {
+        for (int run = 0; run < CORES_MAX * WARM_UPS; run++) {
+            int core = run % CORES_MAX;
             static struct ch_ed25519_item items[POOL];
             static bool valid[POOL];
             for (size_t i = 0; i < POOL; i++)
@@ -327,15 +334,116 @@ static void print_json(int rounds)
     json_decref(array);
 }
 
+/* The phases of one size of batch: each keeps the least that it took. */
+struct phases {
+    uint32_t batch;
+    bool cached;
+    struct ch_ed25519 *verifier;
+    uint64_t last_ns, now_ns[CH_ED25519_PHASES], least_ns[CH_ED25519_PHASES], least_total_ns;
+};
+
+static const char *const phase_names[CH_ED25519_PHASES] = {
+    [CH_ED25519_LOOK_UP] = "parse, look up keys",
+    [CH_ED25519_DECODE_KEYS] = "decode keys",
+    [CH_ED25519_DECODE_R] = "decode R",
+    [CH_ED25519_HASH] = "SHA-512",
+    [CH_ED25519_RAISE] = "2^128 times a key",
+    [CH_ED25519_COEFFICIENTS] = "coefficients",
+    [CH_ED25519_TERMS] = "terms",
+    [CH_ED25519_DIGITS] = "digits",
+    [CH_ED25519_SORT] = "sort",
+    [CH_ED25519_BUCKETS] = "bucket additions",
+    [CH_ED25519_WINDOWS] = "buckets to windows",
+    [CH_ED25519_HORNER] = "windows together",
+    [CH_ED25519_SINGLE] = "one by one",
+};
+
+static void phase_done(void *context, enum ch_ed25519_phase phase)
+{
+    struct phases *p = context;
+    uint64_t now = ch_time_monotonic_ns();
+    p->now_ns[phase] += now - p->last_ns;
+    p->last_ns = now;
+}
+
+static void run_phases(struct phases *p, const struct ch_ed25519_item *items)
+{
+    static bool valid[POOL];
+    memset(p->now_ns, 0, sizeof p->now_ns);
+    uint64_t start = p->last_ns = ch_time_monotonic_ns();
+    ch_ed25519_verify(p->verifier, items, p->batch, valid);
+    uint64_t total = ch_time_monotonic_ns() - start;
+    p->least_total_ns = total < p->least_total_ns ? total : p->least_total_ns;
+    for (int phase = 0; phase < CH_ED25519_PHASES; phase++)
+        if (p->now_ns[phase] < p->least_ns[phase])
+            p->least_ns[phase] = p->now_ns[phase];
+    for (size_t i = 0; i < p->batch; i++)
+        if (!valid[i])
+            fail("a verdict is wrong");
+}
+
+static void print_phases(void)
+{
+    static struct phases columns[] = {{64, false}, {64, true}, {256, false}, {256, true}, {1024, false}, {1024, true}};
+    enum { COLUMNS = sizeof columns / sizeof *columns };
+    static struct ch_ed25519_item items[POOL];
+    uint64_t libsodium_ns = UINT64_MAX;
+    for (size_t i = 0; i < POOL; i++)
+        items[i] = (struct ch_ed25519_item){
+            .key = keys[i], .signature = signatures[i], .message = messages[i], .message_length = MESSAGE_BYTES};
+    for (size_t c = 0; c < COLUMNS; c++) {
+        struct ch_ed25519_options options = {.batch_max = columns[c].batch,
+                                             .cached_keys_max = columns[c].cached ? 4 * POOL : 0,
+                                             .phase_done = phase_done,
+                                             .phase_context = &columns[c]};
+        if (ch_ed25519_open(&options, &columns[c].verifier) != CH_OK)
+            fail("no verifier");
+    }
+    for (int round = 0; round < PHASE_WARM_UPS + PHASE_ROUNDS; round++) {
+        size_t from = (size_t)round * 1024 % POOL;
+        if (round == PHASE_WARM_UPS)
+            for (size_t c = 0; c < COLUMNS; c++) {
+                memset(columns[c].least_ns, 0xff, sizeof columns[c].least_ns);
+                columns[c].least_total_ns = UINT64_MAX;
+            }
+        uint64_t start = ch_time_monotonic_ns();
+        for (size_t i = from; i < from + PHASE_SINGLE; i++)
+            if (crypto_sign_verify_detached(signatures[i], messages[i], MESSAGE_BYTES, keys[i]) != 0)
+                fail("libsodium's verdict is wrong");
+        uint64_t took = (ch_time_monotonic_ns() - start) / PHASE_SINGLE;
+        libsodium_ns = took < libsodium_ns ? took : libsodium_ns;
+        for (size_t c = 0; c < COLUMNS; c++)
+            run_phases(&columns[c], items + from);
+    }
+    printf("%-20s", "ns a signature");
+    for (size_t c = 0; c < COLUMNS; c++)
+        printf(" %4u %-6s", columns[c].batch, columns[c].cached ? "cached" : "new");
+    for (int phase = 0; phase < CH_ED25519_PHASES; phase++) {
+        printf("\n%-20s", phase_names[phase]);
+        for (size_t c = 0; c < COLUMNS; c++)
+            printf(" %11.1f", (double)columns[c].least_ns[phase] / columns[c].batch);
+    }
+    printf("\n%-20s", "all");
+    for (size_t c = 0; c < COLUMNS; c++)
+        printf(" %11.1f", (double)columns[c].least_total_ns / columns[c].batch);
+    printf("\n%-20s", "x libsodium");
+    for (size_t c = 0; c < COLUMNS; c++)
+        printf(" %11.2f", (double)libsodium_ns * columns[c].batch / (double)columns[c].least_total_ns);
+    printf("\n%s, libsodium %.1f us\n", ch_ed25519_kernel_in_use(columns[0].verifier), (double)libsodium_ns / 1000);
+    for (size_t c = 0; c < COLUMNS; c++)
+        ch_ed25519_close(columns[c].verifier);
+}
+
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
         {"quick", no_argument, NULL, 'q'},
         {"json", no_argument, NULL, 'j'},
+        {"phases", no_argument, NULL, 'p'},
         {"help", no_argument, NULL, 'h'},
         {0},
     };
-    bool quick = false, json = false;
+    bool quick = false, json = false, phases = false;
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
         switch (option) {
@@ -345,6 +453,9 @@ int main(int argc, char **argv)
         case 'j':
             json = true;
             break;
+        case 'p':
+            phases = true;
+            break;
         case 'h':
             fputs(help, stdout);
             return 0;
@@ -352,13 +463,17 @@ int main(int argc, char **argv)
             fputs(help, stderr);
             return 2;
         }
-    if (optind != argc) {
+    if (optind != argc || (json && phases)) {
         fputs(help, stderr);
         return 2;
     }
     if (sodium_init() < 0)
         fail("libsodium does not start");
     make_pool();
+    if (phases) {
+        print_phases();
+        return fflush(stdout) == 0 ? 0 : 1;
+    }
     open_kernels();
     list_rows(quick);
     warm_up();

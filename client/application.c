@@ -24,7 +24,7 @@ json_t *ch_application_write(const struct ch_approval *a, const uint8_t chain_id
 static bool read_hex(const json_t *object, const char *name, uint8_t *out, size_t length, char *why)
 {
     const char *text = json_string_value(json_object_get(object, name));
-    if (text && cli_unhex(text, out, length))
+    if (text && ch_hex_read(text, out, length))
         return true;
     (void)snprintf(why, WHY_BYTES, "\"%s\" is missing or not %zu hex digits", name, 2 * length);
     return false;

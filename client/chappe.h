@@ -47,8 +47,6 @@ CH_MUST_CHECK ch_err ch_client_connect(struct ch_client *client);
 
 uint16_t ch_client_status(const struct ch_client *client); /* of the last CH_ERR_REFUSED; wire/status.h */
 const char *ch_client_why(const struct ch_client *client); /* the last failure */
-const uint8_t *ch_client_chain(const struct ch_client *client);
-const uint8_t *ch_client_peer(const struct ch_client *client); /* the validator's key; zeros before the first connect */
 /* The validator's clock less ours, ms, as of HELLO: transactions are refused when it is far from 0. */
 int64_t ch_client_clock_ms(const struct ch_client *client);
 

@@ -144,15 +144,6 @@ bool ch_cli_knows(const char *word)
     return false;
 }
 
-void ch_cli_list(FILE *to)
-{
-    char left[64];
-    for (unsigned i = 0; i < COMMAND_COUNT; i++) {
-        (void)snprintf(left, sizeof left, "%s %s", commands[i].name, commands[i].operands);
-        fprintf(to, "  %-22s %s\n", left, commands[i].summary);
-    }
-}
-
 /* The command of argv[1] (and argv[2]); *words says how many it took. */
 static const struct cli_command *find_command(int argc, char **argv, int *words)
 {

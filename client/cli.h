@@ -7,7 +7,6 @@
 #define CHAPPE_CLIENT_CLI_H
 
 #include <stdbool.h>
-#include <stdio.h>
 
 enum ch_cli_exit {
     CH_CLI_OK = 0,
@@ -23,7 +22,5 @@ enum ch_cli_exit {
 bool ch_cli_knows(const char *word);
 /* Runs argv[1..]; argv[0] is the program's name. Returns the exit code. */
 int ch_cli_main(int argc, char **argv);
-/* A line for each command, for the program's own --help. */
-void ch_cli_list(FILE *to);
 
 #endif

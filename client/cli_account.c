@@ -66,7 +66,7 @@ int cli_account_new(struct cli *cli, int operand_count, char **operands)
                            cli_json_hex(ch_account_seal_key(&cli->account)->key.public_key, 32), "file", file));
         return CH_CLI_OK;
     }
-    cli_hex(cli->account.sign.public_key, 32, hex);
+    ch_hex_write(cli->account.sign.public_key, 32, hex);
     printf("New account in %s\n  key %s\nNext: %s register HANDLE --request FILE\n", file, hex, cli->program);
     return CH_CLI_OK;
 }
@@ -177,7 +177,7 @@ int cli_registrar_new(struct cli *cli, int operand_count, char **operands)
         return cli_fail(cli, CH_CLI_KEY, "EXISTS", "%s exists already; a key is never overwritten", file);
     if (err != CH_OK)
         return cli_fail(cli, CH_CLI_KEY, ch_err_name(err), "%s: %s", file, ch_err_text(err));
-    cli_hex(key.public_key, 32, hex);
+    ch_hex_write(key.public_key, 32, hex);
     if (cli->option[OPTION_json])
         cli_json(json_pack("{s:s, s:s}", "key", hex, "file", file));
     else
@@ -208,7 +208,7 @@ static int ask_registrar(struct cli *cli, const struct ch_policy *policy, const 
     char question[256], hex[65];
     if (!policy->ask)
         return CH_CLI_OK;
-    cli_hex(a->key, 32, hex);
+    ch_hex_write(a->key, 32, hex);
     (void)snprintf(question, sizeof question, "Give \"%s\" to %s?", a->handle, hex);
     return cli_confirm(cli, question)
                ? CH_CLI_OK
@@ -326,7 +326,7 @@ int cli_revoke(struct cli *cli, int operand_count, char **operands)
     int code = file ? cli_load_registrar(cli, file, &registrar) : cli_load_account(cli);
     const struct ch_sign_key *signer = file ? &registrar : &cli->account.sign;
     char own[65];
-    cli_hex(signer->public_key, 32, own);
+    ch_hex_write(signer->public_key, 32, own);
     if (code == CH_CLI_OK)
         code = cli_connect(cli, signer);
     if (code == CH_CLI_OK)
@@ -353,14 +353,14 @@ int cli_whois(struct cli *cli, int operand_count, char **operands)
     int code = cli_begin(cli);
     if (code != CH_CLI_OK)
         return code;
-    cli_hex(cli->account.sign.public_key, 32, own);
+    ch_hex_write(cli->account.sign.public_key, 32, own);
     code = cli_find(cli, operand_count ? operands[0] : own, &a);
     if (code != CH_CLI_OK)
         return code;
     const char *status = a.status == CH_ACCOUNT_ACTIVE ? "active" : "revoked";
-    cli_hex(a.key, 32, key);
-    cli_hex(a.seal_key, 32, seal_key);
-    cli_hex(a.registrar, 32, registrar);
+    ch_hex_write(a.key, 32, key);
+    ch_hex_write(a.seal_key, 32, seal_key);
+    ch_hex_write(a.registrar, 32, registrar);
     if (cli->option[OPTION_json]) {
         cli_json(json_pack("{s:s#, s:s, s:s, s:I, s:s, s:s, s:I, s:I, s:I}", "handle", (const char *)a.handle,
                            (int)a.handle_length, "key", key, "seal_key", seal_key, "seal_epoch",

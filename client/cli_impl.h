@@ -2,6 +2,7 @@
 #ifndef CHAPPE_CLIENT_CLI_IMPL_H
 #define CHAPPE_CLIENT_CLI_IMPL_H
 
+#include "base/hex.h"
 #include "client/chat.h"
 #include "client/cli.h"
 #include "wire/genesis.h"
@@ -94,8 +95,6 @@ json_t *cli_json_text(const uint8_t *text, size_t length);
 void cli_print_text(const uint8_t *text, size_t length, int indent);
 void cli_print_size(uint64_t bytes); /* "5.0 MB" */
 void cli_print_time(uint64_t unix_ms);
-void cli_hex(const uint8_t *bytes, size_t length, char *text); /* text holds 2 length + 1 */
-bool cli_unhex(const char *text, uint8_t *bytes, size_t length);
 /* A ch_progress that draws a bar on a terminal; context is the cli. */
 void cli_progress(void *context, uint64_t done, uint64_t total);
 /* A receipt, after what was done in words ("Bound with bob"). */
@@ -120,7 +119,7 @@ struct cli_target {
 };
 int cli_target_open(struct cli *cli, const char *wanted, struct cli_target *target);
 ch_err cli_target_write(void *target, const uint8_t *bytes, size_t length); /* a ch_sink */
-/* Durable, and under its name; CH_CLI_LOCAL where that is taken, unless --force. */
+/* Durable, and under its name; CH_CLI_REFUSED where that is taken, unless --force. */
 int cli_target_keep(struct cli *cli, struct cli_target *target);
 int cli_target_copy_out(struct cli *cli, struct cli_target *target); /* all of it to standard output */
 void cli_target_close(struct cli_target *target);                    /* what was not kept is gone */
@@ -130,7 +129,6 @@ int cli_load_account(struct cli *cli);
 int cli_load_registrar(struct cli *cli, const char *path, struct ch_sign_key *key);
 /* A passphrase for a new key file, empty with --plain. */
 int cli_new_passphrase(struct cli *cli);
-int cli_key_failure(struct cli *cli, ch_err err, const char *path);
 /* Genesis and connection, with `key` as our own. */
 int cli_connect(struct cli *cli, const struct ch_sign_key *key);
 /* Account, genesis and connection. */

@@ -352,10 +352,21 @@ static int fetch_object(struct cli *cli, const struct ch_incoming *in, uint64_t 
 }
 
 /* A message without an object: its text is all there is. */
-static int show_text(struct cli *cli, const struct ch_incoming *in)
+static int fetch_text(struct cli *cli, const struct ch_incoming *in, uint64_t sequence)
 {
+    static struct cli_target t;
     const char *out = cli->option[OPTION_out];
-    return cli_write_file(cli, out ? out : "-", (const char *)in->text, in->text_length);
+    if (!out || strcmp(out, "-") == 0)
+        return cli_write_file(cli, "-", (const char *)in->text, in->text_length);
+    int code = cli_target_open(cli, out, &t);
+    if (code != CH_CLI_OK)
+        return code;
+    if (cli_target_write(&t, in->text, in->text_length) != CH_OK)
+        code = cli_fail(cli, CH_CLI_LOCAL, "IO", "%s: %s", t.partial, strerror(t.error));
+    else
+        code = fetched(cli, &t, sequence, in->text_length, CH_ENVELOPE_TEXT, false);
+    cli_target_close(&t);
+    return code;
 }
 
 int cli_fetch(struct cli *cli, int operand_count, char **operands)
@@ -386,7 +397,7 @@ int cli_fetch(struct cli *cli, int operand_count, char **operands)
             code = cli_fail(cli, CH_CLI_UNREADABLE, ch_seal_verdict_name(in.verdict), "message %llu: %s",
                             (unsigned long long)sequence, ch_seal_verdict_text(in.verdict));
         else
-            code = in.has_object ? fetch_object(cli, &in, sequence) : show_text(cli, &in);
+            code = in.has_object ? fetch_object(cli, &in, sequence) : fetch_text(cli, &in, sequence);
         ch_wipe(in.plain, sizeof in.plain);
     }
     free(page);

@@ -67,43 +67,11 @@ int cli_fail_client(struct cli *cli, ch_err err)
     }
 }
 
-void cli_hex(const uint8_t *bytes, size_t length, char *text)
-{
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < length; i++) {
-        text[2 * i] = digits[bytes[i] >> 4];
-        text[2 * i + 1] = digits[bytes[i] & 15];
-    }
-    text[2 * length] = 0;
-}
-
-static int digit_of(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
-bool cli_unhex(const char *text, uint8_t *bytes, size_t length)
-{
-    if (strlen(text) != 2 * length)
-        return false;
-    for (size_t i = 0; i < length; i++) {
-        int high = digit_of(text[2 * i]), low = digit_of(text[2 * i + 1]);
-        if (high < 0 || low < 0)
-            return false;
-        bytes[i] = (uint8_t)(high << 4 | low);
-    }
-    return true;
-}
-
 json_t *cli_json_hex(const uint8_t *bytes, size_t length)
 {
     char text[2 * 64 + 1];
     CH_ASSERT(length <= 64);
-    cli_hex(bytes, length, text);
-    return json_string(text);
+    return json_string(ch_hex_write(bytes, length, text));
 }
 
 /* How many bytes the UTF-8 character at `at` has, and its value; 0 where there is none (RFC 3629). */

@@ -88,12 +88,15 @@ int cli_load_genesis(struct cli *cli)
     if (err == CH_OK)
         ch_genesis_chain_id((const uint8_t *)bytes, length, cli->chain_id);
     free(bytes);
-    return err == CH_OK ? CH_CLI_OK : cli_fail(cli, CH_CLI_KEY, "INVALID", "%s is no genesis of a chain", given);
+    if (err == CH_OK)
+        return CH_CLI_OK;
+    return cli_fail(cli, cli->option[OPTION_genesis] ? CH_CLI_USAGE : CH_CLI_KEY, "INVALID",
+                    "%s is no genesis of a chain", given);
 }
 
 /* ---- key files ---- */
 
-int cli_key_failure(struct cli *cli, ch_err err, const char *path)
+static int key_failure(struct cli *cli, ch_err err, const char *path)
 {
     switch (err) {
     case CH_ERR_NOT_FOUND:
@@ -129,7 +132,7 @@ static int unlock(struct cli *cli, const char *path, enum ch_keyfile_purpose pur
     char prompt[PATH_MAX + 32];
     ch_err err = ch_keyfile_inspect(path, purpose, &info);
     if (err != CH_OK)
-        return cli_key_failure(cli, err, path);
+        return key_failure(cli, err, path);
     if (!info.wrapped)
         return CH_CLI_OK;
     (void)snprintf(prompt, sizeof prompt, "Passphrase of %s: ", path);
@@ -155,7 +158,7 @@ int cli_load_account(struct cli *cli)
     if (code != CH_CLI_OK)
         return code;
     ch_err err = ch_account_load(file, &cli->passphrase, &cli->account);
-    return err == CH_OK ? CH_CLI_OK : cli_key_failure(cli, err, file);
+    return err == CH_OK ? CH_CLI_OK : key_failure(cli, err, file);
 }
 
 int cli_load_registrar(struct cli *cli, const char *path, struct ch_sign_key *key)
@@ -171,7 +174,7 @@ int cli_load_registrar(struct cli *cli, const char *path, struct ch_sign_key *ke
     if (err == CH_OK)
         ch_sign_key_from_seed(seed, key);
     ch_wipe(seed, sizeof seed);
-    return err == CH_OK ? CH_CLI_OK : cli_key_failure(cli, err, path);
+    return err == CH_OK ? CH_CLI_OK : key_failure(cli, err, path);
 }
 
 /* ---- the way to a node ---- */
@@ -201,7 +204,7 @@ static int nodes_of_profile(struct cli *cli, struct nodes *nodes)
         if (!address || *address == '#')
             continue;
         nodes->address[nodes->count++] = address;
-        if (key && !cli_unhex(key, cli->peer_keys[nodes->key_count++], 32))
+        if (key && !ch_hex_read(key, cli->peer_keys[nodes->key_count++], 32))
             return cli_fail(cli, CH_CLI_KEY, "INVALID", "%s: \"%.70s\" is no key", path, key);
     }
     return CH_CLI_OK;
@@ -216,7 +219,7 @@ static int find_nodes(struct cli *cli, struct nodes *nodes)
         code = nodes_of_profile(cli, nodes);
     if (cli->option[OPTION_node_key]) {
         nodes->key_count = 1;
-        if (!cli_unhex(cli->option[OPTION_node_key], cli->peer_keys[0], 32))
+        if (!ch_hex_read(cli->option[OPTION_node_key], cli->peer_keys[0], 32))
             return cli_fail(cli, CH_CLI_USAGE, "USAGE", "--node-key wants 64 hex digits");
     }
     /* The genesis knows all validators: they take over where the profile's node is lost, unless one was asked for. */
@@ -283,7 +286,7 @@ int cli_begin(struct cli *cli)
 int cli_find(struct cli *cli, const char *person, struct ch_account *account)
 {
     uint8_t key[CH_KEY_BYTES];
-    ch_err err = cli_unhex(person, key, sizeof key) ? ch_client_get_account(cli->client, key, account)
+    ch_err err = ch_hex_read(person, key, sizeof key) ? ch_client_get_account(cli->client, key, account)
                                                     : ch_client_get_handle(cli->client, person, account);
     if (err == CH_ERR_REFUSED && ch_client_status(cli->client) == CH_STATUS_NOT_FOUND)
         return cli_fail(cli, CH_CLI_REFUSED, "NO_SUCH_PEER", "nobody on this chain is called %.64s", person);
@@ -300,7 +303,7 @@ const char *cli_name(struct cli *cli, const uint8_t key[32])
             return cli->names[i].handle;
     unsigned slot = cli->name_count < NAMES_MAX ? cli->name_count++ : NAMES_MAX - 1;
     memcpy(cli->names[slot].key, key, 32);
-    cli_hex(key, 8, cli->names[slot].handle);
+    ch_hex_write(key, 8, cli->names[slot].handle);
     if (ch_client_get_account(cli->client, key, &account) == CH_OK)
         (void)snprintf(cli->names[slot].handle, sizeof cli->names[slot].handle, "%.*s", (int)account.handle_length,
                        (const char *)account.handle);

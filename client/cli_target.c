@@ -25,6 +25,11 @@ ch_err cli_target_write(void *target, const uint8_t *bytes, size_t length)
     return CH_OK;
 }
 
+static int exists(struct cli *cli, const struct cli_target *t)
+{
+    return cli_fail(cli, CH_CLI_REFUSED, "EXISTS", "%s exists already: --out FILE, or --force", t->path);
+}
+
 int cli_target_open(struct cli *cli, const char *wanted, struct cli_target *t)
 {
     *t = (struct cli_target){.fd = -1};
@@ -38,7 +43,7 @@ int cli_target_open(struct cli *cli, const char *wanted, struct cli_target *t)
     if (snprintf(t->path, sizeof t->path, "%s", wanted) >= PATH_MAX)
         return cli_fail(cli, CH_CLI_USAGE, "USAGE", "the file's name is too long");
     if (!cli->option[OPTION_force] && access(t->path, F_OK) == 0)
-        return cli_fail(cli, CH_CLI_LOCAL, "EXISTS", "%s exists already: --out FILE, or --force", t->path);
+        return exists(cli, t);
     (void)snprintf(t->partial, sizeof t->partial, "%s.XXXXXX", t->path);
     t->fd = mkostemp(t->partial, O_CLOEXEC);
     if (t->fd >= 0)
@@ -66,7 +71,8 @@ int cli_target_keep(struct cli *cli, struct cli_target *t)
     (void)umask(mask);
     if (fchmod(t->fd, 0666 & ~mask) != 0 || fsync(t->fd) != 0 ||
         renameat2(AT_FDCWD, t->partial, AT_FDCWD, t->path, cli->option[OPTION_force] ? 0 : RENAME_NOREPLACE) != 0)
-        return cli_fail(cli, CH_CLI_LOCAL, "IO", "%s: %s", t->path, strerror(errno));
+        return errno == EEXIST ? exists(cli, t)
+                               : cli_fail(cli, CH_CLI_LOCAL, "IO", "%s: %s", t->path, strerror(errno));
     t->partial[0] = 0;
     return sync_folder(t->path) ? CH_CLI_OK
                                 : cli_fail(cli, CH_CLI_LOCAL, "IO", "the folder of %s: %s", t->path, strerror(errno));

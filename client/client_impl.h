@@ -79,8 +79,6 @@ CH_MUST_CHECK ch_err ch_client_open_companions(struct ch_client *client);
 /* Connects unless connected, until the deadline; dials again as long as `patient` or until the nodes say no for good.
  */
 CH_MUST_CHECK ch_err ch_client_reach(struct ch_client *client, uint64_t deadline_ns, bool patient);
-/* Until the request is done (CH_OK, whatever its result) or the deadline. */
-CH_MUST_CHECK ch_err ch_client_wait(struct ch_client *client, struct ch_request *request, uint64_t deadline_ns);
 /* A request from beginning to end, sent again over a new connection when it was lost. */
 CH_MUST_CHECK ch_err ch_client_call(struct ch_client *client, struct ch_request *request, enum ch_frame_type type,
                                     uint16_t flags, const struct ch_bytes *parts, size_t part_count);

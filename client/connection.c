@@ -573,7 +573,7 @@ static ch_err start_with_room(struct ch_client *c, struct ch_request *request, e
     }
 }
 
-ch_err ch_client_wait(struct ch_client *c, struct ch_request *request, uint64_t deadline_ns)
+static ch_err wait_for(struct ch_client *c, struct ch_request *request, uint64_t deadline_ns)
 {
     ch_err err = CH_OK;
     while (!request->done && err == CH_OK) {
@@ -597,7 +597,7 @@ ch_err ch_client_call(struct ch_client *c, struct ch_request *request, enum ch_f
             return err;
         err = start_with_room(c, request, type, flags, parts, part_count, deadline);
         if (err == CH_OK)
-            err = ch_client_wait(c, request, deadline);
+            err = wait_for(c, request, deadline);
         if (err == CH_OK && request->result != CH_ERR_CLOSED)
             return ch_client_outcome(c, request);
         if (err == CH_OK || err == CH_ERR_CLOSED)
@@ -615,16 +615,6 @@ uint16_t ch_client_status(const struct ch_client *c)
 const char *ch_client_why(const struct ch_client *c)
 {
     return c->why;
-}
-
-const uint8_t *ch_client_chain(const struct ch_client *c)
-{
-    return c->chain_id;
-}
-
-const uint8_t *ch_client_peer(const struct ch_client *c)
-{
-    return c->peer_key;
 }
 
 int64_t ch_client_clock_ms(const struct ch_client *c)

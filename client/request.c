@@ -25,33 +25,6 @@ struct submission {
     bool want_signed;
 };
 
-/* The root that a path leads to: RFC 9162 section 2.1.3.2, without the comparison. False: no path of such a tree. */
-static bool root_of_path(const uint8_t leaf[CH_HASH_BYTES], uint32_t index, uint32_t count, const uint8_t *path,
-                         unsigned path_length, uint8_t root[CH_HASH_BYTES])
-{
-    if (index >= count)
-        return false;
-    uint32_t fn = index, sn = count - 1;
-    memcpy(root, leaf, CH_HASH_BYTES);
-    for (unsigned i = 0; i < path_length; i++) {
-        const uint8_t *p = path + (size_t)i * CH_HASH_BYTES;
-        if (sn == 0)
-            return false;
-        if ((fn & 1) || fn == sn) {
-            ch_merkle_node(p, root, root);
-            while (!(fn & 1) && fn) {
-                fn >>= 1;
-                sn >>= 1;
-            }
-        } else {
-            ch_merkle_node(root, p, root);
-        }
-        fn >>= 1;
-        sn >>= 1;
-    }
-    return sn == 0;
-}
-
 /* The validator's word for the receipt that is number `which` of `count`: see wire/frame.h. */
 static bool proof_holds(const struct submission *s, const uint8_t *receipt, unsigned which, unsigned count,
                         struct ch_reader *proof)
@@ -68,7 +41,7 @@ static bool proof_holds(const struct submission *s, const uint8_t *receipt, unsi
         if (!path)
             return false;
         if (i == which)
-            found = root_of_path(leaf_hash, leaf, leaves, path, path_length, message);
+            found = ch_merkle_root_of_path(leaf_hash, leaf, leaves, (const uint8_t(*)[CH_HASH_BYTES])path, path_length, message);
     }
     if (!found || !ch_reader_done(proof))
         return false;
@@ -79,6 +52,7 @@ static bool proof_holds(const struct submission *s, const uint8_t *receipt, unsi
 
 static ch_err on_receipts(struct ch_request *request, const struct ch_frame_header *header, const uint8_t *body)
 {
+    static const uint8_t no_tx[CH_HASH_BYTES];
     struct submission *s = request->context;
     struct ch_reader r = ch_reader(body, header->length);
     uint16_t count = ch_read16(&r);
@@ -90,8 +64,9 @@ static ch_err on_receipts(struct ch_request *request, const struct ch_frame_head
         struct ch_receipt receipt;
         if (!ch_receipt_read(bytes, &receipt))
             return CH_ERR_PROTOCOL;
-        if (memcmp(receipt.tx_id, s->tx_id, CH_HASH_BYTES) != 0)
-            continue;
+        bool whole = receipt.level == CH_LEVEL_EARLY && memcmp(receipt.tx_id, no_tx, CH_HASH_BYTES) == 0;
+        if (!whole && memcmp(receipt.tx_id, s->tx_id, CH_HASH_BYTES) != 0)
+            continue; /* `whole`: the frame, and ours is all of it, was refused */
         bool applied = receipt.status == CH_STATUS_OK || receipt.status == CH_STATUS_DUPLICATE;
         if (receipt.level == CH_LEVEL_EARLY && receipt.status == CH_STATUS_OK)
             return CH_ERR_AGAIN;

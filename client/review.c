@@ -125,7 +125,7 @@ static ch_err line_against(const char *line, const struct ch_approval *a, uint64
     unsigned long long expires;
     char handle[CH_HANDLE_BYTES_MAX + 1], hex[65];
     uint8_t key[32];
-    if (sscanf(line, "%llu %32s %64s", &expires, handle, hex) != 3 || !cli_unhex(hex, key, sizeof key))
+    if (sscanf(line, "%llu %32s %64s", &expires, handle, hex) != 3 || !ch_hex_read(hex, key, sizeof key))
         return CH_ERR_CORRUPT;
     bool same_handle = strcmp(handle, a->handle) == 0, same_key = memcmp(key, a->key, sizeof key) == 0;
     return expires > now_ms && same_handle != same_key ? CH_ERR_EXISTS : CH_OK;
@@ -149,7 +149,7 @@ ch_err ch_review_note(const char *path, const struct ch_approval *a, uint64_t no
     while (err == CH_OK && fgets(line, sizeof line, f))
         err = line_against(line, a, now_ms);
     if (err == CH_OK) {
-        cli_hex(a->key, 32, hex);
+        ch_hex_write(a->key, 32, hex);
         (void)fseek(f, 0, SEEK_END);
         bool written = fprintf(f, "%llu %s %s\n", (unsigned long long)a->expires_ms, a->handle, hex) > 0 &&
                        fflush(f) == 0 && fsync(fd) == 0;

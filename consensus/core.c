@@ -19,12 +19,15 @@ void ch_core_defaults(struct ch_core_config *c, const struct ch_committee *commi
         .fetch_ms = 250,
         .fetch_max_ms = 4000,
         .commit_sync_ms = 5,
+        .timestamp_ahead_ms = 30000,
         .silent_rounds = 4,
         .own_unsynced_max = 8,
-        .lag_commits = 64,
         .vote_cert_every = 16,
+        .catch_up_bytes_max = 256u << 20,
         .rounds_uncommitted_max = 512,
     };
+    const uint32_t commits = CH_CORE_LAG_ROUNDS * (uint32_t)committee->params.leaders_per_round;
+    c->lag_commits = commits > 64 ? commits : 64;
 }
 
 static uint32_t power_of_two(uint64_t least)
@@ -63,14 +66,15 @@ static bool allocate(struct ch_core *core)
     core->draft = calloc(1, core->header_stride);
     core->own_unsynced = calloc(core->config.own_unsynced_max, sizeof *core->own_unsynced);
     core->vote_bytes = calloc(core->committee.params.max_votes + 1, CH_BLOCK_VOTE_BYTES);
-    core->voters = calloc(n, sizeof *core->voters);
+    core->votes = calloc(n * core->votes_kept, sizeof *core->votes);
+    core->own_commits = calloc(core->own_commit_count, sizeof *core->own_commits);
     core->out = calloc(core->out_capacity, sizeof *core->out);
     core->arena = malloc(OUT_ARENA_BYTES);
     if (!core->blocks || !core->headers || !core->vote_of || !core->cert_of || !core->free_slots ||
         !core->freed_slots || !core->block_buckets || !core->want_buckets || !core->stack || !core->work ||
         !core->rounds || !core->heads || !core->round_leaders || !core->slots || !core->wants || !core->links ||
-        !core->ring || !core->own_header || !core->draft || !core->own_unsynced || !core->vote_bytes || !core->voters ||
-        !core->out || !core->arena)
+        !core->ring || !core->own_header || !core->draft || !core->own_unsynced || !core->vote_bytes || !core->votes ||
+        !core->own_commits || !core->out || !core->arena)
         return false;
     memset(core->block_buckets, 0xff, buckets * sizeof(uint32_t));
     memset(core->want_buckets, 0xff, buckets * sizeof(uint32_t));
@@ -104,6 +108,11 @@ ch_err ch_core_open(const struct ch_core_config *config, struct ch_core **out)
     core->want_count = WANTS_PER_AUTHOR * core->n * core->n + INSTALL_BLOCKS_MAX;
     core->link_count = SUSPENDED_ROUNDS * VARIANTS_MAX * core->n * core->n;
     core->header_stride = (c->header_bytes_max + 7) & ~7u;
+    core->votes_kept = CH_CORE_LAG_ROUNDS * core->ranks;
+    if (core->votes_kept < VOTES_PER_AUTHOR)
+        core->votes_kept = VOTES_PER_AUTHOR;
+    core->votes_back = 2 * core->votes_kept;
+    core->own_commit_count = 2 * core->votes_back;
     ch_prng_seed(&core->prng, config->seed);
     core->hash_factor = ch_prng_next(&core->prng) | 1;
     if (!allocate(core)) {
@@ -133,8 +142,9 @@ void ch_core_close(struct ch_core *core)
     void *const all[] = {
         core->blocks, core->headers, core->vote_of,       core->cert_of,      core->free_slots,    core->freed_slots,
         core->stack,  core->work,    core->rounds,        core->heads,        core->slots,         core->wants,
-        core->links,  core->ring,    core->own_header,    core->draft,        core->voters,        core->vote_bytes,
-        core->out,    core->arena,   core->block_buckets, core->want_buckets, core->round_leaders, core->own_unsynced};
+        core->links,  core->ring,    core->own_header,    core->draft,        core->votes,         core->vote_bytes,
+        core->out,    core->arena,   core->block_buckets, core->want_buckets, core->round_leaders, core->own_unsynced,
+        core->own_commits};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
     install_close(core);

@@ -1,6 +1,6 @@
 /* consensus/core.h - the consensus machine of one validator, pure: events in, actions out.
  *
- * What:    builds the DAG of blocks, decides leaders, orders what is below them (CONSENSUS.md 1-13, 16, 17).
+ * What:    builds the DAG of blocks, decides leaders, orders what is below them (docs/consensus.md 1-13, 16, 17).
  * Not:     no clock, no I/O, no keys: time comes with each step, what must be signed, written or sent is an action.
  *          Not yet: checkpoints (14), snapshots (13.6), epoch change (15), schedule updates (sched_commits > 0),
  *          payload_code 1, profile O2.
@@ -46,17 +46,20 @@ struct ch_core_config {
     uint64_t seed;                        /* of the PRNG: peer choice and jitter */
     uint32_t base_timeout_ms, max_timeout_ms, min_round_delay_ms, idle_round_delay_ms;
     uint32_t push_delay_ms, repeat_ms, repeat_max_ms, payload_wait_ms, fetch_ms, fetch_max_ms, commit_sync_ms;
+    uint64_t timestamp_ahead_ms;     /* the chain's window_ahead_ms: how far a proposed transaction may be ahead */
     uint32_t silent_rounds;          /* 5.2 */
     uint32_t own_unsynced_max;       /* own blocks on their way to the disk */
-    uint32_t lag_commits;            /* 13 V2 */
+    uint32_t lag_commits;            /* 13 V2; not below the commits of CH_CORE_LAG_ROUNDS rounds */
     uint32_t vote_cert_every;        /* 13: commits between stored proofs */
+    uint64_t catch_up_bytes_max;     /* 13.1: payloads that came or were asked for ahead of the next commit to be put in */
     uint32_t rounds_uncommitted_max; /* rounds kept above the last committed leader; beyond them nothing is stored */
     /* Tests alone: the round's leaders in place of section 8; NULL otherwise. Fills params.leaders_per_round authors.
      */
     void (*leaders)(void *context, uint32_t round, uint16_t *authors);
     void *leaders_context;
 };
-/* The defaults of CONSENSUS.md for a WAN; for n = 1 min_round_delay is 0. */
+#define CH_CORE_LAG_ROUNDS 8 /* a validator may be that far behind and still be in the live DAG's reach */
+/* The defaults of docs/consensus.md for a WAN; for n = 1 min_round_delay is 0. */
 void ch_core_defaults(struct ch_core_config *config, const struct ch_committee *committee, uint16_t me);
 
 /* The signer guard's content (W2): the host keeps it in two alternating slots apart from the log. */
@@ -72,8 +75,8 @@ CH_MUST_CHECK bool ch_guard_read(const uint8_t in[CH_GUARD_BYTES], struct ch_gua
 
 /* Record types in the log (section 11). Bodies:
  *   BLOCK, OWN_BLOCK  header with trailer | payload       COMMIT       commit bytes
- *   EVIDENCE          u32 length | header | header         VOTE_CERT    u64 index | 32 digest | n x (u32 length |
- * header) EPOCH_START       u32 epoch | 32 committee digest (written by `chappe init` for epoch 0) */
+ *   EVIDENCE          u32 length | header | header         VOTE_CERT    u64 index | 32 digest | n x (u32 length | header)
+ *   EPOCH_START       u32 epoch | 32 committee digest (written by `chappe init` for epoch 0) */
 enum ch_record_type {
     CH_RECORD_BLOCK = 1,
     CH_RECORD_OWN_BLOCK = 2,
@@ -177,8 +180,8 @@ enum ch_core_action_type {
     CH_ACTION_EXPECT_PAYLOAD, /* .payload from .peer: gather it (length, root); answer PAYLOAD_OK or PAYLOAD_BAD */
     CH_ACTION_FORGET_PAYLOAD, /* .payload: it is not expected any more */
     CH_ACTION_SERVE_BLOCKS,   /* .send: a GET_BLOCKS or GET_PAYLOAD body that only the log can answer; answer .peer */
-    CH_ACTION_SERVE_COMMITS,  /* .serve: answer .peer with COMMITS out of the log: from `from` to the highest index of a
-                                 VOTE_CERT record, at most `to` or else the first beyond it, and that record's headers */
+    CH_ACTION_SERVE_COMMITS,  /* .serve: answer .peer with COMMITS out of the log: from `from` to the first index of a
+                                 VOTE_CERT record from `to` on or else the last before, and that record's headers */
     CH_ACTION_SET_TIMER,      /* .timer_us: TICK at this mono_us; it replaces the timer before */
     CH_ACTION_DELIVER,        /* .deliver: a durable commit, in order, each index once */
     CH_ACTION_REQUEUE,        /* .payload: our own block can't be committed any more; offer its transactions again */
@@ -188,7 +191,7 @@ enum ch_core_action_type {
     CH_ACTION_HALT,           /* .halt: the last action ever */
 };
 
-/* F7: three queues to a peer, served 4 : 2 : 1, none starves another. */
+/* F7: live, fetch and commit-sync traffic wait apart, shares 4 : 2 : 1; none starves another. */
 enum ch_lane { CH_LANE_LIVE, CH_LANE_FETCH, CH_LANE_SYNC };
 
 enum ch_report {
@@ -211,7 +214,7 @@ struct ch_core_action {
     union {
         struct {
             uint32_t bytes_max, items_max;
-            uint64_t timestamp_max_ms; /* last commit's time + 30 s */
+            uint64_t timestamp_max_ms; /* last commit's time + timestamp_ahead_ms */
         } take;
         struct {
             const char *domain;

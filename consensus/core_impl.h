@@ -16,11 +16,13 @@
 #define NEVER             UINT64_MAX
 #define VARIANTS_MAX      2  /* E2 */
 #define PUSH_ROUNDS       4   /* B2 */
-#define VOTES_BACK        128 /* 13: older votes are not tallied */
-#define VOTES_PER_AUTHOR  64
-#define OWN_COMMITS       256 /* digests of our last commits; more than VOTES_BACK */
+#define VOTES_PER_AUTHOR  64 /* 13; where a round has many leaders, those of CH_CORE_LAG_ROUNDS rounds */
 #define PAYLOAD_ROUNDS    10  /* idle pacing looks this far back */
 #define LAG_ROUNDS        (FUTURE_ROUNDS * 3 / 4) /* V2; below L1, or whoever lags in between is helped by neither */
+
+#ifndef RANGES_MAX
+#define RANGES_MAX 8 /* 13.1: in flight, or waiting for one before them */
+#endif
 
 /* Limits that real committees seldom meet. With CH_SMALL_WORLD the simulator is built once more with small ones, so that
  * it meets them all the time. */
@@ -148,9 +150,6 @@ struct vote {
     uint8_t digest[CH_HASH_BYTES];
     struct ch_ref block; /* that carried it */
 };
-struct voter {
-    struct vote votes[VOTES_PER_AUTHOR]; /* by index modulo */
-};
 
 struct own_commit {
     uint64_t index;
@@ -178,6 +177,9 @@ struct ch_core {
 
     /* sizes */
     uint32_t n, ranks, gc_depth, slot_count, round_capacity, want_count, link_count, header_stride;
+    uint32_t votes_kept;       /* of each author */
+    uint32_t votes_back;       /* 13: votes for older commits are not tallied; twice what is kept of an author */
+    uint32_t own_commit_count; /* digests of our last commits; more than votes_back */
 
     /* blocks */
     struct block *blocks;
@@ -233,7 +235,7 @@ struct ch_core {
     struct delivery deliveries[DELIVERIES_MAX];
     uint32_t delivery_head, delivery_count, delivery_out; /* out: emitted, freed at the next step */
     uint64_t durable_index, delivered_index;
-    struct own_commit own_commits[OWN_COMMITS]; /* by index modulo */
+    struct own_commit *own_commits; /* own_commit_count, by index modulo */
 
     /* log */
     uint64_t lsn, lsn_asked, lsn_synced;
@@ -282,7 +284,7 @@ struct ch_core {
     } i_am[CH_VALIDATORS_MAX]; /* WHO_AM_I of each peer, until the answer is signed */
 
     /* votes and catching up */
-    struct voter *voters;
+    struct vote *votes; /* author x votes_kept, by index modulo */
     uint64_t quorum_index, vote_cert_index;
     struct install *install;
     struct rejoin *rejoin, *rejoin_memory; /* 11.2 is under way; NULL otherwise */
@@ -434,6 +436,8 @@ void install_close(struct ch_core *core);
 void install_commits(struct ch_core *core, uint16_t peer, const uint8_t *body, size_t length);
 bool install_run(struct ch_core *core);
 uint64_t install_deadline(const struct ch_core *core);
+/* No block of the next commit to be put in lies above this round; without one, the round that is built next. */
+uint32_t install_next_round(const struct ch_core *core);
 
 /* rejoin.c */
 bool rejoin_open(struct ch_core *core);

@@ -186,7 +186,7 @@ void commit_apply(struct ch_core *core, const struct ch_commit *commit, const ui
     core->last_commit.leader_round = commit->leader.round;
     core->last_commit.rank = commit->rank;
     memcpy(core->last_commit.digest, digest, CH_HASH_BYTES);
-    struct own_commit *own = &core->own_commits[commit->index % OWN_COMMITS];
+    struct own_commit *own = &core->own_commits[commit->index % core->own_commit_count];
     own->index = commit->index;
     memcpy(own->digest, digest, CH_HASH_BYTES);
     if (commit->gc_round > core->gc_round) {

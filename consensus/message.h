@@ -1,4 +1,4 @@
-/* consensus/message.h - the bodies of the messages between validators (CONSENSUS.md Appendix C), and what must be
+/* consensus/message.h - the bodies of the messages between validators (docs/consensus.md Appendix C), and what must be
  * verified in them before the core sees them.
  *
  *   TIP         u32 quorum round | header of the sender's last own block, or nothing

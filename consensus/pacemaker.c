@@ -1,9 +1,8 @@
 /* When to sign the next block (5). This decides liveness: rule J, C1-C3 and the growing timer belong together. */
 #include "consensus/core_impl.h"
 
-#define OWN_AHEAD_MAX      8 /* 5.5: own rounds above the last that a quorum builds on, before payloads stop */
-#define TIMESTAMP_AHEAD_MS 30000
-#define CLOCK_JUMP_MS      (10 * 60 * 1000ull)
+#define OWN_AHEAD_MAX 8 /* 5.5: own rounds above the last that a quorum builds on, before payloads stop */
+#define CLOCK_JUMP_MS (10 * 60 * 1000ull)
 
 static uint32_t decided_round(const struct ch_core *core)
 {
@@ -183,7 +182,7 @@ void pacemaker_run(struct ch_core *core)
         struct ch_core_action *action = out_push(core, CH_ACTION_TAKE_PAYLOAD);
         action->take.bytes_max = (uint32_t)core->committee.params.max_payload;
         action->take.items_max = (uint32_t)core->committee.params.max_items;
-        action->take.timestamp_max_ms = core->last_commit.timestamp_ms + TIMESTAMP_AHEAD_MS;
+        action->take.timestamp_max_ms = core->last_commit.timestamp_ms + core->config.timestamp_ahead_ms;
         core->stage = SIGN_PAYLOAD;
         return;
     }

@@ -101,7 +101,7 @@ static uint16_t gather_votes(struct ch_core *core, uint8_t *out)
     if (core->durable_index >= from && core->durable_index - from >= most)
         from = core->durable_index - most + 1;
     for (uint64_t i = from; i <= core->durable_index; i++) {
-        const struct own_commit *own = &core->own_commits[i % OWN_COMMITS];
+        const struct own_commit *own = &core->own_commits[i % core->own_commit_count];
         if (own->index != i)
             continue; /* from before a restart, not known any more */
         ch_store64(out + count * CH_BLOCK_VOTE_BYTES, i);

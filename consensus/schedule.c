@@ -1,4 +1,4 @@
-/* CONSENSUS.md 8: weighted sampling without replacement, static schedule (version 0, everybody eligible). */
+/* docs/consensus.md 8: weighted sampling without replacement, static schedule (version 0, everybody eligible). */
 #include "consensus/core_impl.h"
 
 void schedule_leaders(const struct ch_core *core, uint32_t round, uint16_t *authors)

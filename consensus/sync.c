@@ -1,8 +1,9 @@
 /* What goes to and comes from the peers: broadcast, lazy push, tip repeat (5.4), fetching and answering (7). */
 #include "consensus/core_impl.h"
 
-#define PAYLOADS_ASKED_MAX 8 /* of one peer at once: 2 MiB of 256 KiB each, half of what a connection's send buffer holds */
-#define JITTER_SHARE       4 /* deadlines are stretched by up to a quarter */
+#define PAYLOADS_ASKED_MAX                                                                                             \
+    8                  /* of one peer at once: 2 MiB of 256 KiB each, half of what a connection's send buffer holds */
+#define JITTER_SHARE 4 /* deadlines are stretched by up to a quarter */
 
 static uint64_t backoff_us(struct ch_core *core, unsigned attempts)
 {
@@ -128,10 +129,20 @@ static void ask_payload(struct ch_core *core, struct block *b, uint16_t peer)
     b->payload_attempts += b->payload_attempts < UINT8_MAX;
 }
 
-static void payload_due(struct ch_core *core, struct block *b, uint8_t *asked)
+/* 13.1: what a validator that lags fetches ahead of the next commit is bounded in bytes; without one, ahead of the next
+ * round. The others' turn comes when that is done. */
+static bool too_far_ahead(const struct ch_core *core, const struct block *b, uint64_t ahead_bytes)
+{
+    return core->lagging && !b->payload_attempts && b->ref.round > install_next_round(core) &&
+           ahead_bytes + b->payload_length > core->config.catch_up_bytes_max;
+}
+
+static void payload_due(struct ch_core *core, struct block *b, uint8_t *asked, uint64_t *ahead_bytes)
 {
     const uint64_t now = core->now.mono_us;
     if (b->payload_deadline_us <= now) {
+        if (too_far_ahead(core, b, *ahead_bytes))
+            return;
         const uint16_t peer = payload_peer(core, b);
         if (peer == CH_CORE_NOBODY)
             b->payload_deadline_us = now + backoff_us(core, b->payload_attempts);
@@ -139,6 +150,7 @@ static void payload_due(struct ch_core *core, struct block *b, uint8_t *asked)
             return;
         else {
             asked[peer]++;
+            *ahead_bytes += b->payload_attempts ? 0 : b->payload_length;
             ask_payload(core, b, peer);
         }
     }
@@ -153,6 +165,7 @@ static void payloads_due(struct ch_core *core)
     const uint64_t now = core->now.mono_us;
     uint8_t asked[CH_VALIDATORS_MAX] = {0};
     uint32_t next[CH_VALIDATORS_MAX];
+    uint64_t ahead_bytes = 0;
     if (core->payload_at_us > now)
         return;
     core->payload_at_us = NEVER;
@@ -161,6 +174,8 @@ static void payloads_due(struct ch_core *core)
             const struct block *b = &core->blocks[id];
             if (!b->payload_here && b->payload_attempts && b->payload_deadline_us > now)
                 asked[b->payload_asked] += asked[b->payload_asked] < PAYLOADS_ASKED_MAX;
+            if (b->payload_here || b->payload_attempts)
+                ahead_bytes += b->payload_length;
         }
     memcpy(next, core->suspended_head, core->n * sizeof *next);
     for (bool more = true; more;) { /* one of each author in turn: the oldest first */
@@ -172,7 +187,7 @@ static void payloads_due(struct ch_core *core)
             next[a] = b->suspended_next;
             more = true;
             if (!b->payload_here)
-                payload_due(core, b, asked);
+                payload_due(core, b, asked, &ahead_bytes);
         }
     }
 }
@@ -209,6 +224,7 @@ static void push_due(struct ch_core *core)
 {
     if (core->quorum_round != core->push_round) {
         core->push_round = core->quorum_round;
+        core->payload_at_us = core->now.mono_us;
         sync_signed(core);
     }
     if (core->push_at_us > core->now.mono_us)

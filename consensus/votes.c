@@ -1,9 +1,14 @@
 /* Commit votes (13): who stands behind which commit, the proofs kept for those who lag, and the watch for forks. */
 #include "consensus/core_impl.h"
 
+static struct vote *vote_place(const struct ch_core *core, uint16_t author, uint64_t index)
+{
+    return &core->votes[(size_t)author * core->votes_kept + index % core->votes_kept];
+}
+
 static const struct vote *vote_for(const struct ch_core *core, uint16_t author, uint64_t index)
 {
-    const struct vote *v = &core->voters[author].votes[index % VOTES_PER_AUTHOR];
+    const struct vote *v = vote_place(core, author, index);
     return v->index == index ? v : NULL;
 }
 
@@ -21,7 +26,7 @@ static uint64_t stake_for(const struct ch_core *core, uint64_t index, const uint
 /* V1 */
 static void check_fork(struct ch_core *core, uint64_t index, const uint8_t digest[CH_HASH_BYTES], uint64_t stake)
 {
-    const struct own_commit *own = &core->own_commits[index % OWN_COMMITS];
+    const struct own_commit *own = &core->own_commits[index % core->own_commit_count];
     if (own->index == index && memcmp(own->digest, digest, CH_HASH_BYTES) != 0 &&
         stake >= core->committee.validity_stake)
         core_halt(core, CH_HALT_FORK);
@@ -63,8 +68,8 @@ void votes_tally(struct ch_core *core, const struct ch_block *block, const struc
     for (unsigned i = 0; i < block->vote_count; i++) {
         const uint8_t *bytes = block->votes + (size_t)i * CH_BLOCK_VOTE_BYTES;
         const uint64_t index = ch_load64(bytes);
-        struct vote *v = &core->voters[block->author].votes[index % VOTES_PER_AUTHOR];
-        if (index + VOTES_BACK <= core->last_commit.index || v->index >= index)
+        struct vote *v = vote_place(core, block->author, index);
+        if (index + core->votes_back <= core->last_commit.index || v->index >= index)
             continue; /* too old, or an author's second word on one commit */
         v->index = index;
         memcpy(v->digest, bytes + 8, CH_HASH_BYTES);
@@ -78,7 +83,7 @@ void votes_count(struct ch_core *core, const struct ch_block *block)
     for (unsigned i = 0; i < block->vote_count; i++) {
         const uint8_t *bytes = block->votes + (size_t)i * CH_BLOCK_VOTE_BYTES;
         const uint64_t index = ch_load64(bytes);
-        if (index + VOTES_BACK <= core->last_commit.index)
+        if (index + core->votes_back <= core->last_commit.index)
             continue;
         const uint64_t stake = stake_for(core, index, bytes + 8);
         check_fork(core, index, bytes + 8, stake);

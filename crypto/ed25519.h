@@ -30,17 +30,40 @@ struct ch_ed25519_item {
     uint32_t message_length;
 };
 
+/* What a batch's time goes to, in the order of its way; a batch passes some of them more than once. */
+enum ch_ed25519_phase {
+    CH_ED25519_LOOK_UP, /* parsing, and which keys are known */
+    CH_ED25519_DECODE_KEYS,
+    CH_ED25519_DECODE_R,
+    CH_ED25519_HASH,
+    CH_ED25519_RAISE,        /* 2^128 times a key */
+    CH_ED25519_COEFFICIENTS, /* drawn, and multiplied with s and k */
+    CH_ED25519_TERMS,        /* equal keys become one */
+    CH_ED25519_DIGITS,
+    CH_ED25519_SORT,    /* of digits into buckets */
+    CH_ED25519_BUCKETS, /* additions into them */
+    CH_ED25519_WINDOWS, /* the buckets of each window added up */
+    CH_ED25519_HORNER,  /* the windows put together */
+    CH_ED25519_SINGLE,  /* checks one by one */
+    CH_ED25519_PHASES
+};
+
 struct ch_ed25519_options {
     const char *kernel;       /* a name from ch_ed25519_kernel, or NULL: the best that this CPU and the mask allow */
     uint32_t batch_max;       /* the largest count handed to one call of verify, 1..CH_ED25519_BATCH_MAX; 0: 1024 */
-    uint32_t cached_keys_max; /* decoded keys remembered between calls; 0: none */
+    uint32_t cached_keys_max; /* decoded keys remembered between calls, rounded up to a multiple of 8; 0: none */
+    /* NULL, or called at the end of each phase, by the thread that verifies: there is no clock in here. */
+    void (*phase_done)(void *context, enum ch_ed25519_phase phase);
+    void *phase_context;
 };
 
 struct ch_ed25519_counters {
     uint64_t items, invalid;
     uint64_t batches, batches_failed; /* random linear combinations evaluated at the top; of them not the identity */
+    uint64_t batches_short;           /* of them with short terms alone, since every key had its multiple */
     uint64_t lane_items;              /* checks of one item alone; an item of a sample may have two */
-    uint64_t keys_cached, keys_decoded;
+    uint64_t keys_cached, keys_decoded, keys_raised; /* raised: 2^128 times the key was made */
+    uint64_t key_probes;                             /* places in which keys were looked for, 24 at most for an item */
 };
 
 struct ch_ed25519;

@@ -3,6 +3,7 @@
 
 #include "crypto/ed25519_decode_impl.h"
 #include "crypto/ed25519_lanes_impl.h"
+#include "crypto/ed25519_raise_impl.h"
 #include "crypto/ed25519_sum_impl.h"
 
 static void hash_items(const struct ch_ed25519_item *items, const uint32_t *index, size_t count,
@@ -13,6 +14,7 @@ static void hash_items(const struct ch_ed25519_item *items, const uint32_t *inde
 
 const struct ed25519_kernel_code ch_ed25519_avx2 = {
     .decode = decode_rows,
+    .raise = raise_rows,
     .hash = hash_items,
     .combine = combine,
     .sum = sum_terms,

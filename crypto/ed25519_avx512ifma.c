@@ -5,6 +5,7 @@
 
 #include "crypto/ed25519_decode_impl.h"
 #include "crypto/ed25519_kernel_avx512ifma.h"
+#include "crypto/ed25519_raise_impl.h"
 #include "crypto/ed25519_scalar_avx512ifma.h"
 #include "crypto/ed25519_sha512_avx512.h"
 
@@ -100,6 +101,7 @@ static void combine(const struct ed25519_coefficient *z, const struct ed25519_sc
 
 const struct ed25519_kernel_code ch_ed25519_avx512ifma = {
     .decode = decode_rows,
+    .raise = raise_rows,
     .hash = hash_items,
     .combine = combine,
     .sum = ch_ed25519_sum_avx512ifma,

@@ -76,7 +76,7 @@ INLINE void quad_from_ehfg(struct quad *p, const struct quad *ehfg)
     quad_combine(p, &y, &x, 2);
 }
 
-/* The formulas of point_double. */
+/* The formulas of open_point_double. */
 INLINE void quad_double(struct quad *p)
 {
     const __m256i once_four_two = _mm256_set_epi64x(1, 2, 0, 0), once_two = _mm256_set_epi64x(0, 1, 0, 0);

@@ -1,8 +1,8 @@
 /* crypto/ed25519_impl.h - what the batch code (ed25519_batch.c), the kernels and the table of kernels share.
  *
- * What:  a kernel decodes points, hashes, multiplies many points by scalars and sums them up, and checks signatures side
- *        by side. It knows nothing of batches, caches or bad signatures; the batch code knows nothing of vectors.
- * Bytes: public data only, so variable time everywhere.
+ * What:  a kernel decodes points, hashes, multiplies many points by scalars and sums them up, and checks signatures
+ * side by side. It knows nothing of batches, caches or bad signatures; the batch code knows nothing of vectors. Bytes:
+ * public data only, so variable time everywhere.
  */
 #ifndef CHAPPE_CRYPTO_ED25519_IMPL_H
 #define CHAPPE_CRYPTO_ED25519_IMPL_H
@@ -25,14 +25,15 @@ struct ed25519_point {
     uint64_t ymx[5], ypx[5], z[5], t[5];
 };
 
-/* Every kernel keeps these two rows in front of the others. */
-#define ED25519_ROW_IDENTITY 0
-#define ED25519_ROW_BASE     1
-#define ED25519_ROWS_FIXED   2
-#define ED25519_ROWS_MAX     (ED25519_ROWS_FIXED + 2 * CH_ED25519_BATCH_MAX) /* fits 15 bits, beside a sign */
+/* Every kernel keeps these rows in front of the others. */
+#define ED25519_ROW_IDENTITY  0
+#define ED25519_ROW_BASE      1
+#define ED25519_ROW_BASE_HIGH 2 /* 2^128 B */
+#define ED25519_ROWS_FIXED    3
+#define ED25519_ROWS_MAX      (ED25519_ROWS_FIXED + 3 * CH_ED25519_BATCH_MAX) /* fits 15 bits, beside a sign */
 
-/* How 252 bits are cut into signed digits: window i has width[i] bits from offset[i] on. 128-bit coefficients fill the
- * first `short_count` windows. At most 12 bits a window: 2048 buckets. */
+/* How 252 bits, or 128 where no term is long, are cut into signed digits: window i has width[i] bits from offset[i] on.
+ * 128-bit coefficients fill the first `short_count` windows. At most 12 bits a window: 2048 buckets. */
 #define ED25519_WINDOW_GROUP    8 /* windows sorted and added up together */
 #define ED25519_WINDOWS_MAX     64
 #define ED25519_WINDOW_BITS_MAX 12
@@ -52,7 +53,8 @@ struct ed25519_windows {
  * short ones: signed numbers of at most 2^127 with the short bias added. */
 struct ed25519_terms {
     const struct ed25519_scalar *digits;
-    const uint16_t *row;
+    const uint16_t *row; /* all different */
+    size_t row_end;      /* above all of them */
     size_t long_count, short_count;
 };
 
@@ -75,19 +77,34 @@ static inline struct ed25519_scalar coefficient_magnitude(const struct ed25519_c
     return magnitude;
 }
 
-/* Entries of a group of windows with `terms` terms, and padding: LANES buckets of the order are padded to the largest
- * of them, which is no larger than the smallest of those before, or than that plus 32 where buckets have 512 entries
- * or more (ed25519_sum_impl.h). So the first takes LANES * terms at most, the others the entries there are plus a
- * sixteenth; and two steps may be read too many. */
-#define ED25519_ENTRIES_MAX(terms)                                                                                     \
-    ((terms)*ED25519_WINDOW_GROUP * 17 / 16 + ED25519_LANES_MAX * ((terms) + 32) + 3 * ED25519_LANES_MAX)
+/* In two's complement of four words; without a branch, which would be a coin's toss. */
+static inline struct ed25519_scalar coefficient_signed(const struct ed25519_coefficient *z)
+{
+    uint64_t sign = -(z->w[1] >> 63);
+    unsigned __int128 low = (unsigned __int128)(z->w[1] & ~(UINT64_C(1) << 63)) << 64 | z->w[0];
+    unsigned __int128 extended = (unsigned __int128)sign << 64 | sign;
+    low = ((low + 1) ^ extended) - extended; /* the magnitude is not 0, so its negation borrows from what is above */
+    return (struct ed25519_scalar){{(uint64_t)low, (uint64_t)(low >> 64), sign, sign}};
+}
 
-/* Scratch of one sum; sizes from ed25519_scratch_open. */
+/* Who wants to know when a phase ends; see ch_ed25519_options. */
+struct ed25519_watch {
+    void (*phase_done)(void *context, enum ch_ed25519_phase phase);
+    void *context;
+};
+
+static inline void phase_end(const struct ed25519_watch *watch, enum ch_ed25519_phase phase)
+{
+    if (watch->phase_done)
+        watch->phase_done(watch->context, phase);
+}
+
+/* Scratch of one sum; sizes from open_scratch (ed25519_batch.c). */
 struct ed25519_scratch {
+    struct ed25519_watch watch;
     uint16_t *digits;              /* window of a group, term */
-    uint16_t *entries;             /* row and sign, in the order of the additions */
-    uint32_t *place;               /* of a bucket's next entry */
-    uint32_t *size;                /* of a bucket */
+    uint16_t *next;                /* window of a group, row: the one behind it in its bucket */
+    uint32_t *buckets;             /* size and first of each; see ed25519_sum_impl.h */
     uint32_t *order;               /* buckets, the largest first */
     struct ed25519_sum_row *sums;  /* of a bucket */
     struct ed25519_sum_row *table; /* of the lanes: multiples of keys and R */
@@ -96,6 +113,8 @@ struct ed25519_scratch {
 struct ed25519_kernel_code {
     /* rows[i] = the point that encodings[i] stands for, decoded[i] = whether there is one. Rows are written anyway. */
     void (*decode)(const uint8_t *const *encodings, size_t count, struct ed25519_row *rows, bool *decoded);
+    /* rows[to[i]] = 2^128 rows[from[i]]. */
+    void (*raise)(struct ed25519_row *rows, const uint32_t *from, const uint32_t *to, size_t count);
     /* hashes[i] = SHA-512(R | A | prefix | message) mod L of items[index[i]]. */
     void (*hash)(const struct ch_ed25519_item *items, const uint32_t *index, size_t count,
                  struct ed25519_scalar *hashes);
@@ -127,7 +146,8 @@ CH_MUST_CHECK ch_err ch_ed25519_choose(const char *name, const struct ed25519_ke
 const struct ed25519_row *ch_ed25519_base_multiples(const struct ed25519_kernel *kernel);
 
 /* ed25519_point.c: one point at a time. */
-void ch_ed25519_windows_choose(uint32_t terms, struct ed25519_windows *windows);
+/* `split`: all terms are short. */
+void ch_ed25519_windows_choose(uint32_t terms, bool split, struct ed25519_windows *windows);
 /* total = sum of 2^offset[i] * sums[i]. */
 void ch_ed25519_horner(const struct ed25519_point *sums, const struct ed25519_windows *windows,
                        struct ed25519_point *total);
@@ -137,17 +157,30 @@ bool ch_ed25519_point_is_small(const struct ed25519_point *p);
 /* The encodings of 0 B .. 128 B, then of 2^128 times those. */
 void ch_ed25519_encode_base_multiples(uint8_t encodings[2 * ED25519_BASE_MULTIPLES][32]);
 
-/* ed25519_keys.c: a bounded memory of decoded keys. */
+/* ed25519_keys.c: memory for rows that are read in no order, aligned to 64 bytes; on huge pages where it is large. It holds
+ * anything, and takes no room until it is written to. NULL: none left. */
+void *ch_ed25519_array(size_t count, size_t size);
+
+/* A bounded memory of decoded keys. */
 struct ed25519_keys;
+struct ed25519_known_key {
+    struct ed25519_row row, high; /* the key and, if it was raised, 2^128 times it */
+    uint8_t key[32];
+    bool raised;
+};
 CH_MUST_CHECK ch_err ch_ed25519_keys_open(uint32_t keys_max, struct ed25519_keys **out);
 void ch_ed25519_keys_close(struct ed25519_keys *keys);
 uint64_t ch_ed25519_keys_hash(const struct ed25519_keys *keys, const uint8_t key[32]);
+uint64_t ch_ed25519_keys_probes(const struct ed25519_keys *keys); /* places looked at so far */
 void ch_ed25519_keys_prefetch_set(const struct ed25519_keys *keys, uint64_t hash);
 void ch_ed25519_keys_prefetch_row(const struct ed25519_keys *keys, uint64_t hash); /* after its set is there */
-/* The row of the key, or NULL. */
-const struct ed25519_row *ch_ed25519_keys_find(struct ed25519_keys *keys, uint64_t hash, const uint8_t key[32]);
+/* What is known of the key, or NULL. */
+const struct ed25519_known_key *ch_ed25519_keys_find(struct ed25519_keys *keys, uint64_t hash, const uint8_t key[32]);
 /* Remembers the row; forgets the one of its set that was not asked for the longest. */
 void ch_ed25519_keys_add(struct ed25519_keys *keys, uint64_t hash, const uint8_t key[32],
                          const struct ed25519_row *row);
+/* Remembers the high row too, if the key is still known. */
+void ch_ed25519_keys_raise(struct ed25519_keys *keys, uint64_t hash, const uint8_t key[32],
+                           const struct ed25519_row *high);
 
 #endif

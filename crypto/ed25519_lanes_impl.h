@@ -27,9 +27,11 @@ static void multiples_of_points(const uint64_t *const rows[LANES], struct ed2551
 {
     struct niels n;
     struct point p;
+    struct open_point open;
     struct cached c;
     niels_load(&n, rows);
     point_from_niels(&p, &n, 0);
+    open_point_from(&open, &p);
     for (int lane = 0; lane < LANES; lane++)
         table[lane * ED25519_MULTIPLES] = (struct ed25519_sum_row){{[0] = 1, [5] = 1, [10] = 1}};
     for (uint32_t multiple = 1;; multiple++) {
@@ -40,7 +42,8 @@ static void multiples_of_points(const uint64_t *const rows[LANES], struct ed2551
         store_rows(&c.ymx, 4, row);
         if (multiple == ED25519_MULTIPLES - 1)
             return;
-        point_add_niels(&p, &n, 0);
+        open_point_add(&open, &n.ymx, &n.ypx, &n.t2d, NULL, NULL);
+        open_point_close(&p, &open);
     }
 }
 
@@ -63,7 +66,7 @@ static inline uint32_t digit_at(const struct ed25519_scalar *biased, uint32_t of
 }
 
 /* p += digit * point, each lane by its digit of 4 bits at `offset`; subtracted in the lanes of `minus`. */
-static void add_half_digits(struct point *p, const struct ed25519_scalar biased[LANES], uint32_t offset,
+static void add_half_digits(struct open_point *p, const struct ed25519_scalar biased[LANES], uint32_t offset,
                             const struct ed25519_sum_row *table, mask minus)
 {
     const uint64_t *row[LANES];
@@ -76,11 +79,11 @@ static void add_half_digits(struct point *p, const struct ed25519_scalar biased[
         negative |= (mask)((mask)below_zero << lane);
     }
     load_rows(&c.ymx, 4, row);
-    point_add_cached(p, &c, negative ^ minus);
+    open_point_add_cached(p, &c, negative ^ minus);
 }
 
 /* p += digit * point, the digit of 8 bits at `offset` of c s, the table that of B or of 2^128 B. */
-static void add_base_digits(struct point *p, const struct ed25519_scalar biased[LANES], uint32_t offset,
+static void add_base_digits(struct open_point *p, const struct ed25519_scalar biased[LANES], uint32_t offset,
                             const struct ed25519_row *table)
 {
     const uint64_t *row[LANES];
@@ -92,25 +95,28 @@ static void add_base_digits(struct point *p, const struct ed25519_scalar biased[
         negative |= (mask)((mask)below_zero << lane);
     }
     niels_load(&n, row);
-    point_add_niels(p, &n, negative);
+    open_point_add_niels(p, &n, negative);
 }
 
 /* Where [8](cs B - c R - d A) is the identity. */
 static mask straus_is_small(const struct straus *e)
 {
     struct point p;
+    struct open_point open;
     point_set_identity(&p);
+    open_point_from(&open, &p);
     for (uint32_t window = HALF_WINDOWS; window-- > 0;) {
         if (window != HALF_WINDOWS - 1)
-            point_double_times(&p, 4);
-        add_half_digits(&p, e->c, 4 * window, e->multiples_of_r, MASK_ALL);
-        add_half_digits(&p, e->d, 4 * window, e->multiples_of_key, (mask)(MASK_ALL & ~e->d_sign));
+            open_point_double_times(&open, 4);
+        add_half_digits(&open, e->c, 4 * window, e->multiples_of_r, MASK_ALL);
+        add_half_digits(&open, e->d, 4 * window, e->multiples_of_key, (mask)(MASK_ALL & ~e->d_sign));
         if (window % 2)
             continue;
-        add_base_digits(&p, e->cs, 4 * window, e->base_multiples);
-        add_base_digits(&p, e->cs, 4 * window + 128, e->base_multiples + ED25519_BASE_MULTIPLES);
+        add_base_digits(&open, e->cs, 4 * window, e->base_multiples);
+        add_base_digits(&open, e->cs, 4 * window + 128, e->base_multiples + ED25519_BASE_MULTIPLES);
     }
-    point_double_times(&p, 3);
+    open_point_double_times(&open, 3);
+    open_point_close(&p, &open);
     return point_is_identity(&p);
 }
 

@@ -32,26 +32,27 @@ static void scalar_add_bit(struct ed25519_scalar *s, uint32_t bit)
 }
 
 /* The number of windows that was the fastest for a sum of `terms` signatures, measured on Zen 4. */
-static uint32_t windows_for(uint32_t terms)
+static uint32_t windows_for(uint32_t terms, bool split)
 {
     static const struct {
         uint32_t terms_min, windows;
-    } table[] = {{6000, 24}, {1500, 28}, {700, 32}, {200, 36}, {90, 40}, {0, 48}};
+    } table[2][6] = {{{6000, 24}, {1500, 28}, {700, 32}, {200, 36}, {90, 40}, {0, 48}},
+                     {{2300, 12}, {700, 15}, {190, 16}, {95, 20}, {0, 24}}};
     int i = 0;
-    while (terms < table[i].terms_min)
+    while (terms < table[split][i].terms_min)
         i++;
-    return table[i].windows;
+    return table[split][i].windows;
 }
 
 /* A number x with bias added is cut into plain digits of `width` bits; less half of 2^width each they are signed digits
- * of x. Long: x + bias mod L is below 2^252 + 2^125, so only the last digit can be 2^width, a signed half, which is still
- * a bucket. Short: |x| <= 2^127, the windows have at least 128 bits: the same. */
-void ch_ed25519_windows_choose(uint32_t terms, struct ed25519_windows *windows)
+ * of x. Long: x + bias mod L is below 2^252 + 2^125, so only the last digit can be 2^width, a signed half, which is
+ * still a bucket. Short: |x| <= 2^127, the windows have at least 128 bits: the same. */
+void ch_ed25519_windows_choose(uint32_t terms, bool split, struct ed25519_windows *windows)
 {
-    *windows = (struct ed25519_windows){.count = windows_for(terms)};
-    uint32_t offset = 0;
+    *windows = (struct ed25519_windows){.count = windows_for(terms, split)};
+    uint32_t offset = 0, bits = split ? 128 : 252;
     for (uint32_t i = 0; i < windows->count; i++) {
-        uint32_t width = 252 / windows->count + (i < 252 % windows->count);
+        uint32_t width = bits / windows->count + (i < bits % windows->count);
         windows->width[i] = (uint8_t)width;
         windows->offset[i] = (uint8_t)offset;
         scalar_add_bit(&windows->bias, offset + width - 1);
@@ -61,6 +62,22 @@ void ch_ed25519_windows_choose(uint32_t terms, struct ed25519_windows *windows)
         }
         offset += width;
     }
+}
+
+static void point_double_times(struct point *p, int times)
+{
+    struct open_point open;
+    open_point_from(&open, p);
+    open_point_double_times(&open, times);
+    open_point_close(p, &open);
+}
+
+static void point_add_cached(struct point *p, const struct cached *c, mask negative)
+{
+    struct open_point open;
+    open_point_from(&open, p);
+    open_point_add_cached(&open, c, negative);
+    open_point_close(p, &open);
 }
 
 void ch_ed25519_horner(const struct ed25519_point *sums, const struct ed25519_windows *windows,

@@ -1,9 +1,9 @@
 /* crypto/ed25519_sum_impl.h - sum of many points times scalars, by buckets (Pippenger). Included by each kernel.
  *
  * Scalars are cut into signed digits, one a window. For GROUP windows at a time: each term's row belongs to the bucket
- * of (window, |digit|). Buckets are ordered by size and taken LANES at a time, so that neighbours have like lengths; a
- * counting sort writes the rows in the very order in which the lanes add them up, each lane one bucket, its point staying
- * in registers. Then each lane takes one window and forms the sum of digit * bucket as a sum of running sums.
+ * of (window, |digit|), which is a linked list. Buckets are ordered by size and taken LANES at a time, so that neighbours
+ * have like lengths; each lane goes through one list, its point staying in registers. Then each lane takes one window
+ * and forms the sum of digit * bucket as a sum of running sums.
  */
 #ifndef CHAPPE_CRYPTO_ED25519_SUM_IMPL_H
 #define CHAPPE_CRYPTO_ED25519_SUM_IMPL_H
@@ -62,8 +62,39 @@ static inline uint32_t bucket_of(uint32_t window, uint32_t magnitude, uint32_t m
     return window * (magnitude_max + 1) + magnitude;
 }
 
+/* A bucket is a list of rows: how many, and the link to the first of them; next[row] has the link to the one behind, of
+ * each window. A link is row << 1 | sign; 0 is the end, and the identity, whose next is itself. */
+static inline uint32_t size_of(uint32_t bucket)
+{
+    return bucket >> 16;
+}
+
+static inline uint16_t first_of(uint32_t bucket)
+{
+    return (uint16_t)bucket;
+}
+
+static void sort_terms(const struct ed25519_terms *terms, uint32_t windows, uint32_t short_windows,
+                       uint32_t magnitude_max, struct ed25519_scratch *scratch)
+{
+    size_t stride = terms->long_count + terms->short_count;
+    memset(scratch->buckets, 0, windows * (magnitude_max + 1) * sizeof *scratch->buckets);
+    for (uint32_t w = 0; w < windows; w++) {
+        size_t count = w < short_windows ? stride : terms->long_count;
+        const uint16_t *digits = scratch->digits + w * stride;
+        uint32_t *buckets = scratch->buckets + bucket_of(w, 0, magnitude_max);
+        uint16_t *next = scratch->next + w * terms->row_end;
+        next[ED25519_ROW_IDENTITY] = 0;
+        for (size_t i = 0; i < count; i++) {
+            uint32_t *bucket = &buckets[digits[i] >> 1], old = *bucket;
+            next[terms->row[i]] = first_of(old);
+            *bucket = (old & 0xffff0000) + 0x10000 + (terms->row[i] << 1 | (digits[i] & 1));
+        }
+    }
+}
+
 /* Buckets of one class stand together, the largest first. All of a class have one size up to SIZE_FINE, where nearly
- * all are; past it their sizes differ by less than SIZE_COARSE, which bounds what is lost on padding (ENTRIES_MAX). */
+ * all are; past it their sizes differ by less than SIZE_COARSE, which bounds what is lost on waiting for the longest. */
 #define SIZE_FINE    512
 #define SIZE_COARSE  32
 #define SIZE_CLASSES (SIZE_FINE + ED25519_ROWS_MAX / SIZE_COARSE + 1)
@@ -73,15 +104,16 @@ static inline uint32_t class_of(uint32_t size)
     return size < SIZE_FINE ? size : SIZE_FINE + size / SIZE_COARSE;
 }
 
-static void order_buckets(const uint32_t *size, uint32_t size_max, uint32_t windows, uint32_t magnitude_max,
-                          uint32_t *order)
+static void order_buckets(const uint32_t *buckets, uint32_t windows, uint32_t magnitude_max, uint32_t *order)
 {
-    uint32_t at[SIZE_CLASSES], total = 0, class_max = class_of(size_max);
-    memset(at, 0, (class_max + 1) * sizeof *at);
+    uint32_t at[SIZE_CLASSES] = {0}, total = 0, class_max = 0;
     for (uint32_t w = 0, b = 0; w < windows; w++) {
         b++;
-        for (uint32_t magnitude = 1; magnitude <= magnitude_max; magnitude++, b++)
-            at[class_of(size[b])]++;
+        for (uint32_t magnitude = 1; magnitude <= magnitude_max; magnitude++, b++) {
+            uint32_t class = class_of(size_of(buckets[b]));
+            class_max = class > class_max ? class : class_max;
+            at[class]++;
+        }
     }
     for (uint32_t c = class_max + 1; c > 0; c--) {
         uint32_t n = at[c - 1];
@@ -91,110 +123,73 @@ static void order_buckets(const uint32_t *size, uint32_t size_max, uint32_t wind
     for (uint32_t w = 0, b = 0; w < windows; w++) {
         b++;
         for (uint32_t magnitude = 1; magnitude <= magnitude_max; magnitude++, b++)
-            order[at[class_of(size[b])]++] = b;
+            order[at[class_of(size_of(buckets[b]))]++] = b;
     }
 }
 
-/* The size of the largest of LANES buckets: as many steps fill them all. */
-static inline uint32_t steps_of(const uint32_t *size, const uint32_t bucket[LANES])
+/* LANES lists: the links at which they stand, and the windows' links. */
+struct lists {
+    uint16_t link[LANES];
+    const uint16_t *next[LANES];
+};
+
+/* The lists of LANES buckets; the length of the longest. */
+static inline uint32_t lists_begin(struct lists *l, const struct ed25519_scratch *scratch, const uint32_t *order,
+                                   uint32_t magnitude_max, size_t row_end)
 {
     uint32_t steps = 0;
-    for (int lane = 0; lane < LANES; lane++)
-        steps = size[bucket[lane]] > steps ? size[bucket[lane]] : steps;
+    for (int lane = 0; lane < LANES; lane++) {
+        uint32_t bucket = scratch->buckets[order[lane]];
+        steps = size_of(bucket) > steps ? size_of(bucket) : steps;
+        l->link[lane] = first_of(bucket);
+        l->next[lane] = scratch->next + order[lane] / (magnitude_max + 1) * row_end;
+    }
     return steps;
 }
 
-/* Where the first entry of each bucket goes: entries of LANES buckets lie side by side, step by step. The number of
- * entries, with those that pad the shorter buckets. */
-static uint32_t place_buckets(const struct ed25519_scratch *scratch, uint32_t bucket_count)
-{
-    uint32_t total = 0;
-    for (uint32_t at = 0; at < bucket_count; at += LANES) {
-        for (uint32_t lane = 0; lane < LANES; lane++)
-            scratch->place[scratch->order[at + lane]] = total + lane;
-        total += LANES * steps_of(scratch->size, scratch->order + at);
-    }
-    return total;
-}
-
-/* Counts the terms of each bucket, orders the buckets, then writes the rows and signs of their terms. */
-static void sort_entries(const struct ed25519_terms *terms, uint32_t windows, uint32_t short_windows,
-                         uint32_t magnitude_max, struct ed25519_scratch *scratch)
-{
-    size_t stride = terms->long_count + terms->short_count;
-    memset(scratch->size, 0, windows * (magnitude_max + 1) * sizeof *scratch->size);
-    for (uint32_t w = 0; w < windows; w++) {
-        size_t count = w < short_windows ? stride : terms->long_count;
-        const uint16_t *digits = scratch->digits + w * stride;
-        uint32_t *size = scratch->size + bucket_of(w, 0, magnitude_max);
-        for (size_t i = 0; i < count; i++)
-            size[digits[i] >> 1]++;
-    }
-    order_buckets(scratch->size, (uint32_t)stride, windows, magnitude_max, scratch->order);
-    uint32_t total = place_buckets(scratch, windows * magnitude_max);
-    memset(scratch->entries, 2 * ED25519_ROW_IDENTITY, total * sizeof *scratch->entries);
-    for (uint32_t w = 0; w < windows; w++) {
-        size_t count = w < short_windows ? stride : terms->long_count;
-        const uint16_t *digits = scratch->digits + w * stride;
-        uint32_t *place = scratch->place + bucket_of(w, 0, magnitude_max);
-        for (size_t i = 0; i < count; i++) {
-            uint32_t magnitude = digits[i] >> 1;
-            if (magnitude == 0)
-                continue;
-            scratch->entries[place[magnitude]] = (uint16_t)(terms->row[i] << 1 | (digits[i] & 1));
-            place[magnitude] += LANES;
-        }
-    }
-}
-
-/* Rows and signs of a step. */
-static inline mask load_step(struct niels *n, const struct ed25519_row *rows, const uint16_t entry[LANES])
+/* The rows and signs at which the lists stand; then they go on, and what comes next is asked for: the rows of a large
+ * batch are not in the nearest cache. */
+static inline mask lists_step(struct niels *n, struct lists *l, const struct ed25519_row *rows)
 {
     const uint64_t *row[LANES];
     mask negative = 0;
     for (int lane = 0; lane < LANES; lane++) {
-        row[lane] = rows[entry[lane] >> 1].w;
-        negative |= (mask)((entry[lane] & 1u) << lane);
+        row[lane] = rows[l->link[lane] >> 1].w;
+        negative |= (mask)((l->link[lane] & 1u) << lane);
+        l->link[lane] = l->next[lane][l->link[lane] >> 1];
+        __builtin_prefetch(rows[l->link[lane] >> 1].w);
+        __builtin_prefetch(rows[l->link[lane] >> 1].w + 8);
     }
     niels_load(n, row);
     return negative;
 }
 
-/* The rows of a step: those of a large batch are not in the nearest cache. */
-static inline void prefetch_step(const struct ed25519_row *rows, const uint16_t entry[LANES])
+static void fill_buckets(const struct ed25519_row *rows, const struct ed25519_scratch *scratch, uint32_t bucket_count,
+                         uint32_t magnitude_max, size_t row_end)
 {
-    for (int lane = 0; lane < LANES; lane++) {
-        __builtin_prefetch(rows[entry[lane] >> 1].w);
-        __builtin_prefetch(rows[entry[lane] >> 1].w + 8);
-    }
-}
-
-static void fill_buckets(const struct ed25519_row *rows, const struct ed25519_scratch *scratch, uint32_t bucket_count)
-{
-    const uint16_t *entry = scratch->entries;
     for (uint32_t at = 0; at < bucket_count; at += LANES) {
-        const uint32_t *bucket = scratch->order + at;
-        uint32_t steps = steps_of(scratch->size, bucket);
+        struct lists lists;
         struct point sum;
+        uint32_t steps = lists_begin(&lists, scratch, scratch->order + at, magnitude_max, row_end);
         if (steps == 0) {
             point_set_identity(&sum);
         } else {
             struct niels n[2];
-            mask negative = load_step(&n[0], rows, entry), next;
+            struct open_point open;
+            mask negative = lists_step(&n[0], &lists, rows), next;
             point_from_niels(&sum, &n[0], negative);
-            entry += LANES;
-            negative = load_step(&n[1], rows, entry);
+            open_point_from(&open, &sum);
+            negative = lists_step(&n[1], &lists, rows);
             for (uint32_t step = 1; step < steps; step++, negative = next) {
-                /* The next addend is under way while this one is added; after the last it is another bucket's. */
-                entry += LANES;
-                prefetch_step(rows, entry + LANES);
-                next = load_step(&n[(step + 1) % 2], rows, entry);
-                point_add_niels(&sum, &n[step % 2], negative);
+                /* The next addend is under way while this one is added. */
+                next = lists_step(&n[(step + 1) % 2], &lists, rows);
+                open_point_add_niels(&open, &n[step % 2], negative);
             }
+            open_point_close(&sum, &open);
         }
         uint64_t *sum_row[LANES];
         for (int lane = 0; lane < LANES; lane++)
-            sum_row[lane] = scratch->sums[bucket[lane]].w;
+            sum_row[lane] = scratch->sums[scratch->order[at + (uint32_t)lane]].w;
         store_rows(&sum.ymx, 4, sum_row);
     }
 }
@@ -205,10 +200,11 @@ static void add_up_windows(const struct ed25519_sum_row *sums, uint32_t first, u
                            struct point *total)
 {
     struct point running;
+    struct open_point open;
     fe two_d;
     fe_set(&two_d, limbs_2d);
     point_set_identity(&running);
-    point_set_identity(total);
+    open_point_from(&open, &running);
     for (uint32_t magnitude = magnitude_max; magnitude > 0; magnitude--) {
         const uint64_t *row[LANES];
         struct point bucket;
@@ -217,8 +213,9 @@ static void add_up_windows(const struct ed25519_sum_row *sums, uint32_t first, u
         load_rows(&bucket.ymx, 4, row);
         point_add(&running, &bucket);
         fe_multiply(&running.t, &running.t, &two_d);
-        point_add(total, &running);
+        open_point_add(&open, &running.ymx, &running.ypx, &running.t, &running.z, NULL);
     }
+    open_point_close(total, &open);
 }
 
 static void sum_terms(const struct ed25519_row *rows, const struct ed25519_terms *terms,
@@ -235,8 +232,12 @@ static void sum_terms(const struct ed25519_row *rows, const struct ed25519_terms
         if (first < short_end)
             recode(terms->digits + terms->long_count, terms->short_count, windows, first, short_end,
                    windows->short_count, scratch->digits + terms->long_count, stride);
-        sort_entries(terms, end - first, first < short_end ? short_end - first : 0, magnitude_max, scratch);
-        fill_buckets(rows, scratch, (end - first) * magnitude_max);
+        phase_end(&scratch->watch, CH_ED25519_DIGITS);
+        sort_terms(terms, end - first, first < short_end ? short_end - first : 0, magnitude_max, scratch);
+        order_buckets(scratch->buckets, end - first, magnitude_max, scratch->order);
+        phase_end(&scratch->watch, CH_ED25519_SORT);
+        fill_buckets(rows, scratch, (end - first) * magnitude_max, magnitude_max, terms->row_end);
+        phase_end(&scratch->watch, CH_ED25519_BUCKETS);
         for (uint32_t w = 0; w < end - first; w += LANES) {
             struct point window_sums;
             struct ed25519_sum_row row[LANES];
@@ -253,8 +254,10 @@ static void sum_terms(const struct ed25519_row *rows, const struct ed25519_terms
                 words_to_radix51(sum->t, row[lane].w + 15);
             }
         }
+        phase_end(&scratch->watch, CH_ED25519_WINDOWS);
     }
     horner(sums, windows, total);
+    phase_end(&scratch->watch, CH_ED25519_HORNER);
 }
 
 #endif

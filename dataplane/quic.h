@@ -9,10 +9,12 @@
  * Memory:  tables at open; per connection what TLS and QUIC need (90 KB measured), and buffers within the options'
  *          limits. Nothing that a peer sends makes it grow past those.
  * Time:    comes in as now_ns, monotonic, never backwards. After ch_quic_expiry_ns call tick. Tests run in virtual
- * time. Paths:   a connection keeps the address it began with; datagrams for it from elsewhere are dropped (its client
- * dials again). Streams: the dialling side opens one bidirectional stream; the accepting side takes up to
- * CH_QUIC_STREAMS_MAX over a connection's life. Unidirectional streams are never granted (libngtcp2 0.12.1 leaks them).
- * A stream that is reset, or that ends inside a frame, closes the connection; one that ends between frames can still be
+ *          time.
+ * Paths:   a connection keeps the address it began with; datagrams for it from elsewhere are dropped (its client dials
+ *          again).
+ * Streams: the dialling side opens one bidirectional stream; the accepting side takes up to CH_QUIC_STREAMS_MAX over a
+ *          connection's life. Unidirectional streams are never granted (libngtcp2 0.12.1 leaks them). A stream that is
+ *          reset, or that ends inside a frame, closes the connection; one that ends between frames can still be
  *          answered.
  * Limits:  QUIC frames that an honest peer of this protocol does not send close the connection before the library sees
  *          them (quic_guard_impl.h says why): DATAGRAM, other streams, NEW_CONNECTION_ID with "retire prior to".

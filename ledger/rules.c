@@ -134,7 +134,7 @@ static enum view view_of(const struct call *c, const struct ch_relation *row)
     }
 }
 
-/* The table of LEDGER's relation rules: the state that follows, or the refusal. */
+/* The table of relations (docs/protocol.md, section 11): the state that follows, or the refusal. */
 struct cell {
     uint8_t status, next;
 };

@@ -1,5 +1,6 @@
 #include "node/apply.h"
 
+#include "node/names.h"
 #include "node/state_rows.h"
 #include "node/tx_check.h"
 
@@ -263,6 +264,22 @@ static ch_err remember(struct ch_apply *a, const struct ch_work *work)
     return CH_OK;
 }
 
+/* What a crash may have kept serve from learning. Refused messages are not told apart: they only keep something. */
+static ch_err note_names(struct ch_apply *a, const struct ch_work *work)
+{
+    ch_err err = CH_OK;
+    for (uint32_t p = 0; p < work->count; p++) {
+        const struct ch_payload *payload = work->payloads[p];
+        for (uint32_t i = 0; err == CH_OK && i < payload->count; i++) {
+            struct ch_tx tx;
+            uint32_t offset = payload->txs[i].offset;
+            if (ch_tx_parse(payload->bytes + offset, payload->length - offset, &tx) == CH_STATUS_OK)
+                err = ch_names_replayed(a->node, &tx);
+        }
+    }
+    return err;
+}
+
 ch_err ch_apply_replay(void *self, struct ch_work *work)
 {
     struct ch_apply *a = self;
@@ -274,6 +291,8 @@ ch_err ch_apply_replay(void *self, struct ch_work *work)
         err = apply_commit(a, a->works, a->work_count);
     if (err == CH_OK && a->in_batch && ch_state_batch_full(a->node->state))
         err = commit_state(a);
+    if (err == CH_OK && a->node->committee.n > 1)
+        err = note_names(a, work);
     if (!work->last && err == CH_OK && work->commit_index > a->applied_index)
         return CH_OK; /* more of it follows */
     for (uint32_t w = 0; w < a->work_count; w++) {

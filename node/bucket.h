@@ -2,6 +2,7 @@
 #ifndef CHAPPE_NODE_BUCKET_H
 #define CHAPPE_NODE_BUCKET_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct ch_bucket {
@@ -21,6 +22,16 @@ static inline void ch_bucket_refill(struct ch_bucket *bucket, uint64_t rate, uin
     uint64_t more = rate * elapsed_ns / 1000000000u;
     bucket->tokens = bucket->tokens + more > rate ? rate : bucket->tokens + more;
     bucket->refilled_ns += more * 1000000000u / rate;
+}
+
+/* Takes `count` of them, after such a refill; false: there are not so many. */
+static inline bool ch_bucket_take(struct ch_bucket *bucket, uint64_t rate, uint64_t count, uint64_t now_ns)
+{
+    ch_bucket_refill(bucket, rate, now_ns);
+    if (bucket->tokens < count)
+        return false;
+    bucket->tokens -= count;
+    return true;
 }
 
 #endif

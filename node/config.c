@@ -35,7 +35,7 @@ struct raw {
 #define NUMBER(section, name, preset, smallest, largest, what)                                                         \
     CYAML_FIELD_UINT_PTR(#name, OPTIONAL_POINTER, struct raw_##section, name),
 #define SWITCH(section, name, preset, what)                                                                            \
-    CYAML_FIELD_BOOL_PTR(#name, OPTIONAL_POINTER, struct raw_##section, name),
+    CH_YAML_SWITCH(#name, struct raw_##section, name),
 static const cyaml_schema_field_t network_fields[] = {CH_CONFIG_NETWORK(TEXT, NUMBER, SWITCH) CYAML_FIELD_END};
 static const cyaml_schema_field_t stages_fields[] = {CH_CONFIG_STAGES(TEXT, NUMBER, SWITCH) CYAML_FIELD_END};
 static const cyaml_schema_field_t store_fields[] = {CH_CONFIG_STORE(TEXT, NUMBER, SWITCH) CYAML_FIELD_END};

@@ -43,7 +43,8 @@
     NUMBER(stages, cached_keys, 65536, 0, 1048576, "decoded sender keys remembered by each verify stage")              \
     NUMBER(stages, min_round_ms, 0, 0, 10000, "shortest time between our blocks under load; 0: by the committee")      \
     NUMBER(stages, idle_round_ms, 500, 1, 10000, "the same when nothing is pending")                                   \
-    NUMBER(stages, tx_rate_per_peer, 200000, 1, 100000000, "transactions a second from one peer")
+    NUMBER(stages, tx_rate_per_peer, 200000, 1, 100000000, "transactions a second from one peer")                                \
+    NUMBER(stages, tx_rate_per_account, 200000, 1, 100000000, "transactions a second of one account, whoever brings them")
 
 #define CH_CONFIG_STORE(TEXT, NUMBER, SWITCH)                                                                          \
     NUMBER(store, log_segment_mib, 256, 4, 2048, "size of a log segment")                                              \

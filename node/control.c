@@ -1,5 +1,6 @@
 #include "node/control.h"
 
+#include "base/hex.h"
 #include "base/merkle.h"
 #include "base/time.h"
 #include "ledger/ledger.h"
@@ -36,13 +37,6 @@ static ch_err socket_address(const char *folder, struct sockaddr_un *address)
     return n > 0 && (size_t)n < sizeof address->sun_path ? CH_OK : CH_ERR_INVALID;
 }
 
-static const char *hex(const uint8_t *bytes, size_t length, char *text)
-{
-    for (size_t i = 0; i < length; i++)
-        snprintf(text + 2 * i, 3, "%02x", bytes[i]);
-    return text;
-}
-
 /* The others of the committee; *quorum: with those that are connected we have one. */
 static json_t *peers(struct ch_node *n, bool *quorum)
 {
@@ -55,7 +49,7 @@ static json_t *peers(struct ch_node *n, bool *quorum)
         bool up = atomic_load(&n->links.up[i]) & 1;
         stake += up ? n->committee.stake[i] : 0;
         json_array_append_new(list, json_pack("{s:i, s:s, s:b, s:I}", "index", (int)i, "validator",
-                                              hex(n->committee.key[i], CH_KEY_BYTES, key), "connected", (int)up,
+                                              ch_hex_write(n->committee.key[i], CH_KEY_BYTES, key), "connected", (int)up,
                                               "object_lies", (json_int_t)atomic_load(&n->object_lies[i])));
     }
     *quorum = stake >= n->committee.quorum_stake;
@@ -72,7 +66,49 @@ static void applied(struct ch_control *control, uint64_t *size, char root[65])
         ch_ledger_head_read(meta.head, &head);
     ch_merkle_frontier_root(&head.log, bytes);
     *size = head.log.size;
-    hex(bytes, CH_HASH_BYTES, root);
+    ch_hex_write(bytes, CH_HASH_BYTES, root);
+}
+
+/* What port, QUIC engine and consensus machine have counted; each list is its header's. */
+struct foreign {
+    struct ch_core_status core;
+    struct ch_core_counters consensus;
+    struct ch_quic_counters quic;
+    uint64_t port[CH_PORT_COUNTER_COUNT];
+};
+
+static void read_foreign(struct ch_node *n, struct foreign *f)
+{
+    ch_order_status(n->order, &f->core, &f->consensus);
+    ch_net_quic_counters(n->net, &f->quic);
+    ch_port_counters(ch_net_port(n->net), f->port);
+}
+
+/* Calls `each` for every one of them, in words for people. */
+static void foreign_each(const struct foreign *f, void (*each)(void *context, const char *whose, const char *name,
+                                                              const char *what, uint64_t value), void *context)
+{
+    for (unsigned i = 0; i < CH_PORT_COUNTER_COUNT; i++) {
+        enum ch_port_counter which = (enum ch_port_counter)i;
+        each(context, "port", ch_port_counter_name(which), ch_port_counter_text(which), f->port[i]);
+    }
+#define X(name, text) each(context, "quic", #name, text, f->quic.name);
+    CH_QUIC_COUNTER_LIST(X)
+#undef X
+#define X(name) each(context, "consensus", #name, "of the consensus machine, since the start", f->consensus.name);
+    CH_CORE_COUNTER_LIST(X)
+#undef X
+}
+
+static void foreign_to_json(void *context, const char *whose, const char *name, const char *what, uint64_t value)
+{
+    json_object_set_new(json_object_get(context, whose), name, json_integer((json_int_t)value));
+}
+
+static void foreign_to_metrics(void *context, const char *whose, const char *name, const char *what, uint64_t value)
+{
+    fprintf(context, "# TYPE chappe_%s_%s counter\n# HELP chappe_%s_%s %s\nchappe_%s_%s_total %llu\n", whose, name, whose,
+            name, what, whose, name, (unsigned long long)value);
 }
 
 static json_t *status(struct ch_control *control)
@@ -84,11 +120,10 @@ static json_t *status(struct ch_control *control)
     json_t *others = peers(n, &quorum);
     applied(control, &log_size, root);
     char key[65], chain[65];
-    struct ch_core_status core;
-    uint64_t ports[CH_PORT_COUNTER_COUNT];
-    ch_order_status(n->order, &core);
-    ch_port_counters(ch_net_port(n->net), ports);
-    json_t *counters = json_object(), *early = json_object(), *final = json_object(), *port = json_object();
+    struct foreign foreign;
+    read_foreign(n, &foreign);
+    const struct ch_core_status core = foreign.core;
+    json_t *counters = json_object(), *early = json_object(), *final = json_object();
 #define X(stage, name, what)                                                                                           \
     json_object_set_new(counters, #stage "_" #name, json_integer((json_int_t)atomic_load(&n->metrics.stage##_##name)));
     CH_METRICS_LIST(X)
@@ -100,20 +135,22 @@ static json_t *status(struct ch_control *control)
         if (f)
             json_object_set_new(final, ch_status_name(i), json_integer((json_int_t)f));
     }
-    for (unsigned i = 0; i < CH_PORT_COUNTER_COUNT; i++)
-        json_object_set_new(port, ch_port_counter_name((enum ch_port_counter)i), json_integer((json_int_t)ports[i]));
-    return json_pack("{s:s, s:s, s:i, s:o, s:b, s:b, s:I, s:I, s:s, s:s, s:s, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:o, s:o, s:o, s:o}",
-                     "chain", n->genesis.name, "chain_id", hex(n->chain_id, 32, chain), "index", (int)n->me, "peers",
+    json_t *all = json_pack("{s:s, s:s, s:i, s:o, s:b, s:b, s:I, s:I, s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I,"
+                     " s:I, s:s, s:s, s:o, s:o, s:o, s:{}, s:{}, s:{}}",
+                     "chain", n->genesis.name, "chain_id", ch_hex_write(n->chain_id, 32, chain), "index", (int)n->me, "peers",
                      others, "quorum", (int)quorum, "lagging", (int)core.lagging, "quorum_round",
                      (json_int_t)core.quorum_round, "log_size", (json_int_t)log_size, "log_root", root, "validator",
-                     hex(n->key.public_key, 32, key), "profile", n->config.network_profile, "ready",
-                     (int)atomic_load(&n->ready), "disk_low", (int)atomic_load(&n->disk_low), "signing",
+                     ch_hex_write(n->key.public_key, 32, key), "profile", n->config.network_profile, "ready",
+                     (int)atomic_load(&n->ready), "disk_low", (int)atomic_load(&n->disk_low), "link",
+                     (int)!atomic_load(&n->link_down), "signing",
                      (int)core.signing, "pid", (json_int_t)getpid(), "uptime_ms",
                      (json_int_t)(ch_time_unix_ms() - n->started_ms), "round", (json_int_t)core.round, "commit_index",
                      (json_int_t)core.delivered_index, "commit_time_ms", (json_int_t)core.commit_ms, "log_first",
                      (json_int_t)ch_wal_first(n->wal), "log_bytes", (json_int_t)ch_wal_disk_bytes(n->wal), "kernel",
                      ch_verify_kernel(n->verify[0]), "halt", core.halt ? ch_halt_name(core.halt) : "none", "counters",
-                     counters, "early", early, "final", final, "port", port);
+                     counters, "early", early, "final", final, "port", "quic", "consensus");
+    foreign_each(&foreign, foreign_to_json, all);
+    return all;
 }
 
 /* OpenMetrics text (https://openmetrics.io), its counters and gauges. */
@@ -144,13 +181,9 @@ static char *metrics_text(struct ch_node *n, size_t *length)
         if (strcmp(ch_status_name(i), "UNKNOWN") != 0)
             fprintf(to, "chappe_admission_receipts_total{status=\"%s\"} %llu\n", ch_status_name(i),
                     (unsigned long long)atomic_load(&n->metrics.early_by_status[i]));
-    uint64_t ports[CH_PORT_COUNTER_COUNT];
-    ch_port_counters(ch_net_port(n->net), ports);
-    for (unsigned i = 0; i < CH_PORT_COUNTER_COUNT; i++) {
-        const char *name = ch_port_counter_name((enum ch_port_counter)i);
-        fprintf(to, "# TYPE chappe_port_%s counter\n# HELP chappe_port_%s %s\nchappe_port_%s_total %llu\n", name, name,
-                ch_port_counter_text((enum ch_port_counter)i), name, (unsigned long long)ports[i]);
-    }
+    struct foreign foreign;
+    read_foreign(n, &foreign);
+    foreign_each(&foreign, foreign_to_metrics, to);
     fprintf(to, "# EOF\n");
     return fclose(to) == 0 ? text : NULL;
 }
@@ -171,9 +204,9 @@ static enum MHD_Result on_http(void *self, struct MHD_Connection *connection, co
         response = text ? MHD_create_response_from_buffer(length, text, MHD_RESPMEM_MUST_FREE) : NULL;
         type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     } else if (strcmp(url, "/health") == 0) {
-        bool ready = atomic_load(&n->ready), low = atomic_load(&n->disk_low);
-        const char *text = !ready ? "starting\n" : low ? "disk full: reads only\n" : "ok\n";
-        code = ready && !low ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
+        bool ready = atomic_load(&n->ready), low = atomic_load(&n->disk_low), down = atomic_load(&n->link_down);
+        const char *text = !ready ? "starting\n" : down ? "link down\n" : low ? "disk full: reads only\n" : "ok\n";
+        code = ready && !down && !low ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
         response = MHD_create_response_from_buffer(strlen(text), (void *)(uintptr_t)text, MHD_RESPMEM_PERSISTENT);
     } else {
         response = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);

@@ -57,7 +57,7 @@ static uint16_t port_of(const struct ch_devnet *d, uint32_t i)
     return d->netns ? d->port : (uint16_t)(d->port + i);
 }
 
-void ch_devnet_address(const struct ch_devnet *d, uint32_t i, char text[CH_GENESIS_ADDRESS_BYTES_MAX + 1])
+static void address_of(const struct ch_devnet *d, uint32_t i, char text[CH_GENESIS_ADDRESS_BYTES_MAX + 1])
 {
     char ip[16];
     ip_of(d, i, ip);
@@ -115,7 +115,7 @@ static ch_err make_folders(const struct ch_devnet *d, struct ch_node_init *init,
     for (uint32_t i = 1; i <= d->validators && err == CH_OK; i++) {
         memcpy(genesis->validators[i - 1].key, keys[i - 1], 32);
         genesis->validators[i - 1].stake = 1;
-        ch_devnet_address(d, i, genesis->validators[i - 1].address);
+        address_of(d, i, genesis->validators[i - 1].address);
     }
     for (uint32_t i = 1; i <= d->validators && err == CH_OK; i++) {
         char ip[16];
@@ -406,7 +406,7 @@ json_t *ch_devnet_status(const struct ch_devnet *d)
         json_t *answer = alive ? ask(d, i, "status") : NULL;
         if (alive)
             ch_process_forget(&process);
-        ch_devnet_address(d, i, address);
+        address_of(d, i, address);
         json_array_append_new(validators, json_pack("{s:i, s:s, s:s, s:b, s:I, s:o}", "validator", (int)i, "address",
                                                     address, "folder", path_of_one(d, i, "", path), "alive", (int)alive,
                                                     "pid", (json_int_t)process.pid, "status",

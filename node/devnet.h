@@ -46,7 +46,6 @@ CH_MUST_CHECK ch_err ch_devnet_start_one(const struct ch_devnet *d, uint32_t i, 
 CH_MUST_CHECK ch_err ch_devnet_stop_one(const struct ch_devnet *d, uint32_t i, char why[CH_NODE_WHY_BYTES]);
 CH_MUST_CHECK ch_err ch_devnet_kill_one(const struct ch_devnet *d, uint32_t i, char why[CH_NODE_WHY_BYTES]);
 
-void ch_devnet_address(const struct ch_devnet *d, uint32_t i, char text[CH_GENESIS_ADDRESS_BYTES_MAX + 1]);
 /* {"folder", "network", "validators": [{"validator", "address", "folder", "alive", "pid", "status"}], "links": [...]};
  * "status" is what the validator answers, or null. To be released by the caller. */
 json_t *ch_devnet_status(const struct ch_devnet *d);

@@ -9,6 +9,7 @@
 
 #define PAYLOAD_HEAD_BYTES (CH_REF_BYTES + 4) /* reference | u32 offset, always 0: a payload fits one frame */
 #define DOMAINS_MAX        4
+#define MESSAGE_BYTES      4096 /* what a message costs beside its length: about the check of a signature */
 
 struct expected {
     struct ch_ref ref;
@@ -31,6 +32,7 @@ struct ch_exchange {
     struct ch_block_index *index;
     unsigned seen_up[CH_VALIDATORS_MAX];
     struct ch_message *held; /* the event's that was given last */
+    struct ch_shares shares; /* of the messages' lanes */
     struct expected *expected;
     uint32_t expected_count, expected_room;
     struct ch_message *early[CH_VALIDATORS_MAX][CH_EXCHANGE_EARLY];
@@ -115,15 +117,15 @@ static bool message_holds(struct ch_exchange *x, const struct ch_message *m)
 }
 
 /* Net shuts out who has too many of these. */
-static void count_refused(struct ch_exchange *x, const struct ch_message *m)
+void ch_exchange_misbehaved(struct ch_exchange *x, uint16_t peer)
 {
     ch_count(&x->node->metrics.order_messages_refused_total, 1);
-    atomic_fetch_add(&x->links->refused[m->peer], 1);
+    atomic_fetch_add(&x->links->refused[peer], 1);
 }
 
 static void give_back(struct ch_exchange *x, struct ch_message *m)
 {
-    atomic_fetch_sub(&x->links->waiting[m->peer], 1);
+    atomic_fetch_sub(&x->links->waiting[m->lane][m->peer], 1);
     CH_ASSERT(ch_ring_push_one(&x->links->free_in, m)); /* it holds all there are */
 }
 
@@ -154,10 +156,8 @@ static bool judge_payload(struct ch_exchange *x, const struct ch_message *m, str
         return false; /* as if it had been lost: the machine asks again */
     *event = (struct ch_core_event){
         .type = fits ? CH_EVENT_PAYLOAD_OK : CH_EVENT_PAYLOAD_BAD, .peer = m->peer, .payload_of = {.ref = e->ref}};
-    if (!fits) {
-        count_refused(x, m);
-        return true; /* the machine says FORGET, or asks somebody else */
-    }
+    if (!fits)
+        return true; /* the machine counts it, and says FORGET or asks somebody else */
     memcpy(copy, bytes, length);
     event->payload_of.handle = ch_handles_add(x->handles, &(struct ch_handle){.replayed = copy, .length = length});
     ch_count(&x->node->metrics.order_payloads_received_total, 1);
@@ -216,6 +216,20 @@ static bool next_coming_or_going(struct ch_exchange *x, struct ch_core_event *ev
     return false;
 }
 
+/* F7: none of the lanes starves another. */
+static struct ch_message *next_message(struct ch_exchange *x)
+{
+    unsigned waiting = 0;
+    for (unsigned lane = 0; lane < CH_LANES; lane++)
+        waiting |= (unsigned)(ch_ring_count(&x->links->to_order[lane]) > 0) << lane;
+    if (!waiting)
+        return NULL;
+    const enum ch_lane lane = ch_shares_next(&x->shares, waiting);
+    struct ch_message *m = ch_ring_pull_one(&x->links->to_order[lane]);
+    ch_shares_charge(&x->shares, lane, MESSAGE_BYTES + m->length);
+    return m;
+}
+
 bool ch_exchange_next(struct ch_exchange *x, struct ch_core_event *event)
 {
     if (x->held)
@@ -224,11 +238,11 @@ bool ch_exchange_next(struct ch_exchange *x, struct ch_core_event *event)
     if (next_coming_or_going(x, event) || next_early(x, event))
         return true;
     struct ch_message *m;
-    while ((m = ch_ring_pull_one(&x->links->to_order))) {
+    while ((m = next_message(x))) {
         ch_count(&x->node->metrics.order_messages_received_total, 1);
         if (m->type == CH_MESSAGE_PAYLOAD) {
             if (m->length <= PAYLOAD_HEAD_BYTES || ch_load32(m->body + CH_REF_BYTES) != 0) {
-                count_refused(x, m);
+                ch_exchange_misbehaved(x, m->peer);
                 give_back(x, m);
                 continue;
             }
@@ -250,7 +264,7 @@ bool ch_exchange_next(struct ch_exchange *x, struct ch_core_event *event)
             x->held = m;
             return true;
         } else {
-            count_refused(x, m);
+            ch_exchange_misbehaved(x, m->peer);
             give_back(x, m);
         }
     }
@@ -277,7 +291,7 @@ static void expect(struct ch_exchange *x, const struct ch_core_action *action)
 
 /* --- out -------------------------------------------------------------------------------------------------------- */
 
-static struct ch_message *new_message(struct ch_exchange *x, uint16_t peer, uint16_t type, bool bulk)
+static struct ch_message *new_message(struct ch_exchange *x, uint16_t peer, uint16_t type, enum ch_lane lane, bool bulk)
 {
     struct ch_message *m = ch_ring_pull_one(&x->links->free_out);
     if (!m) {
@@ -286,6 +300,7 @@ static struct ch_message *new_message(struct ch_exchange *x, uint16_t peer, uint
     }
     m->peer = peer;
     m->type = type;
+    m->lane = lane;
     m->bulk = bulk;
     m->length = 0;
     return m;
@@ -298,7 +313,8 @@ static void send_message(struct ch_exchange *x, struct ch_message *m)
 
 static void send_bytes(struct ch_exchange *x, const struct ch_core_action *action)
 {
-    struct ch_message *m = new_message(x, action->peer, (uint16_t)action->send.type, action->send.lane != CH_LANE_LIVE);
+    struct ch_message *m =
+        new_message(x, action->peer, (uint16_t)action->send.type, action->send.lane, action->send.lane != CH_LANE_LIVE);
     if (!m)
         return;
     CH_ASSERT(action->send.body.length <= CH_FRAME_BODY_BYTES_MAX);
@@ -380,7 +396,8 @@ static void send_payload(struct ch_exchange *x, const struct ch_core_action *act
                 answer_payload(x, peer, &action->payload.ref, named->position, named->length);
         return;
     }
-    struct ch_message *m = new_message(x, action->peer, CH_MESSAGE_PAYLOAD, true);
+    const enum ch_lane lane = action->peer == CH_CORE_NOBODY ? CH_LANE_LIVE : CH_LANE_FETCH; /* B1, or asked for */
+    struct ch_message *m = new_message(x, action->peer, CH_MESSAGE_PAYLOAD, lane, true);
     if (!m)
         return;
     memcpy(m->body, &action->payload.ref, CH_REF_BYTES);
@@ -412,7 +429,7 @@ static void serve_blocks(struct ch_exchange *x, uint16_t peer, const uint8_t *re
     pass_answer(x, r);
 }
 
-/* As many as fit, up to the last with a proof. */
+/* As many as fit, up to the first with a proof from `to` on, or else the last before. */
 static void serve_commits(struct ch_exchange *x, uint16_t peer, uint64_t from, uint64_t to)
 {
     struct ch_commit_place places[CH_MESSAGE_COMMITS_MAX], *proof = NULL;
@@ -420,7 +437,7 @@ static void serve_commits(struct ch_exchange *x, uint16_t peer, uint64_t from, u
     while (count < CH_MESSAGE_COMMITS_MAX && ch_block_index_commit(x->index, from + count, &places[count])) {
         struct ch_commit_place *place = &places[count++];
         bytes += 4 + place->length;
-        if (bytes + place->proof_length > CH_FRAME_BODY_BYTES_MAX || (proof && place->index > to))
+        if (bytes + place->proof_length > CH_FRAME_BODY_BYTES_MAX || (proof && proof->index >= to))
             break;
         if (place->proof_position)
             proof = place;

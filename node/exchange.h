@@ -26,6 +26,9 @@ bool ch_exchange_next(struct ch_exchange *x, struct ch_core_event *event);
 /* What the machine asks for: SEND, SEND_PAYLOAD, EXPECT_PAYLOAD, FORGET_PAYLOAD, SERVE_BLOCKS, SERVE_COMMITS. */
 void ch_exchange_act(struct ch_exchange *x, const struct ch_core_action *action);
 
+/* The machine says that this validator sent what no honest one sends: it counts as a message that does not hold. */
+void ch_exchange_misbehaved(struct ch_exchange *x, uint16_t peer);
+
 /* A record is in the log, `position` is its body's. */
 void ch_exchange_logged(struct ch_exchange *x, uint8_t type, struct ch_bytes head, size_t payload_length,
                         uint64_t position);

@@ -89,6 +89,17 @@ ch_err ch_flow_open(struct ch_flow *flow, uint32_t payload_bytes_max, uint32_t p
     return err;
 }
 
+void ch_payload_take_apart(struct ch_payload *p)
+{
+    uint16_t length;
+    p->count = 0;
+    for (uint32_t at = 0; p->count < p->count_max && (length = ch_tx_length(p->bytes + at, p->length - at)) != 0; at += length) {
+        struct ch_payload_tx *entry = &p->txs[p->count++];
+        *entry = (struct ch_payload_tx){.offset = at};
+        ch_hash(p->bytes + at, length, entry->id);
+    }
+}
+
 void ch_flow_free_payload(struct ch_flow *flow, struct ch_payload *payload)
 {
     CH_ASSERT(ch_ring_push_one(&flow->free_payloads, payload));

@@ -67,6 +67,11 @@ struct ch_payload {
     struct ch_payload_tx *txs;
 };
 
+/* Finds the transactions in p->bytes (p->length of them): count, offsets and ids, nothing verified. One that is malformed keeps
+ * its place, and the ledger refuses it. The first whose length can't be discards the rest, at every validator alike; so
+ * does count_max, the chain's max_items. */
+void ch_payload_take_apart(struct ch_payload *p);
+
 /* A part of a commit on its way to be applied: its payloads in delivery order. */
 #define CH_WORK_PAYLOADS   16
 #define CH_WORK_POOL_COUNT 64
@@ -94,6 +99,7 @@ struct ch_request {
     uint64_t connection;
     uint16_t validator; /* connection 0: to whom; a parcel: from whom */
     uint8_t peer_key[CH_KEY_BYTES];
+    uint64_t account;              /* whose put it is, while serve has it */
     struct ch_frame_header header; /* of the question, then of the answer */
     uint8_t *body;                 /* CH_FRAME_BODY_BYTES_MAX */
 };

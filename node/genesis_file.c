@@ -1,5 +1,6 @@
 #include "node/genesis_file.h"
 
+#include "base/hex.h"
 #include "crypto/sign.h"
 #include "node/yaml.h"
 
@@ -64,7 +65,7 @@ static const cyaml_schema_value_t validator_schema = {
 static const cyaml_schema_field_t top_fields[] = {
     CYAML_FIELD_STRING_PTR("name", CYAML_FLAG_POINTER, struct raw, name, 1, CH_GENESIS_NAME_BYTES_MAX),
     CYAML_FIELD_UINT_PTR("start_ms", OPTIONAL_POINTER, struct raw, start_ms),
-    CYAML_FIELD_BOOL_PTR("require_relation", OPTIONAL_POINTER, struct raw, require_relation),
+    CH_YAML_SWITCH("require_relation", struct raw, require_relation),
     CYAML_FIELD_SEQUENCE("registrars", OPTIONAL_POINTER, struct raw, registrars, &registrar_schema, 0, CH_REGISTRARS_MAX),
     CYAML_FIELD_SEQUENCE("validators", OPTIONAL_POINTER, struct raw, validators, &validator_schema, 0, CH_VALIDATORS_MAX),
     CYAML_FIELD_MAPPING_PTR("limits", OPTIONAL_POINTER, struct raw, limits, limits_fields),
@@ -74,22 +75,6 @@ static const cyaml_schema_field_t top_fields[] = {
 static const cyaml_schema_value_t top_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct raw, top_fields),
 };
-
-static int digit(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static bool read_key(const char *text, uint8_t key[32])
-{
-    for (int i = 0; i < 32; i++) {
-        int high = digit(text[2 * i]), low = high < 0 ? -1 : digit(text[2 * i + 1]);
-        if (low < 0)
-            return false;
-        key[i] = (uint8_t)(high << 4 | low);
-    }
-    return text[KEY_DIGITS] == 0;
-}
 
 static void take_numbers(const struct raw *raw, struct ch_genesis *g)
 {
@@ -115,7 +100,7 @@ static ch_err take(const char *name, const struct raw *raw, struct ch_genesis *g
     take_numbers(raw, g);
     g->registrar_count = (uint16_t)raw->registrars_count;
     for (uint32_t i = 0; i < raw->registrars_count; i++)
-        if (!read_key(raw->registrars[i], g->registrars[i])) {
+        if (!ch_hex_read(raw->registrars[i], g->registrars[i], 32)) {
             snprintf(message, message_bytes, "%s: registrar %u: a key is 64 hexadecimal digits", name, i + 1);
             return CH_ERR_INVALID;
         }
@@ -123,7 +108,7 @@ static ch_err take(const char *name, const struct raw *raw, struct ch_genesis *g
     for (uint32_t i = 0; i < raw->validators_count; i++) {
         const struct raw_validator *from = &raw->validators[i];
         struct ch_genesis_validator *to = &g->validators[i];
-        if (!read_key(from->key, to->key)) {
+        if (!ch_hex_read(from->key, to->key, 32)) {
             snprintf(message, message_bytes, "%s: validator %u: a key is 64 hexadecimal digits", name, i + 1);
             return CH_ERR_INVALID;
         }

@@ -42,10 +42,5 @@ uint16_t ch_hose_gate_slot(const struct ch_hose_gate *gate, const struct ch_addr
 
 bool ch_hose_gate_take(struct ch_hose_gate *gate, uint16_t slot, uint64_t count, uint64_t now_ns)
 {
-    struct ch_hose_source *source = &gate->sources[slot];
-    ch_bucket_refill(&source->bucket, gate->rate, now_ns);
-    if (source->bucket.tokens < count)
-        return false;
-    source->bucket.tokens -= count;
-    return true;
+    return ch_bucket_take(&gate->sources[slot].bucket, gate->rate, count, now_ns);
 }

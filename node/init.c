@@ -1,3 +1,4 @@
+#include "base/hex.h"
 #include "base/time.h"
 #include "crypto/keyfile.h"
 #include "node/genesis_file.h"
@@ -96,10 +97,8 @@ static ch_err committee_key(const struct ch_node_init *init, const struct ch_pas
     for (uint16_t i = 0; i < init->genesis.validator_count; i++)
         if (memcmp(init->genesis.validators[i].key, key->public_key, 32) == 0)
             return CH_OK;
-    for (int i = 0; i < 32; i++)
-        snprintf(hex + 2 * i, 3, "%02x", key->public_key[i]);
     snprintf(why, CH_NODE_WHY_BYTES, "%s is %s: the genesis names no validator with this key; name it there and run init again",
-             made ? "the new validator.key" : "validator.key", hex);
+             made ? "the new validator.key" : "validator.key", ch_hex_write(key->public_key, 32, hex));
     return CH_ERR_INVALID;
 }
 

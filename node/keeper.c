@@ -17,7 +17,10 @@
 struct waiting {
     struct ch_cid cid; /* first byte 0: an empty place */
     uint32_t length;
-    uint64_t account, until_ms; /* of the keeper's clock */
+    uint16_t from; /* the validator that brought it */
+    bool closed;
+    uint64_t owner;    /* account plus one; 0: nobody's */
+    uint64_t until_ms; /* of the keeper's clock */
 };
 
 struct usage {
@@ -31,12 +34,15 @@ struct ch_keeper {
     uint8_t key[crypto_shorthash_KEYBYTES];
     struct waiting *waiting;
     uint32_t waiting_count, hand;
+    uint32_t waiting_of[CH_VALIDATORS_MAX]; /* by who brought it */
+    struct ch_spread *spread; /* NULL: we are alone */
+    const struct ch_spread_store *store;
+    bool hold;
     uint64_t clock_ms, commit_ms; /* the chain's time as it counts here, and of the last commit */
     struct usage *usage;
     uint64_t usage_count, usage_mask;
     ch_err failed;
     uint64_t round_ns, expiry_ns, compact_ns; /* when each is due */
-    bool no_compaction; /* a footer is damaged: the next start makes it again */
 };
 
 /* --- what accounts have --- */
@@ -50,10 +56,11 @@ static struct usage *usage_of(struct usage *usage, uint64_t mask, const uint8_t 
             return &usage[at];
 }
 
-static ch_err charge(struct ch_keeper *k, uint64_t account, uint64_t bytes)
+static ch_err charge(struct ch_keeper *k, uint64_t owner, uint64_t bytes)
 {
-    if (!k->usage)
+    if (!k->usage || owner == 0)
         return CH_OK;
+    uint64_t account = owner - 1;
     if ((k->usage_count + 1) * 4 > (k->usage_mask + 1) * 3) {
         uint64_t mask = 2 * k->usage_mask + 1;
         struct usage *larger = calloc(mask + 1, sizeof *larger);
@@ -73,24 +80,29 @@ static ch_err charge(struct ch_keeper *k, uint64_t account, uint64_t bytes)
     return CH_OK;
 }
 
-static void discharge(struct ch_keeper *k, uint64_t account, uint64_t bytes)
+static void discharge(struct ch_keeper *k, uint64_t owner, uint64_t bytes)
 {
-    if (!k->usage)
+    if (!k->usage || owner == 0)
         return;
-    struct usage *u = usage_of(k->usage, k->usage_mask, k->key, account);
+    struct usage *u = usage_of(k->usage, k->usage_mask, k->key, owner - 1);
     u->bytes -= u->bytes < bytes ? u->bytes : bytes;
+}
+
+static uint64_t charge_of(const struct ch_object_tag *tag, size_t length)
+{
+    return tag->charge_bytes ? tag->charge_bytes : length;
 }
 
 static void found(void *self, const struct ch_cid *cid, const struct ch_object_tag *tag, size_t length)
 {
     struct ch_keeper *k = self;
-    if (tag->owner && k->failed == CH_OK)
-        k->failed = charge(k, tag->owner - 1, length);
+    if (k->failed == CH_OK)
+        k->failed = charge(k, tag->owner, charge_of(tag, length));
 }
 
 enum ch_status ch_keeper_admit(const struct ch_keeper *k, uint64_t account, size_t length)
 {
-    if (k->waiting_count >= CH_KEEPER_UNNAMED_MAX)
+    if (!ch_keeper_may_wait(k, k->node->me))
         return CH_STATUS_OVERLOADED;
     if (!k->usage)
         return CH_STATUS_OK;
@@ -124,6 +136,7 @@ static struct waiting *waiting_of(struct ch_keeper *k, const struct ch_cid *cid)
 static void stop_waiting(struct ch_keeper *k, struct waiting *w)
 {
     uint32_t hole = (uint32_t)(w - k->waiting);
+    k->waiting_of[w->from]--;
     for (uint32_t at = (hole + 1) % PLACES; k->waiting[at].cid.bytes[0]; at = (at + 1) % PLACES) {
         uint32_t first = home(k, &k->waiting[at].cid);
         if ((at + PLACES - first) % PLACES >= (at + PLACES - hole) % PLACES) {
@@ -135,18 +148,55 @@ static void stop_waiting(struct ch_keeper *k, struct waiting *w)
     k->waiting_count--;
 }
 
-ch_err ch_keeper_stored(struct ch_keeper *k, const struct ch_cid *cid, uint64_t account, size_t length)
+bool ch_keeper_may_wait(const struct ch_keeper *k, uint16_t from)
+{
+    unsigned n = k->node->committee.n;
+    uint32_t share = n > 1 ? CH_KEEPER_UNNAMED_MAX / 2 / n : CH_KEEPER_UNNAMED_MAX;
+    return k->waiting_count < CH_KEEPER_UNNAMED_MAX / 2 || k->waiting_of[from] < share;
+}
+
+ch_err ch_keeper_wait(struct ch_keeper *k, const struct ch_cid *cid, uint32_t length, uint16_t from, uint64_t owner,
+                      bool is_new)
 {
     struct waiting *w = waiting_of(k, cid);
-    bool waits = w->cid.bytes[0];
-    if (waits)
-        w->until_ms = k->clock_ms + CH_KEEPER_UNNAMED_MS;
-    if (waits || length == 0)
+    bool waits = w->cid.bytes[0], owned = waits && w->owner;
+    if (!waits && (!is_new || k->waiting_count == CH_KEEPER_UNNAMED_MAX))
         return CH_OK;
-    *w = (struct waiting){.cid = *cid, .length = (uint32_t)length, .account = account,
-                          .until_ms = k->clock_ms + CH_KEEPER_UNNAMED_MS};
-    k->waiting_count++;
-    return charge(k, account, length);
+    if (!waits) {
+        *w = (struct waiting){.cid = *cid, .length = length, .from = from};
+        k->waiting_count++;
+        k->waiting_of[from]++;
+    }
+    w->closed = false;
+    w->until_ms = k->clock_ms + CH_KEEPER_UNNAMED_MS;
+    if (owned || !owner)
+        return CH_OK;
+    w->owner = owner;
+    return charge(k, owner, length);
+}
+
+ch_err ch_keeper_stored(struct ch_keeper *k, const struct ch_cid *cid, uint64_t account, size_t length)
+{
+    return ch_keeper_wait(k, cid, (uint32_t)length, k->node->me, length ? account + 1 : 0, length != 0);
+}
+
+void ch_keeper_wait_after_start(struct ch_keeper *k, const struct ch_cid *cid, uint32_t length, uint64_t owner)
+{
+    if (ch_keeper_wait(k, cid, length, k->node->me, 0, true) != CH_OK)
+        CH_ASSERT(!"nothing is charged");
+    struct waiting *w = waiting_of(k, cid);
+    if (w->cid.bytes[0] && !w->owner)
+        w->owner = owner;
+}
+
+bool ch_keeper_is_waiting(struct ch_keeper *k, const struct ch_cid *cid)
+{
+    return waiting_of(k, cid)->cid.bytes[0];
+}
+
+void ch_keeper_hold(struct ch_keeper *k, bool hold)
+{
+    k->hold = hold;
 }
 
 void ch_keeper_committed(struct ch_keeper *k, uint64_t commit_time_ms)
@@ -156,12 +206,16 @@ void ch_keeper_committed(struct ch_keeper *k, uint64_t commit_time_ms)
     k->commit_ms = commit_time_ms > k->commit_ms ? commit_time_ms : k->commit_ms;
 }
 
-static void named(void *self, const struct ch_cid *cid)
+void ch_keeper_stop_waiting(struct ch_keeper *k, const struct ch_cid *cid)
 {
-    struct ch_keeper *k = self;
     struct waiting *w = waiting_of(k, cid);
     if (w->cid.bytes[0])
         stop_waiting(k, w);
+}
+
+static void named(void *self, const struct ch_cid *cid)
+{
+    ch_keeper_stop_waiting(self, cid);
 }
 
 void ch_keeper_named(struct ch_keeper *k, const struct ch_tx *tx)
@@ -185,25 +239,51 @@ bool ch_keeper_waits(const struct ch_keeper *k)
     return k->waiting_count > 0;
 }
 
-/* Drops those whose time is over among the next places. */
+/* Its time is over. *gone: it no longer waits. CH_ERR_FULL, CH_ERR_NO_SPACE: later. */
+static ch_err drop(struct ch_keeper *k, struct waiting *w, bool *gone)
+{
+    ch_err err = CH_OK;
+    *gone = true;
+    if (k->spread && ch_spread_is_named(k->store, &w->cid, w->length))
+        return CH_OK;
+    if (!k->spread) {
+        err = ch_object_drop(k->node->objects, &w->cid, 0);
+        if (err == CH_ERR_NOT_FOUND)
+            return CH_OK;
+    } else if (w->closed) {
+        err = ch_spread_drop(k->spread, &w->cid, w->length);
+    } else {
+        *gone = false;
+        err = ch_spread_close_block(k->spread, &w->cid, w->length);
+        w->closed = err == CH_OK;
+        w->until_ms += w->closed ? CH_KEEPER_CLOSED_MS : 0;
+        return err;
+    }
+    if (err == CH_OK) {
+        discharge(k, w->owner, w->length);
+        ch_count(&k->node->metrics.serve_objects_unnamed_total, 1);
+    }
+    return err;
+}
+
+/* Looks at the next places. */
 static void look_at_waiting(struct ch_keeper *k)
 {
-    for (uint32_t i = 0; i < PLACES / ROUND_S && k->waiting_count; i++) {
+    for (uint32_t i = 0; i < PLACES / ROUND_S && k->waiting_count && !k->hold; i++) {
         struct waiting *w = &k->waiting[k->hand];
         if (w->cid.bytes[0] && w->until_ms <= k->clock_ms) {
-            struct waiting gone = *w;
-            ch_err err = ch_object_drop(k->node->objects, &gone.cid, 0);
+            bool gone;
+            ch_err err = drop(k, w, &gone);
             if (err == CH_ERR_FULL || err == CH_ERR_NO_SPACE || err == CH_ERR_TIMEOUT)
                 return; /* later */
-            if (err == CH_OK) {
-                discharge(k, gone.account, gone.length);
-                ch_count(&k->node->metrics.serve_objects_unnamed_total, 1);
-            } else if (err != CH_ERR_NOT_FOUND) {
+            if (err != CH_OK) {
                 k->failed = err;
                 return;
             }
-            stop_waiting(k, w); /* another may be in this place now */
-            continue;
+            if (gone) {
+                stop_waiting(k, w); /* another may be in this place now */
+                continue;
+            }
         }
         k->hand = (k->hand + 1) % PLACES;
     }
@@ -214,8 +294,7 @@ static void look_at_waiting(struct ch_keeper *k)
 static void expired(void *self, const struct ch_object_tag *tag, size_t length)
 {
     struct ch_keeper *k = self;
-    if (tag->owner)
-        discharge(k, tag->owner - 1, length);
+    discharge(k, tag->owner, charge_of(tag, length));
     ch_count(&k->node->metrics.serve_objects_expired_total, 1);
 }
 
@@ -227,7 +306,7 @@ static bool expire(struct ch_keeper *k)
         return false;
     ch_err err = ch_object_expire(k->node->objects, now_ms - keep_ms, expired, k);
     if (err == CH_ERR_CORRUPT)
-        ch_log(CH_LOG_ERROR, "objects: the footer of a segment is damaged; the next start makes it again");
+        ch_log(CH_LOG_ERROR, "objects: the disk has changed a segment's footer and can't keep a new one; it is left alone");
     else if (err != CH_OK && err != CH_ERR_NOT_FOUND && err != CH_ERR_TIMEOUT)
         k->failed = err;
     return err == CH_OK || err == CH_ERR_CORRUPT;
@@ -237,13 +316,12 @@ static bool expire(struct ch_keeper *k)
 static uint64_t compact(struct ch_keeper *k, uint64_t now_ns)
 {
     uint64_t moved = 0, rate = k->node->config.store_upkeep_mib_s << 20;
-    if (k->no_compaction || rate == 0)
+    if (rate == 0)
         return UINT64_MAX;
     ch_err err = ch_object_compact(k->node->objects, PIECE_BYTES, &moved);
     ch_count(&k->node->metrics.serve_object_bytes_moved_total, moved);
     if (err == CH_ERR_CORRUPT) {
-        k->no_compaction = true;
-        ch_log(CH_LOG_ERROR, "objects: the footer of a segment is damaged; nothing is compacted until the next start");
+        ch_log(CH_LOG_ERROR, "objects: the disk has changed a segment's footer and can't keep a new one; it is left alone");
     } else if (err != CH_OK && err != CH_ERR_NOT_FOUND && err != CH_ERR_NO_SPACE && err != CH_ERR_TIMEOUT) {
         k->failed = err;
     }
@@ -307,6 +385,12 @@ ch_err ch_keeper_open(struct ch_node *node, struct ch_object_reader *reader, str
     }
     *out = k;
     return CH_OK;
+}
+
+void ch_keeper_spread(struct ch_keeper *k, struct ch_spread *spread, const struct ch_spread_store *store)
+{
+    k->spread = spread;
+    k->store = store;
 }
 
 void ch_keeper_close(struct ch_keeper *k)

@@ -1,4 +1,4 @@
-/* node/log.h - the validator's log and signer guard, in the order that CONSENSUS.md 11 (W1, W2) demands.
+/* node/log.h - the validator's log and signer guard, in the order that docs/consensus.md 11 (W1, W2) demands.
  *
  * What:    appends the consensus machine's records, and says SYNCED(lsn) when log first, then guard are durable.
  * Owns:    the write-ahead log (store/wal.h) and the guard file. Must never: say durable before it is.

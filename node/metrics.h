@@ -46,6 +46,7 @@
     X(order, messages_lost_total, "own messages not sent for want of buffers")                                         \
     X(order, payloads_received_total, "payloads of other validators' blocks")                                          \
     X(order, round, "highest round signed")                                                                            \
+    X(order, gc_round, "rounds up to this one are done with")                                                          \
     X(order, commit_index, "last commit delivered")
 #define CH_METRICS_LOG(X)                                                                                              \
     X(log, records_appended_total, "records appended")                                                                 \

@@ -1,11 +1,11 @@
 #include "node/net.h"
 
 #include "base/log.h"
-#include "base/merkle.h"
 #include "base/time.h"
 #include "dataplane/dpdk/port_dpdk.h"
 #include "node/hose_gate.h"
 #include "node/peers.h"
+#include "node/receipts.h"
 #include "node/spread.h"
 #include "wire/hose.h"
 
@@ -21,6 +21,7 @@
 #define TX_BURST          64
 #define ANSWER_BURST      CH_PORT_BURST_MAX /* batches a poll: as many as datagrams come in */
 #define HOSE_LINGER_NS    200000u /* a batch waits this long for more datagrams */
+#define QUIC_COUNTERS     (sizeof(struct ch_quic_counters) / sizeof(uint64_t))
 
 struct peer {
     uint64_t conn;
@@ -47,15 +48,10 @@ struct ch_net {
     uint32_t peers_max;
     struct ch_batch *hose[2]; /* being filled: honest, suspect */
     uint64_t hose_since_ns[2];
+    _Atomic uint64_t quic_counters[QUIC_COUNTERS]; /* the engine's, for other threads: as of the last poll that did something */
     struct ch_packet spare; /* a buffer got and not used */
     bool has_spare;
-    uint8_t sign_prefix[CH_SIGN_PREFIX_BYTES_MAX];
-    size_t sign_prefix_length;
-    /* scratch for one payload's receipts */
-    uint8_t (*receipts)[CH_RECEIPT_BYTES];
-    uint8_t (*leaves)[CH_HASH_BYTES];
-    uint8_t *proof;
-    size_t proof_bytes_max;
+    struct ch_receipts *receipts; /* final ones */
 };
 
 static struct peer *peer_of(struct ch_net *net, uint64_t conn)
@@ -131,6 +127,7 @@ static bool on_hello(struct ch_net *net, struct peer *peer, uint64_t conn, const
 {
     struct ch_hello hello;
     if (!ch_hello_read(body, header->length, &hello)) {
+        ch_count(&net->node->metrics.net_frames_malformed_total, 1);
         ch_quic_hang_up(net->quic, conn, CH_QUIC_CODE_BAD_FRAME, "malformed HELLO");
         return true;
     }
@@ -147,16 +144,8 @@ static bool on_hello(struct ch_net *net, struct peer *peer, uint64_t conn, const
         ch_peers_greeted(net->links, peer->validator, conn, true);
         return true;
     }
-    struct ch_hello own = {
-        .version = CH_PROTOCOL_VERSION,
-        .role = CH_ROLE_VALIDATOR,
-        .time_ms = ch_time_unix_ms(),
-        .last_commit = atomic_load_explicit(&net->node->metrics.order_commit_index, memory_order_relaxed),
-        .round = (uint32_t)atomic_load_explicit(&net->node->metrics.order_round, memory_order_relaxed),
-    };
-    memcpy(own.chain_id, net->node->chain_id, CH_HASH_BYTES);
     uint8_t answer[CH_HELLO_FRAME_BYTES];
-    ch_hello_write(&own, answer);
+    ch_peers_hello(net->node, answer);
     const struct ch_frame_header to = {.type = CH_FRAME_HELLO, .request = header->request};
     if (ch_quic_send(net->quic, conn, &to, &(struct ch_bytes){answer, sizeof answer}, 1) == CH_OK)
         peer->greeted = true;
@@ -222,6 +211,7 @@ static bool on_submit(struct ch_net *net, struct peer *peer, uint64_t conn, cons
         if (ch_tx_parse(body + at, header->length - at, &tx) != CH_STATUS_OK) {
             send_receipt(net, conn, header->request, &(struct ch_receipt){.status = CH_STATUS_MALFORMED});
             ch_count(&node->metrics.early_by_status[CH_STATUS_MALFORMED], 1);
+            ch_count(&node->metrics.net_frames_malformed_total, 1);
             break;
         }
         if (batch && (batch->count == CH_BATCH_TXS || CH_BATCH_BYTES - batch->bytes < tx.length)) {
@@ -290,6 +280,7 @@ static bool on_frame(void *context, uint64_t conn, const struct ch_frame_header 
     bool taken = true;
     if (!peer->greeted && header->type != CH_FRAME_HELLO) {
         ch_quic_hang_up(net->quic, conn, CH_QUIC_CODE_BAD_FRAME, "HELLO comes first");
+        ch_count(&net->node->metrics.net_frames_malformed_total, 1);
         return true;
     }
     switch (header->type) {
@@ -393,8 +384,13 @@ static bool hose_datagram(struct ch_net *net, const struct ch_packet *packet)
         return false;
     }
     struct ch_hose_walk walk = ch_hose_walk(packet->payload, packet->length, count);
+    const uint32_t before = batch->count;
     while (ch_hose_next(&walk, &batch->txs[batch->count].tx))
         batch->txs[batch->count++].hose_slot = slot;
+    if (ch_hose_surplus(&walk)) {
+        batch->count = before;
+        walk.left = count;
+    }
     ch_count(&m->net_hose_transactions_malformed_total, walk.left);
     if (walk.left == count)
         return false;
@@ -461,93 +457,12 @@ static bool send_answers(struct ch_net *net)
     return count;
 }
 
-/* Signs the payload's receipts as one tree; the caller writes each one's path. */
-static void sign_receipts(struct ch_net *net, uint32_t count, uint8_t signature[CH_SIGNATURE_BYTES])
-{
-    uint8_t message[CH_HASH_BYTES + 4];
-    ch_merkle_root((const uint8_t(*)[CH_HASH_BYTES])net->leaves, count, message);
-    ch_store32(message + CH_HASH_BYTES, count);
-    ch_sign(&net->node->key, net->sign_prefix, net->sign_prefix_length, message, sizeof message, signature);
-}
-
-static size_t write_proof(struct ch_net *net, uint32_t first, uint32_t count, uint32_t leaves,
-                          const uint8_t signature[CH_SIGNATURE_BYTES])
-{
-    struct ch_writer w = ch_writer(net->proof, net->proof_bytes_max);
-    ch_write32(&w, leaves);
-    ch_write(&w, signature, CH_SIGNATURE_BYTES);
-    for (uint32_t i = first; i < first + count; i++) {
-        uint8_t path[CH_MERKLE_DEPTH_MAX][CH_HASH_BYTES];
-        uint32_t length = ch_merkle_path((const uint8_t(*)[CH_HASH_BYTES])net->leaves, leaves, i, path);
-        ch_write32(&w, i);
-        ch_write8(&w, (uint8_t)length);
-        ch_write(&w, path, length * (size_t)CH_HASH_BYTES);
-    }
-    return w.bad ? 0 : w.used;
-}
-
-#define RECEIPTS_A_FRAME 8192
-#define SIGNED_A_FRAME   64 /* each path costs O(leaves) hashes */
-
-static void send_final(struct ch_net *net, const struct ch_payload *payload)
-{
-    bool any_signed = false;
-    for (uint32_t i = 0; i < payload->count; i++) {
-        const struct ch_payload_tx *tx = &payload->txs[i];
-        struct ch_receipt receipt = {
-            .status = tx->status,
-            .level = CH_LEVEL_FINAL,
-            .commit_index = tx->commit_index,
-            .commit_time_ms = tx->commit_time_ms,
-            .log_index = tx->log_index,
-            .inbox_sequence = tx->inbox_sequence,
-        };
-        memcpy(receipt.tx_id, tx->id, CH_HASH_BYTES);
-        ch_receipt_write(&receipt, net->receipts[i]);
-        any_signed |= tx->source.connection && (tx->source.flags & CH_FRAME_FLAG_WANT_SIGNED);
-    }
-    uint8_t signature[CH_SIGNATURE_BYTES];
-    if (any_signed) {
-        for (uint32_t i = 0; i < payload->count; i++)
-            ch_merkle_leaf(net->receipts[i], CH_RECEIPT_BYTES, net->leaves[i]);
-        sign_receipts(net, payload->count, signature);
-    }
-    for (uint32_t first = 0, count; first < payload->count; first += count) {
-        const struct ch_source *source = &payload->txs[first].source;
-        bool with_proof = source->flags & CH_FRAME_FLAG_WANT_SIGNED;
-        uint32_t most = with_proof ? SIGNED_A_FRAME : RECEIPTS_A_FRAME;
-        for (count = 1; count < most && first + count < payload->count; count++) {
-            const struct ch_source *next = &payload->txs[first + count].source;
-            if (next->connection != source->connection || next->request != source->request)
-                break;
-        }
-        if (!source->connection || !(source->flags & (CH_FRAME_FLAG_WANT_FINAL | CH_FRAME_FLAG_WANT_SIGNED)))
-            continue;
-        uint8_t counted[2];
-        ch_store16(counted, (uint16_t)count);
-        struct ch_bytes parts[3] = {{counted, 2}, {net->receipts[first], count * (size_t)CH_RECEIPT_BYTES}};
-        struct ch_frame_header header = {.type = CH_FRAME_RECEIPTS, .request = source->request};
-        if (with_proof) {
-            header.flags |= CH_FRAME_FLAG_SIGNED;
-            parts[2] = (struct ch_bytes){net->proof, write_proof(net, first, count, payload->count, signature)};
-        }
-        ch_err err = ch_quic_send(net->quic, source->connection, &header, parts, with_proof ? 3 : 2);
-        if (err == CH_OK) {
-            ch_count(&net->node->metrics.net_receipts_final_sent_total, count);
-            continue;
-        }
-        ch_count(&net->node->metrics.net_receipts_undeliverable_total, count);
-        if (err == CH_ERR_FULL)
-            ch_quic_hang_up(net->quic, source->connection, CH_QUIC_CODE_OVERLOADED, "receipts are not read");
-    }
-}
-
 static bool send_receipts(struct ch_net *net)
 {
     struct ch_payload *payload = ch_ring_pull_one(&net->node->receipts);
     if (!payload)
         return false;
-    send_final(net, payload);
+    ch_receipts_send(net->receipts, payload);
     ch_flow_free_payload(&net->node->flow, payload);
     return true;
 }
@@ -566,6 +481,8 @@ static bool send_replies(struct ch_net *net)
             ch_flow_free_request(&net->node->flow, request);
             continue;
         }
+        if (ch_load16(request->body) == CH_STATUS_MALFORMED) /* every answer begins with its status */
+            ch_count(&net->node->metrics.net_frames_malformed_total, 1);
         ch_err err = ch_quic_send(net->quic, request->connection, &request->header,
                                   &(struct ch_bytes){request->body, request->header.length}, 1);
         if (err == CH_ERR_FULL)
@@ -633,6 +550,23 @@ static bool transmit(struct ch_net *net)
     return sent;
 }
 
+static void publish_counters(struct ch_net *net)
+{
+    const struct ch_quic_counters now = ch_quic_counters(net->quic);
+    uint64_t values[QUIC_COUNTERS];
+    memcpy(values, &now, sizeof values);
+    for (size_t i = 0; i < QUIC_COUNTERS; i++)
+        atomic_store_explicit(&net->quic_counters[i], values[i], memory_order_relaxed);
+}
+
+void ch_net_quic_counters(const struct ch_net *net, struct ch_quic_counters *out)
+{
+    uint64_t values[QUIC_COUNTERS];
+    for (size_t i = 0; i < QUIC_COUNTERS; i++)
+        values[i] = atomic_load_explicit(&net->quic_counters[i], memory_order_relaxed);
+    memcpy(out, values, sizeof *out);
+}
+
 bool ch_net_poll(void *self, uint64_t now_ns)
 {
     struct ch_net *net = self;
@@ -652,6 +586,8 @@ bool ch_net_poll(void *self, uint64_t now_ns)
         resume_waiting(net);
     ch_quic_tick(net->quic, now_ns);
     worked |= transmit(net);
+    if (worked)
+        publish_counters(net);
     return worked;
 }
 
@@ -752,13 +688,8 @@ ch_err ch_net_open(struct ch_node *node, struct ch_net **out, char why[CH_PORT_W
     net->node = node;
     net->peers_max = (uint32_t)c->network_connections_max;
     net->peers = calloc(net->peers_max, sizeof *net->peers);
-    uint64_t items = node->genesis.params.max_items, salt;
-    net->receipts = calloc(items, sizeof *net->receipts);
-    net->leaves = calloc(items, sizeof *net->leaves);
-    net->proof_bytes_max = 4 + CH_SIGNATURE_BYTES + SIGNED_A_FRAME * (5 + CH_MERKLE_DEPTH_MAX * CH_HASH_BYTES);
-    net->proof = malloc(net->proof_bytes_max);
-    net->sign_prefix_length = ch_sign_prefix(CH_DOMAIN_RECEIPT, node->chain_id, net->sign_prefix);
-    ch_err err = net->peers && net->receipts && net->leaves && net->proof ? CH_OK : CH_ERR_NO_MEMORY;
+    uint64_t salt;
+    ch_err err = net->peers ? CH_OK : CH_ERR_NO_MEMORY;
     if (err == CH_OK)
         err = ch_state_reader_open(node->state, &net->state);
     ch_random(&salt, sizeof salt);
@@ -776,7 +707,7 @@ ch_err ch_net_open(struct ch_node *node, struct ch_net **out, char why[CH_PORT_W
         .connections_max = (uint32_t)c->network_connections_max,
         .handshakes_max = (uint32_t)c->network_handshakes_max,
         .connections_per_address = (uint32_t)c->network_connections_per_address,
-        .send_bytes_max = 12u << 20, /* of a validator: shards asked of us and put to it, payloads, old blocks */
+        .send_bytes_max = 12u << 20, /* of a client; to validators more waits in lanes (node/peers.c) */
         .send_bytes_total = 256u << 20,
         .receive_bytes_total = 256u << 20,
         .initial_rtt_ns = 1000000,
@@ -784,6 +715,8 @@ ch_err ch_net_open(struct ch_node *node, struct ch_net **out, char why[CH_PORT_W
     };
     if (err == CH_OK && (err = ch_quic_open(&quic, &net->quic)) != CH_OK)
         snprintf(why, CH_PORT_WHY_BYTES, "QUIC: %s", ch_err_text(err));
+    if (err == CH_OK)
+        err = ch_receipts_open(node, net->quic, &net->receipts);
     if (err == CH_OK && node->links.n)
         err = ch_peers_open(node, net->quic, LOCAL_QUIC, &net->links, why, CH_PORT_WHY_BYTES);
     if (err != CH_OK) {
@@ -809,9 +742,7 @@ void ch_net_close(struct ch_net *net)
     ch_port_close(net->port);
     if (net->dpdk_started)
         ch_dpdk_stop();
+    ch_receipts_close(net->receipts);
     free(net->peers);
-    free(net->receipts);
-    free(net->leaves);
-    free(net->proof);
     free(net);
 }

@@ -28,5 +28,7 @@ void ch_net_enter(void *net);
 void ch_net_leave(void *net);
 
 struct ch_port *ch_net_port(struct ch_net *net);
+/* Any thread: the QUIC engine's, as of a moment ago. */
+void ch_net_quic_counters(const struct ch_net *net, struct ch_quic_counters *out);
 
 #endif

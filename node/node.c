@@ -54,6 +54,8 @@ static ch_err read_genesis(struct ch_node *node, char why[CH_NODE_WHY_BYTES])
     char weak[128];
     if (err == CH_OK && (err = ch_genesis_check_keys(&node->genesis, weak, sizeof weak)) != CH_OK)
         snprintf(why, CH_NODE_WHY_BYTES, "%.300s: %s", path, weak);
+    else if (err == CH_ERR_INVALID)
+        snprintf(why, CH_NODE_WHY_BYTES, "%.300s is no genesis of a chain", path);
     else if (err != CH_OK)
         explain(why, err, "%s (made by `chappe init`)", path);
     if (err == CH_OK) {
@@ -91,7 +93,11 @@ static ch_err read_key(struct ch_node *node, const char *name, enum ch_keyfile_p
     if (err == CH_OK && length != bytes)
         err = CH_ERR_INVALID;
     ch_wipe(&passphrase, sizeof passphrase);
-    return err == CH_OK ? CH_OK : explain(why, err, "%s", path);
+    if (err == CH_ERR_INVALID)
+        snprintf(why, CH_NODE_WHY_BYTES, "%.300s: no key file, or one for another purpose", path);
+    else if (err != CH_OK)
+        explain(why, err, "%s", path);
+    return err == CH_OK || err == CH_ERR_READABLE_BY_OTHERS ? err : CH_ERR_BAD_PASSPHRASE;
 }
 
 static ch_err open_rings(struct ch_node *n)
@@ -189,7 +195,8 @@ static ch_err lay_out_threads(struct ch_node *n)
     n->to_answer.consumer = n->receipts.consumer = n->replies.consumer = net;
     n->to_apply.consumer = apply;
     n->applied.consumer = n->to_serve.consumer = serve;
-    n->links.to_order.consumer = order;
+    for (unsigned lane = 0; lane < CH_LANES; lane++)
+        n->links.to_order[lane].consumer = order;
     n->links.to_net.consumer = net;
     return CH_OK;
 }
@@ -308,10 +315,15 @@ ch_err ch_node_open(const struct ch_node_options *options, struct ch_node **out,
     n->started_ms = ch_time_unix_ms();
     n->clock_ok = options->clock_ok;
     n->rejoin = options->rejoin;
-    snprintf(n->folder, sizeof n->folder, "%s", folder);
     no_consumers(n);
     ch_config_defaults(&n->config);
-    ch_err err = ch_config_load(path_in(path, folder, "chappe.yaml"), &n->config, why, CH_NODE_WHY_BYTES);
+    ch_err err = CH_OK;
+    if (snprintf(n->folder, sizeof n->folder, "%s", folder) >= (int)sizeof n->folder) {
+        snprintf(why, CH_NODE_WHY_BYTES, "the folder's name is too long");
+        err = CH_ERR_INVALID;
+    }
+    if (err == CH_OK)
+        err = ch_config_load(path_in(path, folder, "chappe.yaml"), &n->config, why, CH_NODE_WHY_BYTES);
     if (err == CH_OK && (err = ch_cpu_parse_mask(n->config.stages_cpu_mask, &mask)) == CH_OK)
         ch_cpu_set_mask(mask);
     if (err == CH_OK && (err = ch_sign_init()) != CH_OK)
@@ -368,6 +380,12 @@ ch_err ch_node_start(struct ch_node *n)
 void ch_node_look_after(struct ch_node *n)
 {
     struct statvfs disk;
+    bool link_down = !ch_port_link_up(ch_net_port(n->net));
+    if (link_down != atomic_load(&n->link_down)) {
+        ch_log(link_down ? CH_LOG_WARNING : CH_LOG_NOTICE, "the link of %s is %s", n->config.network_interface,
+               link_down ? "down: nobody can be reached" : "up again");
+        atomic_store(&n->link_down, link_down);
+    }
     ch_ipfs_look(n->ipfs, ch_time_monotonic_ns());
     ch_err err = ch_retention_look(n->retention, ch_time_unix_ms());
     if (err != CH_OK)
@@ -418,5 +436,6 @@ void ch_node_close(struct ch_node *n)
     for (size_t i = 0; i < sizeof rings / sizeof *rings; i++)
         ch_ring_close(rings[i]);
     ch_wipe(&n->key, sizeof n->key);
+    free(n->names.name);
     free(n);
 }

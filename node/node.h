@@ -30,6 +30,17 @@ struct ch_ipfs;
 struct ch_scrub;
 struct ch_asks;
 
+/* An object that a message names. */
+struct ch_name {
+    struct ch_cid root;
+    uint64_t bytes;
+};
+/* Those of the replayed log, until node/names.h has gone through them. */
+struct ch_names_replayed {
+    struct ch_name *name;
+    size_t count, capacity;
+};
+
 struct ch_node {
     struct ch_config config;
     char folder[256];
@@ -73,6 +84,7 @@ struct ch_node {
     struct ch_ipfs *ipfs; /* NULL: off */
     struct ch_scrub *scrub;
     struct ch_asks *asks; /* its questions */
+    struct ch_names_replayed names; /* written before the threads start; then serve's */
     struct ch_thread threads[CH_THREADS_MAX];
     uint32_t thread_count;
 
@@ -80,6 +92,7 @@ struct ch_node {
     atomic_uint_fast64_t replay_from;   /* a restart replays the log from here, whichever of the last states it finds */
     atomic_uint_fast64_t log_keep_from; /* what lies below may be cut */
     atomic_bool ready;              /* consensus time has caught up after the start: new work is taken */
+    atomic_bool link_down;          /* the port's device has no carrier */
     atomic_bool disk_low;           /* below the low-water mark: new work is refused */
     atomic_bool stop;               /* ends the threads */
     atomic_bool state_damaged;      /* rows are not what was written: the next start makes the state anew, if the log can */

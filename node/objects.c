@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/time.h"
+#include "node/names.h"
 #include "node/serve.h"
 #include "node/tree.h"
 
@@ -28,7 +29,10 @@ struct ch_objects {
     struct ch_object_reader *reader; /* first: ch_tree_has */
     struct ch_node *node;
     struct ch_spread *spread;
+    struct ch_spread_store store;
     struct ch_tree *tree;
+    struct ch_keeper *keeper;
+    struct ch_names *names;
     bool puts;                                         /* the store was given something */
     unsigned up[CH_VALIDATORS_MAX];                    /* node->links.up, as last seen */
     struct ch_request *waiting[REQUESTS_MAX]; /* puts and gets for which no task is free, oldest first */
@@ -40,18 +44,53 @@ struct ch_objects {
 
 /* --- the disk --- */
 
-static ch_err disk_put(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES], const uint8_t *bytes,
-                       size_t length, uint64_t cookie)
+static void fail(struct ch_objects *o, ch_err err)
+{
+    int none = CH_OK;
+    atomic_compare_exchange_strong(&o->node->failed, &none, (int)err);
+}
+
+/* What is new waits for a message that names it, as long as those of this validator may. */
+static ch_err disk_put(void *context, const struct ch_spread_record *record, uint64_t cookie)
+{
+    struct ch_objects *o = context;
+    const struct ch_cid address = ch_tree_address(record->kind, record->name);
+    bool first = record->kind == CH_SPREAD_MANIFEST || record->kind == CH_SPREAD_STORED;
+    struct ch_object_tag tag = {.put_ms = ch_time_unix_ms()};
+    if (record->kind == CH_SPREAD_STORED && record->owner) {
+        tag.owner = record->owner;
+        tag.charge_bytes = record->block_bytes;
+    }
+    bool waits = first && record->fresh && !ch_spread_is_named(&o->store, record->cid, record->block_bytes);
+    if (waits && !ch_keeper_is_waiting(o->keeper, record->cid) && !ch_keeper_may_wait(o->keeper, record->from))
+        return CH_ERR_NO_SPACE;
+    /* A name is of an object that was stored and promised to stay: it needs no room of others. */
+    ch_err err = (record->kind == CH_SPREAD_NAMED ? ch_object_put_reserved : ch_object_put_for)(
+        o->node->objects, &address, record->bytes, record->length, &tag, cookie << 1 | 1);
+    o->puts |= err == CH_OK || err == CH_ERR_FULL;
+    if (err == CH_OK || err == CH_ERR_EXISTS) {
+        ch_err kept = CH_OK;
+        if (waits)
+            kept = ch_keeper_wait(o->keeper, record->cid, record->block_bytes, record->from, record->owner, err == CH_OK);
+        if (record->kind == CH_SPREAD_NAMED)
+            ch_keeper_stop_waiting(o->keeper, record->cid);
+        if (kept != CH_OK)
+            fail(o, kept);
+    } else if (err != CH_ERR_FULL && err != CH_ERR_NO_SPACE && err != CH_ERR_TIMEOUT) {
+        fail(o, err);
+    }
+    return err;
+}
+
+static ch_err disk_drop(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES])
 {
     struct ch_objects *o = context;
     const struct ch_cid address = ch_tree_address(kind, name);
-    const struct ch_object_tag tag = {.put_ms = ch_time_unix_ms()};
-    ch_err err = ch_object_put_for(o->node->objects, &address, bytes, length, &tag, cookie << 1 | 1);
+    ch_err err = ch_object_drop(o->node->objects, &address, 0);
     o->puts |= err == CH_OK || err == CH_ERR_FULL;
-    if (err != CH_OK && err != CH_ERR_EXISTS && err != CH_ERR_FULL && err != CH_ERR_NO_SPACE && err != CH_ERR_TIMEOUT) {
-        int none = CH_OK;
-        atomic_compare_exchange_strong(&o->node->failed, &none, (int)err);
-    }
+    if (err != CH_OK && err != CH_ERR_NOT_FOUND && err != CH_ERR_FULL && err != CH_ERR_NO_SPACE &&
+        err != CH_ERR_TIMEOUT)
+        fail(o, err);
     return err;
 }
 
@@ -59,8 +98,7 @@ static ch_err disk_list(void *context, enum ch_spread_kind kind, uint64_t *curso
                         size_t max, size_t *count, bool *end)
 {
     struct ch_objects *o = context;
-    return ch_object_list(o->node->objects, kind == CH_SPREAD_MANIFEST ? CH_NAME_MANIFEST : CH_NAME_STORED, cursor,
-                          names, max, count, end);
+    return ch_object_list(o->node->objects, ch_tree_name_kind(kind), cursor, names, max, count, end);
 }
 
 void ch_objects_durable(struct ch_objects *o, uint64_t cookie)
@@ -86,19 +124,34 @@ static bool begin(struct ch_objects *o, struct ch_request *request)
 {
     struct ch_cid cid;
     memcpy(cid.bytes, request->body, CH_CID_BYTES);
-    bool put = request->header.type == CH_FRAME_PUT_OBJECT;
-    ch_err err = put ? ch_spread_put(o->spread, &cid, request->body + CH_CID_BYTES,
-                                     request->header.length - (size_t)CH_CID_BYTES, ticket_of(request))
-                     : ch_spread_get(o->spread, &cid, ticket_of(request));
+    if (request->header.type != CH_FRAME_PUT_OBJECT)
+        return ch_spread_get(o->spread, &cid, ticket_of(request)) == CH_OK;
+    const uint8_t *block = request->body + CH_CID_BYTES;
+    size_t length = request->header.length - (size_t)CH_CID_BYTES;
+    /* What is stored already costs nothing, and needs no room. */
+    enum ch_status status = ch_spread_is_stored(&o->store, &cid, (uint32_t)length)
+                                ? CH_STATUS_OK
+                                : ch_keeper_admit(o->keeper, request->account, length);
+    ch_err err = CH_OK;
+    if (status == CH_STATUS_OK)
+        err = ch_spread_put(o->spread, &cid, block, length, request->account + 1, ticket_of(request));
     if (err == CH_ERR_INVALID)
-        ch_serve_reply_status(o->node, request, CH_FRAME_STATUS, CH_STATUS_BAD_OBJECT);
+        status = CH_STATUS_BAD_OBJECT;
+    if (status != CH_STATUS_OK)
+        ch_serve_reply_status(o->node, request, CH_FRAME_STATUS, status);
     return err != CH_ERR_FULL;
 }
 
-void ch_objects_put(struct ch_objects *o, struct ch_request *request)
+void ch_objects_put(struct ch_objects *o, struct ch_request *request, uint64_t account)
 {
+    request->account = account;
     if (o->waiting_count || !begin(o, request))
         wait_for_a_task(o, request);
+}
+
+bool ch_objects_name(struct ch_objects *o, const struct ch_tx *tx)
+{
+    return ch_names_add(o->names, tx);
 }
 
 void ch_objects_get(struct ch_objects *o, struct ch_request *request)
@@ -295,6 +348,7 @@ bool ch_objects_poll(struct ch_objects *o, uint64_t now_ns, bool *puts)
     for (size_t i = 0; i < REQUESTS_MAX; i++)
         if (o->asking[i].request)
             worked |= go_on_asking(o, &o->asking[i]);
+    worked |= ch_names_poll(o->names);
     worked |= send_all(o);
     if (now_ns >= o->show_at_ns) {
         o->show_at_ns = now_ns + SHOW_EVERY_NS;
@@ -305,32 +359,39 @@ bool ch_objects_poll(struct ch_objects *o, uint64_t now_ns, bool *puts)
     return worked;
 }
 
-uint64_t ch_objects_deadline_ns(const struct ch_objects *o)
+uint64_t ch_objects_deadline_ns(const struct ch_objects *o, uint64_t now_ns)
 {
-    return ch_spread_deadline_ns(o->spread);
+    return ch_names_busy(o->names) ? now_ns + 1000000 : ch_spread_deadline_ns(o->spread);
 }
 
 /* --- open and close --- */
 
-ch_err ch_objects_open(struct ch_node *node, struct ch_object_reader *reader, struct ch_objects **out)
+ch_err ch_objects_open(struct ch_node *node, struct ch_object_reader *reader, struct ch_keeper *keeper,
+                       struct ch_objects **out)
 {
     struct ch_objects *o = calloc(1, sizeof *o);
     if (!o)
         return CH_ERR_NO_MEMORY;
     o->node = node;
     o->reader = reader;
+    o->keeper = keeper;
+    o->store = (struct ch_spread_store){o, ch_tree_has, ch_tree_get, disk_put, disk_drop, disk_list};
     const struct ch_spread_setup setup = {
         .validators = node->committee.n,
         .me = node->me,
         .keys = (const uint8_t(*)[CH_HASH_BYTES])node->committee.key,
         .key = &node->key,
         .chain_id = node->chain_id,
-        .store = {o, ch_tree_has, ch_tree_get, disk_put, disk_list},
+        .store = o->store,
         .repair_bytes_per_second = node->config.store_repair_mib << 20,
     };
     ch_err err = ch_spread_open(&setup, &o->spread);
     if (err == CH_OK)
         err = ch_tree_open(reader, node->committee.n, &o->tree);
+    if (err == CH_OK)
+        err = ch_names_open(node, reader, o->spread, &o->store, o->tree, keeper, &o->names);
+    if (err == CH_OK)
+        ch_keeper_spread(keeper, o->spread, &o->store);
     if (err != CH_OK) {
         ch_objects_close(o);
         return err;
@@ -343,6 +404,7 @@ void ch_objects_close(struct ch_objects *o)
 {
     if (!o)
         return;
+    ch_names_close(o->names);
     ch_spread_close(o->spread);
     ch_tree_close(o->tree);
     free(o);

@@ -9,19 +9,22 @@
 #ifndef CHAPPE_NODE_OBJECTS_H
 #define CHAPPE_NODE_OBJECTS_H
 
-#include "node/node.h"
-#include "node/spread.h"
+#include "node/keeper.h"
 
 struct ch_objects;
 
-/* `reader` is serve's. For a committee of more than one. */
-CH_MUST_CHECK ch_err ch_objects_open(struct ch_node *node, struct ch_object_reader *reader, struct ch_objects **out);
+/* `reader` and `keeper` are serve's. For a committee of more than one. */
+CH_MUST_CHECK ch_err ch_objects_open(struct ch_node *node, struct ch_object_reader *reader, struct ch_keeper *keeper,
+                                     struct ch_objects **out);
 void ch_objects_close(struct ch_objects *objects);
 
-/* Takes a request with a CID and answers it in the end. */
-void ch_objects_put(struct ch_objects *objects, struct ch_request *request);
+/* Takes a request with a CID and answers it in the end; a put is this account's. */
+void ch_objects_put(struct ch_objects *objects, struct ch_request *request, uint64_t account);
 void ch_objects_get(struct ch_objects *objects, struct ch_request *request);
 void ch_objects_has(struct ch_objects *objects, struct ch_request *request);
+
+/* The object that an applied message names is kept. False: not now, later again. */
+CH_MUST_CHECK bool ch_objects_name(struct ch_objects *objects, const struct ch_tx *tx);
 
 /* A frame of another validator, which is freed. False: not now, it is offered again. */
 CH_MUST_CHECK bool ch_objects_frame(struct ch_objects *objects, struct ch_request *parcel);
@@ -35,6 +38,6 @@ void ch_objects_durable(struct ch_objects *objects, uint64_t cookie);
 
 /* True when it did something; *puts: the store was given something. */
 bool ch_objects_poll(struct ch_objects *objects, uint64_t now_ns, bool *puts);
-uint64_t ch_objects_deadline_ns(const struct ch_objects *objects);
+uint64_t ch_objects_deadline_ns(const struct ch_objects *objects, uint64_t now_ns);
 
 #endif

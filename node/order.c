@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/time.h"
+#include "node/account_gate.h"
 #include "node/exchange.h"
 #include "node/handles.h"
 
@@ -49,6 +50,7 @@ struct ch_order {
     struct ch_payload *filled[CH_PAYLOAD_POOL_COUNT];
     uint32_t filled_head, filled_count;
     uint8_t (*verified)[CH_HASH_BYTES]; /* ids, each in the slot that its first bytes say; a later one takes it over */
+    struct ch_account_gate accounts;
     struct ch_batch *batch; /* being taken in, from transaction `batch_next` on */
     uint32_t batch_next;
 
@@ -66,6 +68,7 @@ struct ch_order {
 
     pthread_mutex_t status_lock; /* between this stage, ten times a second, and who asks for the status */
     struct ch_core_status status;
+    struct ch_core_counters counters;
     uint64_t status_ns;
 };
 
@@ -192,17 +195,13 @@ static void parse_payload(const struct ch_order *o, struct ch_payload *p, const 
     memcpy(p->bytes, named->replayed, named->length);
     p->length = named->length;
     p->verified = named->own;
-    p->count = 0;
-    for (uint32_t at = 0; at < p->length && p->count < p->count_max; p->count++) {
-        struct ch_tx tx;
-        if (ch_tx_parse(p->bytes + at, p->length - at, &tx) != CH_STATUS_OK)
-            break;
-        struct ch_payload_tx *entry = &p->txs[p->count];
-        *entry = (struct ch_payload_tx){.offset = at, .approval_ok = p->verified};
-        ch_hash(tx.bytes, tx.length, entry->id);
-        if (!p->verified && memcmp(verified_slot(o, entry->id), entry->id, CH_HASH_BYTES) == 0)
+    ch_payload_take_apart(p);
+    for (uint32_t i = 0; i < p->count; i++) {
+        struct ch_payload_tx *entry = &p->txs[i];
+        if (p->verified)
+            entry->approval_ok = true;
+        else if (memcmp(verified_slot(o, entry->id), entry->id, CH_HASH_BYTES) == 0)
             entry->signature_ok = entry->approval_ok = true;
-        at += tx.length;
     }
 }
 
@@ -328,7 +327,7 @@ static bool act(struct ch_order *o, const struct ch_core_action *action)
         if (action->report == CH_REPORT_EVIDENCE)
             ch_log(CH_LOG_WARNING, "validator %u signed two blocks of one round; the evidence is in the log", action->peer);
         if (action->report == CH_REPORT_MISBEHAVED)
-            ch_log(CH_LOG_WARNING, "validator %u sent what no honest one sends", action->peer);
+            ch_exchange_misbehaved(o->exchange, action->peer);
         if (action->report == CH_REPORT_REJOINED)
             ch_log(CH_LOG_NOTICE, "the others have told our last block: signing goes on");
         if (action->report == CH_REPORT_CLOCK)
@@ -427,7 +426,7 @@ static enum ch_status admit(const struct ch_order *o, const struct ch_tx *tx)
 }
 
 /* Takes verified transactions into payloads; false when nothing moved. */
-static bool take_in(struct ch_order *o)
+static bool take_in(struct ch_order *o, uint64_t now_ns)
 {
     struct ch_node *node = o->node;
     if (!atomic_load_explicit(&node->ready, memory_order_relaxed))
@@ -449,6 +448,10 @@ static bool take_in(struct ch_order *o)
                 continue;
             if (!room_in_filling(o, entry->tx.length))
                 break; /* payloads come back when commits are applied */
+            if (!ch_account_gate_take(&o->accounts, entry->tx.sender, now_ns)) {
+                entry->status = CH_STATUS_RATE_LIMITED;
+                continue;
+            }
             pool(o, entry, &batch->source);
             pooled++;
         }
@@ -468,8 +471,10 @@ static void keep_status(struct ch_order *o, uint64_t now_ns)
     o->status_ns = now_ns + STATUS_NS;
     pthread_mutex_lock(&o->status_lock);
     ch_core_status(o->core, &o->status);
+    o->counters = *ch_core_counters(o->core);
     pthread_mutex_unlock(&o->status_lock);
     ch_gauge(&o->node->metrics.order_round, o->status.round);
+    ch_gauge(&o->node->metrics.order_gc_round, o->status.gc_round);
     struct ch_wal *wal = ch_log_wal(o->log);
     ch_gauge(&o->node->metrics.log_durable_position_bytes, ch_wal_durable_end(wal));
     ch_err err = ch_wal_cut_below(wal, atomic_load_explicit(&o->node->log_keep_from, memory_order_relaxed));
@@ -509,7 +514,7 @@ bool ch_order_poll(void *self, uint64_t now_ns)
     }
     set_now(o, now_ns);
     keep_status(o, now_ns);
-    bool worked = take_in(o);
+    bool worked = take_in(o, now_ns);
     if (!step(o, NULL))
         return worked;
     if (synced > o->synced) {
@@ -563,10 +568,11 @@ struct ch_wal *ch_order_wal(struct ch_order *o)
     return ch_log_wal(o->log);
 }
 
-void ch_order_status(struct ch_order *o, struct ch_core_status *out)
+void ch_order_status(struct ch_order *o, struct ch_core_status *out, struct ch_core_counters *counters)
 {
     pthread_mutex_lock(&o->status_lock);
     *out = o->status;
+    *counters = o->counters;
     pthread_mutex_unlock(&o->status_lock);
 }
 
@@ -632,11 +638,16 @@ ch_err ch_order_open(struct ch_node *node, const struct ch_order_replay *replay,
     if (node->config.stages_min_round_ms)
         config.min_round_delay_ms = (uint32_t)node->config.stages_min_round_ms;
     config.idle_round_delay_ms = (uint32_t)node->config.stages_idle_round_ms;
+    config.timestamp_ahead_ms = node->genesis.limits.window_ahead_ms;
     config.clock_ok = node->clock_ok;
     config.rejoin = node->rejoin;
     ch_random(&config.seed, sizeof config.seed);
     uint64_t rounds = 2 * node->genesis.params.gc_depth + config.rounds_uncommitted_max + HANDLES_SLACK;
     ch_err err = ch_handles_open(&o->handles, (uint32_t)(rounds * node->committee.n));
+    uint64_t salt[4];
+    ch_random(salt, sizeof salt);
+    if (err == CH_OK)
+        err = ch_account_gate_open(&o->accounts, node->config.stages_tx_rate_per_account, salt);
     if (err == CH_OK && !(o->verified && o->marks && o->round_position && o->round_of))
         err = CH_ERR_NO_MEMORY;
     if (err == CH_OK)
@@ -683,6 +694,7 @@ void ch_order_close(struct ch_order *o)
     ch_exchange_close(o->exchange);
     ch_log_close(o->log);
     ch_handles_close(&o->handles);
+    ch_account_gate_close(&o->accounts);
     pthread_mutex_destroy(&o->status_lock);
     free(o->verified);
     free(o->marks);

@@ -29,7 +29,7 @@ bool ch_order_poll(void *order, uint64_t now_ns);
 uint64_t ch_order_deadline_ns(void *order, uint64_t now_ns);
 void ch_order_fds(const struct ch_order *order, int fds[2]);
 struct ch_wal *ch_order_wal(struct ch_order *order);
-/* Any thread: the machine's state as of a moment ago. */
-void ch_order_status(struct ch_order *order, struct ch_core_status *out);
+/* Any thread: the machine's state and what it has counted, as of a moment ago. */
+void ch_order_status(struct ch_order *order, struct ch_core_status *out, struct ch_core_counters *counters);
 
 #endif

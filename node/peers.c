@@ -11,12 +11,15 @@
 #define LISTEN_EVERY_NS   500000000u
 #define REFUSED_MAX       256u /* messages that do not hold, of an honest validator there are none */
 #define SHUT_NS           10000000000u
+#define AHEAD_BYTES_MAX   (1u << 20) /* in a connection's send buffer before lanes wait: as much as the other side grants */
+#define LANES_AGAIN_NS    5000000u   /* they go on as acknowledgements come; and so often, where memory was short */
 
 struct link {
     struct ch_quic_route route;
     uint64_t dialled, accepted; /* connections, 0: none */
     bool dialled_greeted, accepted_greeted;
-    bool paused; /* its share of messages is with order */
+    unsigned paused; /* lanes, a bit each: its share of their messages is with order */
+    struct ch_lanes lanes;
     uint64_t dial_at_ns, again_ns;
     unsigned refused;           /* as far as it was shut out for */
     uint64_t shut_until_ns;
@@ -61,6 +64,8 @@ ch_err ch_peers_open(struct ch_node *node, struct ch_quic *quic, uint32_t local,
 
 void ch_peers_close(struct ch_peers *p)
 {
+    for (uint16_t i = 0; p && i < p->links->n; i++)
+        ch_lanes_clear(&p->link[i].lanes);
     free(p);
 }
 
@@ -81,26 +86,34 @@ static void tell(struct ch_peers *p, uint16_t index)
         return;
     atomic_fetch_add(&p->links->up[index], 1);
     ch_log(CH_LOG_NOTICE, "validator %u is %s", index, up ? "connected" : "gone");
-    struct ch_bell *order = p->links->to_order.consumer;
+    struct ch_bell *order = p->links->to_order[CH_LANE_LIVE].consumer;
     if (atomic_load(&order->sleeping))
         ch_bell_ring(order);
+}
+
+void ch_peers_hello(const struct ch_node *node, uint8_t body[CH_HELLO_FRAME_BYTES])
+{
+    const struct ch_metrics *m = &node->metrics;
+    struct ch_hello own = {
+        .version = CH_PROTOCOL_VERSION,
+        .role = CH_ROLE_VALIDATOR,
+        .epoch = node->committee.epoch,
+        .time_ms = ch_time_unix_ms(),
+        .index = node->me,
+        .last_commit = atomic_load_explicit(&m->order_commit_index, memory_order_relaxed),
+        .round = (uint32_t)atomic_load_explicit(&m->order_round, memory_order_relaxed),
+        .gc_round = (uint32_t)atomic_load_explicit(&m->order_gc_round, memory_order_relaxed),
+    };
+    memcpy(own.chain_id, node->chain_id, CH_HASH_BYTES);
+    ch_hello_write(&own, body);
 }
 
 void ch_peers_connected(struct ch_peers *p, uint16_t index, uint64_t conn, bool dialled)
 {
     if (!dialled)
         return; /* it has the word */
-    struct ch_hello own = {
-        .version = CH_PROTOCOL_VERSION,
-        .role = CH_ROLE_VALIDATOR,
-        .time_ms = ch_time_unix_ms(),
-        .index = p->links->me,
-        .last_commit = atomic_load_explicit(&p->node->metrics.order_commit_index, memory_order_relaxed),
-        .round = (uint32_t)atomic_load_explicit(&p->node->metrics.order_round, memory_order_relaxed),
-    };
     uint8_t body[CH_HELLO_FRAME_BYTES];
-    memcpy(own.chain_id, p->node->chain_id, CH_HASH_BYTES);
-    ch_hello_write(&own, body);
+    ch_peers_hello(p->node, body);
     const struct ch_frame_header header = {.type = CH_FRAME_HELLO};
     if (ch_quic_send(p->quic, conn, &header, &(struct ch_bytes){body, sizeof body}, 1) != CH_OK)
         ch_quic_hang_up(p->quic, conn, CH_QUIC_CODE_OVERLOADED, NULL);
@@ -153,46 +166,98 @@ bool ch_peers_frame(struct ch_peers *p, uint16_t index, uint64_t conn, const str
         ch_quic_hang_up(p->quic, conn, CH_QUIC_CODE_BAD_SIGNATURES, NULL);
         return true;
     }
-    if (atomic_load_explicit(&links->waiting[index], memory_order_relaxed) < CH_LINK_SHARE)
+    const uint16_t type = (uint16_t)(header->type - CH_LINK_FRAME_TYPE);
+    const enum ch_lane lane = ch_link_lane(type);
+    if (atomic_load_explicit(&links->waiting[lane][index], memory_order_relaxed) < ch_link_share(lane))
         m = ch_ring_pull_one(&links->free_in);
     if (!m) {
-        p->link[index].paused = true;
+        p->link[index].paused |= 1u << lane;
         return false;
     }
-    atomic_fetch_add(&links->waiting[index], 1);
+    atomic_fetch_add(&links->waiting[lane][index], 1);
     m->peer = index;
-    m->type = (uint16_t)(header->type - CH_LINK_FRAME_TYPE);
+    m->type = type;
+    m->lane = lane;
     m->length = header->length;
     memcpy(m->body, body, header->length);
-    CH_ASSERT(ch_ring_push_one(&links->to_order, m)); /* it holds all there are */
+    CH_ASSERT(ch_ring_push_one(&links->to_order[lane], m)); /* it holds all there are */
     return true;
 }
 
-static void send_to(struct ch_peers *p, uint16_t index, bool bulk, const struct ch_frame_header *header,
-                    const uint8_t *body)
+/* 0: none is there. */
+static uint64_t connection(const struct link *link, bool bulk)
 {
-    const struct link *link = &p->link[index];
     uint64_t live = link->dialled_greeted ? link->dialled : 0, other = link->accepted_greeted ? link->accepted : 0;
-    uint64_t conn = bulk ? (other ? other : live) : (live ? live : other);
-    if (!conn)
+    return bulk ? (other ? other : live) : (live ? live : other);
+}
+
+static void count_sent(struct ch_peers *p, bool sent)
+{
+    ch_count(sent ? &p->node->metrics.net_peer_messages_sent_total : &p->node->metrics.net_peer_messages_lost_total, 1);
+}
+
+/* At once: nothing waits before it but what lanes have put ahead where there is one connection alone. */
+static void send_live(struct ch_peers *p, uint16_t index, const struct ch_frame_header *header, const uint8_t *body)
+{
+    const uint64_t conn = connection(&p->link[index], false);
+    if (conn) /* a full buffer loses it: the machine repeats */
+        count_sent(p, ch_quic_send(p->quic, conn, header, &(struct ch_bytes){body, header->length}, 1) == CH_OK);
+}
+
+/* F7: as much as is on its way in time, the rest waits its turn. */
+static void send_waiting(struct ch_peers *p, uint16_t index)
+{
+    struct ch_lanes *lanes = &p->link[index].lanes;
+    const uint64_t conn = connection(&p->link[index], true);
+    const struct ch_lane_frame *frame;
+    struct ch_quic_conn_stats stats;
+    enum ch_lane lane;
+    while ((frame = ch_lanes_next(lanes, &lane))) {
+        if (!conn || ch_quic_conn_stats(p->quic, conn, &stats) != CH_OK) {
+            ch_lanes_clear(lanes);
+            return;
+        }
+        if (stats.send_bytes_waiting >= AHEAD_BYTES_MAX)
+            return;
+        ch_err err =
+            ch_quic_send(p->quic, conn, &frame->header, &(struct ch_bytes){frame->body, frame->header.length}, 1);
+        if (err == CH_ERR_FULL)
+            return;
+        count_sent(p, err == CH_OK);
+        ch_lanes_taken(lanes, lane);
+    }
+}
+
+static void wait_in(struct ch_peers *p, uint16_t index, enum ch_lane lane, struct ch_lane_frame *frame)
+{
+    if (!connection(&p->link[index], true))
         return;
-    if (ch_quic_send(p->quic, conn, header, &(struct ch_bytes){body, header->length}, 1) == CH_OK)
-        ch_count(&p->node->metrics.net_peer_messages_sent_total, 1);
+    if (!frame || !ch_lanes_put(&p->link[index].lanes, lane, frame))
+        count_sent(p, false); /* it is full: who misses it asks again */
     else
-        ch_count(&p->node->metrics.net_peer_messages_lost_total, 1); /* its buffer is full: the machine repeats */
+        send_waiting(p, index);
 }
 
 void ch_peers_answer(struct ch_peers *p, uint16_t index, const struct ch_frame_header *header, const uint8_t *body)
 {
-    send_to(p, index, true, header, body);
+    struct ch_lane_frame *frame = ch_lane_frame_new(header, body);
+    wait_in(p, index, CH_LANE_SYNC, frame);
+    ch_lane_frame_release(frame);
 }
 
 static void send_message(struct ch_peers *p, const struct ch_message *m)
 {
     const struct ch_frame_header header = {.type = (uint16_t)(CH_LINK_FRAME_TYPE + m->type), .length = m->length};
-    for (uint16_t i = 0; i < p->links->n; i++)
-        if (i != p->links->me && (m->peer == CH_CORE_NOBODY || m->peer == i))
-            send_to(p, i, m->bulk, &header, m->body);
+    struct ch_lane_frame *frame = m->bulk ? ch_lane_frame_new(&header, m->body) : NULL;
+    for (uint16_t i = 0; i < p->links->n; i++) {
+        if (i == p->links->me || (m->peer != CH_CORE_NOBODY && m->peer != i))
+            continue;
+        if (m->bulk)
+            wait_in(p, i, m->lane, frame);
+        else
+            send_live(p, i, &header, m->body);
+    }
+    ch_lane_frame_release(frame);
 }
 
 static uint64_t bytes_of(struct ch_peers *p, uint64_t conn)
@@ -234,6 +299,15 @@ static void shut_out(struct ch_peers *p, uint16_t index)
     ch_quic_hang_up(p->quic, link->accepted, CH_QUIC_CODE_BAD_SIGNATURES, NULL);
 }
 
+static bool has_room_again(const struct ch_peers *p, uint16_t index)
+{
+    for (unsigned lane = 0; lane < CH_LANES; lane++)
+        if (p->link[index].paused >> lane & 1 &&
+            atomic_load_explicit(&p->links->waiting[lane][index], memory_order_relaxed) < ch_link_share(lane) / 2)
+            return true;
+    return false;
+}
+
 bool ch_peers_poll(struct ch_peers *p, uint64_t now_ns)
 {
     struct ch_message *m;
@@ -250,11 +324,12 @@ bool ch_peers_poll(struct ch_peers *p, uint64_t now_ns)
             link->dial_at_ns = now_ns + DIAL_AGAIN_MAX_NS;
             worked = true;
         }
-        if (link->paused && atomic_load_explicit(&p->links->waiting[i], memory_order_relaxed) < CH_LINK_SHARE / 2) {
-            link->paused = false;
+        if (has_room_again(p, i)) {
+            link->paused = 0;
             ch_quic_resume(p->quic, link->dialled);
             ch_quic_resume(p->quic, link->accepted);
         }
+        send_waiting(p, i);
     }
     while ((m = ch_ring_pull_one(&p->links->to_net))) {
         send_message(p, m);
@@ -274,6 +349,8 @@ uint64_t ch_peers_deadline_ns(const struct ch_peers *p)
             at_ns = dial_ns;
         if (link->paused && p->now_ns + 1000000 < at_ns)
             at_ns = p->now_ns + 1000000; /* room comes without a bell */
+        if (!ch_lanes_empty(&link->lanes) && p->now_ns + LANES_AGAIN_NS < at_ns)
+            at_ns = p->now_ns + LANES_AGAIN_NS;
     }
     return at_ns;
 }

@@ -23,6 +23,9 @@ void ch_peers_close(struct ch_peers *peers);
 /* The validator with this key, or CH_CORE_NOBODY; `peers` may be NULL. Ours counts as nobody. */
 uint16_t ch_peers_index(const struct ch_peers *peers, const uint8_t key[CH_KEY_BYTES]);
 
+/* What we say of ourselves, to validators and to clients. */
+void ch_peers_hello(const struct ch_node *node, uint8_t body[CH_HELLO_FRAME_BYTES]);
+
 /* From the engine's callbacks: a validator's connection is there; it has said HELLO; any connection is gone. */
 void ch_peers_connected(struct ch_peers *peers, uint16_t index, uint64_t conn, bool dialled);
 void ch_peers_greeted(struct ch_peers *peers, uint16_t index, uint64_t conn, bool dialled);

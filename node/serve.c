@@ -27,7 +27,7 @@ struct ch_serve {
     ch_err refusing;           /* why the store takes nothing, as last said */
     struct ch_watches watches;
     struct ch_work *work; /* being given on */
-    uint32_t work_next;
+    uint32_t work_next, named_next;
     uint32_t due_hand; /* where the next due watch is looked for */
     uint64_t indices[READ_MAX], serials[READ_MAX];
     struct ch_relation relations[READ_MAX];
@@ -350,7 +350,7 @@ static void put_object(struct ch_serve *s, struct ch_request *request)
         return;
     }
     if (s->spread) {
-        ch_objects_put(s->spread, request);
+        ch_objects_put(s->spread, request, serial);
         return;
     }
     size_t length = request->header.length - (size_t)CH_CID_BYTES;
@@ -552,16 +552,22 @@ static void answer(struct ch_serve *s, struct ch_request *request)
     }
 }
 
-/* What the applied messages of a payload name is kept. */
-static void name_objects(struct ch_serve *s, const struct ch_payload *payload)
+/* What the applied messages of a payload name is kept. False: not all of it now, later again. */
+static bool name_objects(struct ch_serve *s, const struct ch_payload *payload)
 {
-    for (uint32_t i = 0; i < payload->count && ch_keeper_waits(s->keeper); i++) {
-        const struct ch_payload_tx *entry = &payload->txs[i];
+    for (; s->named_next < payload->count && (s->spread || ch_keeper_waits(s->keeper)); s->named_next++) {
+        const struct ch_payload_tx *entry = &payload->txs[s->named_next];
         struct ch_tx tx;
-        if (entry->status == CH_STATUS_OK && ch_tx_parse(payload->bytes + entry->offset, payload->length - entry->offset,
-                                                         &tx) == CH_STATUS_OK)
+        if (entry->status != CH_STATUS_OK || ch_tx_parse(payload->bytes + entry->offset, payload->length - entry->offset,
+                                                         &tx) != CH_STATUS_OK)
+            continue;
+        if (!s->spread)
             ch_keeper_named(s->keeper, &tx);
+        else if (!ch_objects_name(s->spread, &tx))
+            return false;
     }
+    s->named_next = 0;
+    return true;
 }
 
 /* Gives an applied commit's payloads on to the net stage, and wakes the watches of their recipients. */
@@ -576,7 +582,8 @@ static bool give_on(struct ch_serve *s)
         return false;
     for (; work && s->work_next < work->count; s->work_next++) {
         struct ch_payload *payload = work->payloads[s->work_next];
-        name_objects(s, payload);
+        if (!name_objects(s, payload))
+            return false;
         for (uint32_t i = 0; s->watches.used && i < payload->count; i++) {
             const struct ch_payload_tx *tx = &payload->txs[i];
             if (tx->status != CH_STATUS_OK || tx->inbox_sequence == 0)
@@ -658,7 +665,7 @@ uint64_t ch_serve_deadline_ns(void *self, uint64_t now_ns)
     if (s->held || s->watches.due || ch_object_busy(s->node->objects))
         return now_ns + 1000000;
     uint64_t keeper_ns = ch_keeper_deadline_ns(s->keeper, now_ns);
-    uint64_t spread_ns = s->spread ? ch_objects_deadline_ns(s->spread) : UINT64_MAX;
+    uint64_t spread_ns = s->spread ? ch_objects_deadline_ns(s->spread, now_ns) : UINT64_MAX;
     return keeper_ns < spread_ns ? keeper_ns : spread_ns;
 }
 
@@ -683,7 +690,7 @@ ch_err ch_serve_open(struct ch_node *node, struct ch_serve **out)
     if (err == CH_OK)
         err = ch_watches_open(&s->watches);
     if (err == CH_OK && node->committee.n > 1)
-        err = ch_objects_open(node, s->objects, &s->spread);
+        err = ch_objects_open(node, s->objects, s->keeper, &s->spread);
     if (err != CH_OK) {
         ch_serve_close(s);
         return err;

@@ -155,17 +155,35 @@ static ch_err write_one(struct ch_spread *s, struct task *t, enum write what)
 {
     const struct ch_spread_store *store = &s->setup.store;
     uint8_t name[CH_HASH_BYTES], bytes[CH_STORED_BYTES_MAX];
-    if (what == WRITE_SHARD)
-        return store->put(store->context, CH_SPREAD_SHARD, t->m.hash[t->own < 0 ? 0 : t->own],
-                          t->shards + (t->m.k > 1 ? (size_t)t->own * t->m.shard_bytes : 0), t->m.shard_bytes,
-                          cookie_of(s, t));
-    if (what == WRITE_MANIFEST) {
+    struct ch_spread_record record = {
+        .name = name,
+        .bytes = bytes,
+        .cid = &t->cid,
+        .block_bytes = t->m.length,
+        .fresh = !t->named,
+        .from = s->setup.me,
+        .owner = t->owner,
+    };
+    switch (what) {
+    case WRITE_NAMED:
+        return hold_put_named(s, &t->cid, t->m.length, cookie_of(s, t));
+    case WRITE_MANIFEST:
+        record.kind = CH_SPREAD_MANIFEST;
+        record.length = ch_manifest_write(&t->m, bytes);
         hold_manifest_name(&t->cid, s->setup.me, name);
-        return store->put(store->context, CH_SPREAD_MANIFEST, name, bytes, ch_manifest_write(&t->m, bytes),
-                          cookie_of(s, t));
+        break;
+    case WRITE_SHARD:
+        record.kind = hold_shard_name(&t->m, t->own < 0 ? 0 : (unsigned)t->own, name);
+        record.bytes = t->shards + (t->m.k > 1 ? (size_t)t->own * t->m.shard_bytes : 0);
+        record.length = t->m.shard_bytes;
+        break;
+    case WRITE_STORED:
+        record.kind = CH_SPREAD_STORED;
+        record.length = ch_stored_write(&t->stored, bytes);
+        hold_stored_name(&t->cid, t->stored.length, name);
+        break;
     }
-    hold_stored_name(&t->cid, t->stored.length, name);
-    return store->put(store->context, CH_SPREAD_STORED, name, bytes, ch_stored_write(&t->stored, bytes), cookie_of(s, t));
+    return store->put(store->context, &record, cookie_of(s, t));
 }
 
 static void progress(struct ch_spread *s, struct task *t);
@@ -173,7 +191,7 @@ static void progress(struct ch_spread *s, struct task *t);
 /* Hands the store what it takes. */
 static void write_on(struct ch_spread *s, struct task *t)
 {
-    for (unsigned what = WRITE_SHARD; what <= WRITE_STORED; what <<= 1) {
+    for (unsigned what = WRITE_NAMED; what <= WRITE_STORED; what <<= 1) {
         if (!(t->writes & what))
             continue;
         ch_err err = write_one(s, t, (enum write)what);
@@ -214,6 +232,7 @@ static void write_own(struct ch_spread *s, struct task *t)
         t->writes = WRITE_SHARD; /* the node whole: trees are walked here too */
     else if (t->own >= 0)
         t->writes = WRITE_MANIFEST | (t->own < t->m.copies ? WRITE_SHARD : 0u);
+    t->writes |= t->named ? WRITE_NAMED : 0u;
     write_on(s, t);
 }
 
@@ -385,13 +404,15 @@ static bool proven_already(struct ch_spread *s, const struct task *t)
     return ch_stored_read(&r, s->setup.validators, &stored) && memcmp(stored.manifest, t->digest, CH_HASH_BYTES) == 0;
 }
 
-ch_err ch_spread_put(struct ch_spread *s, const struct ch_cid *cid, const uint8_t *block, size_t length, uint64_t ticket)
+ch_err ch_spread_put(struct ch_spread *s, const struct ch_cid *cid, const uint8_t *block, size_t length, uint64_t owner,
+                     uint64_t ticket)
 {
     if (length > CH_BLOCK_BYTES_MAX || !ch_cid_valid(cid->bytes) || !ch_cid_matches(cid, block, length))
         return CH_ERR_INVALID;
     struct task *t = spread_task(s, KIND_PUT, cid, ticket);
     if (!t)
         return CH_ERR_FULL;
+    t->owner = owner;
     code_block(s, t, block, length);
     if (proven_already(s, t)) {
         t->proven = true;

@@ -31,7 +31,25 @@
 #define CH_SPREAD_REPAIR_AGAIN_NS UINT64_C(10000000000) /* after what could not be restored */
 
 /* What a record is kept under: the hash of its bytes, or a name that the bytes don't follow from. */
-enum ch_spread_kind { CH_SPREAD_SHARD, CH_SPREAD_MANIFEST, CH_SPREAD_STORED };
+enum ch_spread_kind {
+    CH_SPREAD_WHOLE,    /* the block itself, under its hash */
+    CH_SPREAD_SHARD,    /* the others under names */
+    CH_SPREAD_MANIFEST,
+    CH_SPREAD_STORED,   /* the certificate */
+    CH_SPREAD_NAMED,    /* a message names the block */
+};
+
+struct ch_spread_record {
+    enum ch_spread_kind kind;
+    const uint8_t *name; /* CH_HASH_BYTES */
+    const uint8_t *bytes;
+    size_t length;
+    const struct ch_cid *cid; /* of which block, and its length */
+    uint32_t block_bytes;
+    bool fresh;     /* no message that we know of names it yet */
+    uint16_t from;  /* the validator that brought it; we, too */
+    uint64_t owner; /* as it was put here with; 0: nobody's */
+};
 
 /* The disk here. Reads give what was durable, or nothing: damaged is missing. */
 struct ch_spread_store {
@@ -41,8 +59,9 @@ struct ch_spread_store {
                   size_t capacity, size_t *length);
     /* Copies the bytes. CH_OK: ch_spread_durable(cookie) will follow. CH_ERR_EXISTS: durable already. CH_ERR_FULL: later
      * again. Other errors: not taken. */
-    ch_err (*put)(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES], const uint8_t *bytes,
-                  size_t length, uint64_t cookie);
+    ch_err (*put)(void *context, const struct ch_spread_record *record, uint64_t cookie);
+    /* Forgets it. CH_ERR_NOT_FOUND, CH_ERR_FULL: later again; CH_ERR_NO_SPACE. */
+    ch_err (*drop)(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES]);
     /* The names of up to `max` records of a kind from *cursor on (0: all); moves it. *end: there are no more now. */
     ch_err (*list)(void *context, enum ch_spread_kind kind, uint64_t *cursor, uint8_t (*names)[CH_HASH_BYTES],
                    size_t max, size_t *count, bool *end);
@@ -72,9 +91,9 @@ void ch_spread_peer(struct ch_spread *spread, uint16_t validator, bool up);
 void ch_spread_full(struct ch_spread *spread, bool full);
 
 /* Each gives one `done` with this ticket, not 0. CH_ERR_FULL: no task is free, later again. The block is copied.
- * CH_ERR_INVALID: the bytes aren't the CID's. */
+ * CH_ERR_INVALID: the bytes aren't the CID's. `owner` goes with the records (0: nobody). */
 CH_MUST_CHECK ch_err ch_spread_put(struct ch_spread *spread, const struct ch_cid *cid, const uint8_t *block,
-                                   size_t length, uint64_t ticket);
+                                   size_t length, uint64_t owner, uint64_t ticket);
 CH_MUST_CHECK ch_err ch_spread_get(struct ch_spread *spread, const struct ch_cid *cid, uint64_t ticket);
 /* Makes the block's certificate, and what should lie here of it, known here: fetches it and spreads it anew. */
 CH_MUST_CHECK ch_err ch_spread_restore(struct ch_spread *spread, const struct ch_cid *cid, uint64_t ticket);
@@ -89,6 +108,14 @@ static inline bool ch_spread_frame_type(uint16_t type)
 }
 /* What was put under this cookie is durable. */
 void ch_spread_durable(struct ch_spread *spread, uint64_t cookie);
+/* A message names the block, which is kept from now on: this is told to those who repair. CH_ERR_FULL: later again;
+ * CH_ERR_NO_SPACE. */
+CH_MUST_CHECK ch_err ch_spread_name(struct ch_spread *spread, const struct ch_cid *cid, uint32_t length);
+/* Drops the certificate: it no longer counts as stored here, and a message that names it is refused. Whatever else is here
+ * stays, for messages on their way: naming it makes the certificate anew. CH_ERR_FULL, CH_ERR_NO_SPACE: later again. */
+CH_MUST_CHECK ch_err ch_spread_close_block(struct ch_spread *spread, const struct ch_cid *cid, uint32_t length);
+/* Drops all that is here of the block. The same. */
+CH_MUST_CHECK ch_err ch_spread_drop(struct ch_spread *spread, const struct ch_cid *cid, uint32_t length);
 /* Something that was here is damaged or gone: look through all that should be here. */
 void ch_spread_repair(struct ch_spread *spread);
 
@@ -110,6 +137,14 @@ uint64_t ch_spread_deadline_ns(const struct ch_spread *spread);
 
 /* The block's certificate is here: n-f validators have signed for their shards. */
 bool ch_spread_is_stored(const struct ch_spread_store *store, const struct ch_cid *cid, uint32_t length);
+
+/* A message names it, as far as is known here. */
+bool ch_spread_is_named(const struct ch_spread_store *store, const struct ch_cid *cid, uint32_t length);
+/* A manifest of the block is here. */
+bool ch_spread_is_held(const struct ch_spread_store *store, unsigned validators, const struct ch_cid *cid);
+/* Which block a record of this kind, not a shard, is of; false where it isn't well-formed. */
+bool ch_spread_record_block(enum ch_spread_kind kind, unsigned validators, const uint8_t *bytes, size_t length,
+                            struct ch_cid *cid, uint32_t *block_bytes);
 
 /* How long a block is, by a manifest here that has its certificate here; false where there is none. */
 bool ch_spread_length(const struct ch_spread_store *store, unsigned validators, const struct ch_cid *cid,

@@ -1,7 +1,10 @@
 /* node/spread_hold.c - what a validator keeps of others' blocks: takes it, signs for it, gives it back.
  *
- * Three records of a block: the shard under its hash; the manifest under H("chappe/held/1" 0 | CID | u16 who brought it),
- * so that a liar's wrong manifest stands in nobody's way; the certificate under H("chappe/stored/1" 0 | CID | u32 length).
+ * Records of a block: the manifest under H("chappe/held/1" 0 | CID | u16 who brought it), so that a liar's wrong manifest
+ * stands in nobody's way; our shard under H("chappe/part/1" 0 | CID | its hash), so that it goes with this block alone, or
+ * the whole block under its own hash; the certificate under H("chappe/stored/1" 0 | CID | u32 length); when a message
+ * names the block, that under H("chappe/named/1" 0 | CID | u32 length). The manifest is written first and dropped last:
+ * what is here of a block is found by it.
  */
 #include "node/spread_impl.h"
 
@@ -15,12 +18,33 @@ void hold_manifest_name(const struct ch_cid *cid, uint16_t writer, uint8_t name[
     ch_hash_domain("chappe/held/1", parts, 2, name);
 }
 
-void hold_stored_name(const struct ch_cid *cid, uint32_t length, uint8_t name[CH_HASH_BYTES])
+static void name_of_length(const char *domain, const struct ch_cid *cid, uint32_t length, uint8_t name[CH_HASH_BYTES])
 {
     uint8_t bytes[4];
     const struct ch_bytes parts[2] = {{cid->bytes, CH_CID_BYTES}, {bytes, sizeof bytes}};
     ch_store32(bytes, length);
-    ch_hash_domain("chappe/stored/1", parts, 2, name);
+    ch_hash_domain(domain, parts, 2, name);
+}
+
+void hold_stored_name(const struct ch_cid *cid, uint32_t length, uint8_t name[CH_HASH_BYTES])
+{
+    name_of_length("chappe/stored/1", cid, length, name);
+}
+
+static void named_name(const struct ch_cid *cid, uint32_t length, uint8_t name[CH_HASH_BYTES])
+{
+    name_of_length("chappe/named/1", cid, length, name);
+}
+
+enum ch_spread_kind hold_shard_name(const struct ch_manifest *m, unsigned own, uint8_t name[CH_HASH_BYTES])
+{
+    const struct ch_bytes parts[2] = {{m->cid.bytes, CH_CID_BYTES}, {m->hash[own], CH_HASH_BYTES}};
+    if (m->k == 1) {
+        memcpy(name, m->hash[own], CH_HASH_BYTES);
+        return CH_SPREAD_WHOLE;
+    }
+    ch_hash_domain("chappe/part/1", parts, 2, name);
+    return CH_SPREAD_SHARD;
 }
 
 int hold_own_index(const struct ch_spread *s, const uint16_t *holder, unsigned count)
@@ -105,30 +129,46 @@ static bool read_manifest(const struct ch_spread_store *store, unsigned validato
     return true;
 }
 
-/* Whoever brought it. */
-static bool has_manifest(struct ch_spread *s, const struct ch_cid *cid, const uint8_t wanted[CH_HASH_BYTES],
-                         struct ch_manifest *m)
+/* Who brought it, or -1. */
+static int who_brought(struct ch_spread *s, const struct ch_cid *cid, const uint8_t wanted[CH_HASH_BYTES],
+                       struct ch_manifest *m)
 {
     uint8_t digest[CH_HASH_BYTES];
     for (unsigned w = 0; w < s->setup.validators; w++)
         if (read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, m, digest) &&
             memcmp(digest, wanted, CH_HASH_BYTES) == 0)
-            return true;
-    return false;
+            return (int)w;
+    return -1;
+}
+
+/* Shard `own` is here. */
+static bool has_shard(const struct ch_spread *s, const struct ch_manifest *m, unsigned own)
+{
+    const struct ch_spread_store *store = &s->setup.store;
+    uint8_t name[CH_HASH_BYTES];
+    enum ch_spread_kind kind = hold_shard_name(m, own, name);
+    return store->has(store->context, kind, name);
+}
+
+static bool get_shard_here(const struct ch_spread *s, const struct ch_manifest *m, unsigned own, uint8_t *to)
+{
+    const struct ch_spread_store *store = &s->setup.store;
+    uint8_t name[CH_HASH_BYTES];
+    size_t length;
+    enum ch_spread_kind kind = hold_shard_name(m, own, name);
+    return store->get(store->context, kind, name, to, CH_SHARD_BYTES_MAX, &length) == CH_OK && length == m->shard_bytes;
 }
 
 bool hold_find(struct ch_spread *s, const struct ch_cid *cid, const uint8_t wanted[CH_HASH_BYTES],
                const uint8_t (*refused)[CH_HASH_BYTES], unsigned refused_count, struct ch_manifest *m,
                uint8_t digest[CH_HASH_BYTES], uint8_t *shard)
 {
-    const struct ch_spread_store *store = &s->setup.store;
     uint16_t holder[CH_SHARDS_MAX];
     int own = hold_own_index(s, holder, ch_placement(cid, s->setup.keys, s->setup.validators, holder));
     if (own < 0)
         return false;
     for (int only_wanted = 1; only_wanted >= 0; only_wanted--)
         for (unsigned w = 0; w < s->setup.validators; w++) {
-            size_t length;
             if (!read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, m, digest) ||
                 (only_wanted && memcmp(digest, wanted, CH_HASH_BYTES) != 0))
                 continue;
@@ -137,9 +177,7 @@ bool hold_find(struct ch_spread *s, const struct ch_cid *cid, const uint8_t want
                 not |= memcmp(digest, refused[i], CH_HASH_BYTES) == 0;
             if (not)
                 continue;
-            if (own >= m->copies || (store->get(store->context, CH_SPREAD_SHARD, m->hash[own], shard,
-                                                CH_SHARD_BYTES_MAX, &length) == CH_OK &&
-                                     length == m->shard_bytes))
+            if (own >= m->copies || get_shard_here(s, m, (unsigned)own, shard))
                 return true;
         }
     return false;
@@ -152,8 +190,140 @@ bool hold_mine(struct ch_spread *s, const struct ch_stored *stored)
     int own = hold_own_index(s, holder, ch_placement(&stored->cid, s->setup.keys, s->setup.validators, holder));
     if (own < 0)
         return true;
-    return has_manifest(s, &stored->cid, stored->manifest, &m) &&
-           (own >= m.copies || s->setup.store.has(s->setup.store.context, CH_SPREAD_SHARD, m.hash[own]));
+    return who_brought(s, &stored->cid, stored->manifest, &m) >= 0 && (own >= m.copies || has_shard(s, &m, (unsigned)own));
+}
+
+bool ch_spread_is_held(const struct ch_spread_store *store, unsigned validators, const struct ch_cid *cid)
+{
+    uint8_t name[CH_HASH_BYTES];
+    for (unsigned w = 0; w < validators; w++) {
+        hold_manifest_name(cid, (uint16_t)w, name);
+        if (store->has(store->context, CH_SPREAD_MANIFEST, name))
+            return true;
+    }
+    return false;
+}
+
+bool ch_spread_record_block(enum ch_spread_kind kind, unsigned validators, const uint8_t *bytes, size_t length,
+                            struct ch_cid *cid, uint32_t *block_bytes)
+{
+    struct ch_reader r = ch_reader(bytes, length);
+    struct ch_manifest m;
+    struct ch_stored stored;
+    bool good = false;
+    if (kind == CH_SPREAD_MANIFEST && (good = ch_manifest_read(bytes, length, validators, &m))) {
+        *cid = m.cid;
+        *block_bytes = m.length;
+    } else if (kind == CH_SPREAD_STORED && (good = ch_stored_read(&r, validators, &stored))) {
+        *cid = stored.cid;
+        *block_bytes = stored.length;
+    } else if (kind == CH_SPREAD_NAMED && (good = length == NAMED_BYTES)) {
+        memcpy(cid->bytes, bytes, CH_CID_BYTES);
+        *block_bytes = ch_load32(bytes + CH_CID_BYTES);
+    }
+    return good;
+}
+
+/* --- names, and what nobody names --- */
+
+bool ch_spread_is_named(const struct ch_spread_store *store, const struct ch_cid *cid, uint32_t length)
+{
+    uint8_t name[CH_HASH_BYTES];
+    named_name(cid, length, name);
+    return store->has(store->context, CH_SPREAD_NAMED, name);
+}
+
+ch_err hold_put_named(struct ch_spread *s, const struct ch_cid *cid, uint32_t length, uint64_t cookie)
+{
+    const struct ch_spread_store *store = &s->setup.store;
+    uint8_t name[CH_HASH_BYTES], bytes[NAMED_BYTES];
+    const struct ch_spread_record record = {.kind = CH_SPREAD_NAMED,
+                                            .name = name,
+                                            .bytes = bytes,
+                                            .length = sizeof bytes,
+                                            .cid = cid,
+                                            .block_bytes = length,
+                                            .from = s->setup.me};
+    named_name(cid, length, name);
+    memcpy(bytes, cid->bytes, CH_CID_BYTES);
+    ch_store32(bytes + CH_CID_BYTES, length);
+    return store->put(store->context, &record, cookie);
+}
+
+bool hold_named_stored(const struct ch_spread *s, const uint8_t name[CH_HASH_BYTES], struct ch_stored *stored)
+{
+    const struct ch_spread_store *store = &s->setup.store;
+    uint8_t bytes[CH_STORED_BYTES_MAX], at[CH_HASH_BYTES];
+    struct ch_cid cid;
+    uint32_t block_bytes;
+    size_t length;
+    if (store->get(store->context, CH_SPREAD_NAMED, name, bytes, sizeof bytes, &length) != CH_OK ||
+        !ch_spread_record_block(CH_SPREAD_NAMED, s->setup.validators, bytes, length, &cid, &block_bytes))
+        return false;
+    hold_stored_name(&cid, block_bytes, at);
+    if (store->get(store->context, CH_SPREAD_STORED, at, bytes, sizeof bytes, &length) != CH_OK)
+        return false;
+    struct ch_reader r = ch_reader(bytes, length);
+    return ch_stored_read(&r, s->setup.validators, stored);
+}
+
+ch_err ch_spread_name(struct ch_spread *s, const struct ch_cid *cid, uint32_t length)
+{
+    struct ch_manifest m;
+    uint8_t digest[CH_HASH_BYTES];
+    ch_err err = hold_put_named(s, cid, length, 0);
+    if ((err != CH_OK && err != CH_ERR_EXISTS) || ch_spread_is_stored(&s->setup.store, cid, length))
+        return err == CH_ERR_EXISTS ? CH_OK : err;
+    for (unsigned w = 0; w < s->setup.validators; w++)
+        if (read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, &m, digest) && m.length == length) {
+            repair_unproven(s, &m);
+            break;
+        }
+    return CH_OK;
+}
+
+static ch_err drop(struct ch_spread *s, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES])
+{
+    ch_err err = s->setup.store.drop(s->setup.store.context, kind, name);
+    return err == CH_ERR_NOT_FOUND ? CH_OK : err;
+}
+
+ch_err ch_spread_close_block(struct ch_spread *s, const struct ch_cid *cid, uint32_t length)
+{
+    uint8_t name[CH_HASH_BYTES];
+    hold_stored_name(cid, length, name);
+    return drop(s, CH_SPREAD_STORED, name);
+}
+
+/* The same bytes are here as a block of the other codec. */
+static bool is_two_blocks(const struct ch_spread *s, const struct ch_cid *cid, uint32_t length)
+{
+    struct ch_cid other;
+    ch_cid_make(ch_cid_codec(cid) == CH_CID_RAW ? CH_CID_DAG_PB : CH_CID_RAW, ch_cid_digest(cid), &other);
+    return ch_spread_is_stored(&s->setup.store, &other, length) ||
+           ch_spread_is_held(&s->setup.store, s->setup.validators, &other);
+}
+
+ch_err ch_spread_drop(struct ch_spread *s, const struct ch_cid *cid, uint32_t length)
+{
+    uint16_t holder[CH_SHARDS_MAX];
+    uint8_t name[CH_HASH_BYTES], digest[CH_HASH_BYTES];
+    int own = hold_own_index(s, holder, ch_placement(cid, s->setup.keys, s->setup.validators, holder));
+    ch_err err = ch_spread_close_block(s, cid, length);
+    if (err == CH_OK && own < 0 && ch_cid_codec(cid) == CH_CID_DAG_PB && !is_two_blocks(s, cid, length))
+        err = drop(s, CH_SPREAD_WHOLE, ch_cid_digest(cid));
+    for (unsigned w = 0; err == CH_OK && own >= 0 && w < s->setup.validators; w++) {
+        struct ch_manifest m;
+        if (read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, &m, digest) && own < m.copies) {
+            enum ch_spread_kind kind = hold_shard_name(&m, (unsigned)own, name);
+            if (kind == CH_SPREAD_SHARD || !is_two_blocks(s, cid, length))
+                err = drop(s, kind, name);
+        }
+        hold_manifest_name(cid, (uint16_t)w, name);
+        if (err == CH_OK && s->setup.store.has(s->setup.store.context, CH_SPREAD_MANIFEST, name))
+            err = drop(s, CH_SPREAD_MANIFEST, name);
+    }
+    return err;
 }
 
 bool ch_spread_length(const struct ch_spread_store *store, unsigned validators, const struct ch_cid *cid,
@@ -231,16 +401,26 @@ static ch_err keep(struct ch_spread *s, struct answer *a, const struct ch_manife
     uint64_t cookie = a->generation * COOKIE_SLOTS + CH_SPREAD_TASKS + (uint64_t)(a - s->answer);
     struct ch_manifest there;
     uint8_t name[CH_HASH_BYTES];
-    ch_err err = CH_ERR_EXISTS;
-    if (own < m->copies)
-        err = store->put(store->context, CH_SPREAD_SHARD, m->hash[own], shard, shard_bytes, cookie);
-    a->writes_flying += err == CH_OK;
-    if ((err != CH_OK && err != CH_ERR_EXISTS) || has_manifest(s, &a->cid, a->digest, &there))
-        return err;
-    hold_manifest_name(&a->cid, a->from, name);
-    if (store->has(store->context, CH_SPREAD_MANIFEST, name) || another_on_its_way(s, a))
+    int writer = who_brought(s, &a->cid, a->digest, &there);
+    hold_manifest_name(&a->cid, writer < 0 ? a->from : (uint16_t)writer, name);
+    if (writer < 0 && (store->has(store->context, CH_SPREAD_MANIFEST, name) || another_on_its_way(s, a)))
         return CH_ERR_DENIED; /* an honest coder makes one manifest of a block */
-    err = store->put(store->context, CH_SPREAD_MANIFEST, name, bytes, length, cookie);
+    struct ch_spread_record record = {.kind = CH_SPREAD_MANIFEST,
+                                      .name = name,
+                                      .bytes = bytes,
+                                      .length = length,
+                                      .cid = &a->cid,
+                                      .block_bytes = m->length,
+                                      .fresh = true,
+                                      .from = a->from};
+    ch_err err = store->put(store->context, &record, cookie);
+    a->writes_flying += err == CH_OK;
+    if ((err != CH_OK && err != CH_ERR_EXISTS) || own >= m->copies)
+        return err;
+    record.kind = hold_shard_name(m, own, name);
+    record.bytes = shard;
+    record.length = shard_bytes;
+    err = store->put(store->context, &record, cookie);
     a->writes_flying += err == CH_OK;
     return err;
 }
@@ -380,7 +560,7 @@ static enum ch_frame_type write_list(struct ch_spread *s, struct answer *a, stru
     uint8_t names[CH_SPREAD_LIST_MAX][CH_HASH_BYTES];
     size_t count = 0;
     bool end = true;
-    if (store->list(store->context, CH_SPREAD_STORED, &a->cursor, names, CH_SPREAD_LIST_MAX, &count, &end) != CH_OK) {
+    if (store->list(store->context, CH_SPREAD_NAMED, &a->cursor, names, CH_SPREAD_LIST_MAX, &count, &end) != CH_OK) {
         ch_write16(w, CH_STATUS_OVERLOADED);
         return CH_FRAME_STORED_LIST;
     }
@@ -388,10 +568,10 @@ static enum ch_frame_type write_list(struct ch_spread *s, struct answer *a, stru
     ch_write64(w, a->cursor);
     ch_write8(w, end);
     for (size_t i = 0; i < count; i++) {
+        struct ch_stored stored;
         uint8_t bytes[CH_STORED_BYTES_MAX];
-        size_t length;
-        if (store->get(store->context, CH_SPREAD_STORED, names[i], bytes, sizeof bytes, &length) == CH_OK)
-            ch_write(w, bytes, length);
+        if (hold_named_stored(s, names[i], &stored))
+            ch_write(w, bytes, ch_stored_write(&stored, bytes));
     }
     return CH_FRAME_STORED_LIST;
 }

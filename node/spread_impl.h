@@ -43,12 +43,15 @@ struct ask {
     uint8_t other[CH_HASH_BYTES];
 };
 
-enum write { WRITE_SHARD = 1, WRITE_MANIFEST = 2, WRITE_STORED = 4 };
+enum write { WRITE_NAMED = 1, WRITE_MANIFEST = 2, WRITE_SHARD = 4, WRITE_STORED = 8 }; /* in this order */
+
+#define NAMED_BYTES (CH_CID_BYTES + 4) /* 36 CID | u32 length of the block */
 
 struct task {
     enum kind kind;
     enum phase phase;
-    uint64_t ticket;
+    uint64_t ticket, owner;
+    bool named;          /* by a message: another validator says so */
     uint64_t generation; /* of cookies */
     uint64_t began_ns;
     enum ch_status status;
@@ -89,6 +92,7 @@ struct answer {
 
 struct missing {
     struct ch_stored stored; /* count 0: no certificate is known */
+    bool named;              /* by a message: another validator says so */
     uint64_t not_before_ns;
     unsigned tries;
 };
@@ -100,7 +104,7 @@ struct peer {
     uint64_t lies, timeouts;
     /* its list, for repair */
     bool listed;
-    uint64_t cursor, list_request, list_at_ns;
+    uint64_t cursor, list_request, list_at_ns, list_again_ns;
 };
 
 struct ch_spread {
@@ -159,6 +163,12 @@ bool hold_find(struct ch_spread *s, const struct ch_cid *cid, const uint8_t want
 bool hold_mine(struct ch_spread *s, const struct ch_stored *stored);
 void hold_manifest_name(const struct ch_cid *cid, uint16_t writer, uint8_t name[CH_HASH_BYTES]);
 void hold_stored_name(const struct ch_cid *cid, uint32_t length, uint8_t name[CH_HASH_BYTES]);
+/* Where shard `own` is kept, and as what. */
+enum ch_spread_kind hold_shard_name(const struct ch_manifest *m, unsigned own, uint8_t name[CH_HASH_BYTES]);
+/* Writes down that a message names the block. */
+ch_err hold_put_named(struct ch_spread *s, const struct ch_cid *cid, uint32_t length, uint64_t cookie);
+/* The certificate of a block that is named here, by the name of that record; false where there is none. */
+bool hold_named_stored(const struct ch_spread *s, const uint8_t name[CH_HASH_BYTES], struct ch_stored *stored);
 int hold_own_index(const struct ch_spread *s, const uint16_t *holder, unsigned count);
 void hold_sign(struct ch_spread *s, const struct ch_cid *cid, const uint8_t digest[CH_HASH_BYTES], uint8_t signature[64]);
 bool hold_signed(struct ch_spread *s, const struct ch_cid *cid, const uint8_t digest[CH_HASH_BYTES], uint16_t validator,
@@ -172,6 +182,8 @@ bool repair_next_send(struct ch_spread *s, uint16_t *to, struct ch_frame_header 
 void repair_list(struct ch_spread *s, uint16_t from, uint64_t request, const uint8_t *body, size_t length);
 /* A certificate has come by itself. */
 void repair_told(struct ch_spread *s, const struct ch_stored *stored);
+/* A block without a certificate that ours may be the only one to follow up. */
+void repair_unproven(struct ch_spread *s, const struct ch_manifest *m);
 void repair_ended(struct ch_spread *s, const struct task *t);
 bool repair_busy(const struct ch_spread *s);
 

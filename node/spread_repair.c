@@ -1,8 +1,9 @@
 /* node/spread_repair.c - what should be here and isn't: found in the lists of all validators, ours too, and restored.
  *
- * Each validator gives its certificates in the order in which it got them. A certificate is proof that the block is
- * stored, so nobody can send us after what never was. It is kept here only once our own part is: so what is listed and
- * has its certificate here needs no second look, but for our own list, which finds what was lost here.
+ * Each validator gives the certificates of blocks that messages name, in the order in which it learned of that; the others
+ * may be gone soon. A certificate is proof that the block is stored, so nobody can send us after what never was. It is kept
+ * here only once our own part is: so what is listed and has its certificate here needs no second look, but for our own
+ * list, which finds what was lost here. That a list says "named" is believed: who lies makes us keep a block that is stored.
  *
  * A coder may be gone for ever before it told anybody of its certificate. So a manifest here without one is followed up
  * after a while: the block is fetched and spread anew, which makes another certificate, and tells all.
@@ -13,6 +14,7 @@
 #define RELIST_NS       UINT64_C(60000000000) /* certificates may be lost on their way to us */
 #define UNPROVEN_NS     CH_SPREAD_TASK_NS     /* for so long its coder may still be at it */
 #define TURN_NS         UINT64_C(1000000000)
+#define LIST_AGAIN_NS   UINT64_C(100000000) /* after a list of which not all could be taken */
 #define LIST_COST_BYTES 65536u                /* of the rate of repair */
 
 static bool is_queued(const struct ch_spread *s, const struct ch_cid *cid)
@@ -27,30 +29,52 @@ static bool is_queued(const struct ch_spread *s, const struct ch_cid *cid)
     return false;
 }
 
-static void put_certificate(struct ch_spread *s, const struct ch_stored *stored)
+/* False: not taken now. */
+static bool put_certificate(struct ch_spread *s, const struct ch_stored *stored, bool named)
 {
     const struct ch_spread_store *store = &s->setup.store;
     uint8_t name[CH_HASH_BYTES], bytes[CH_STORED_BYTES_MAX];
     hold_stored_name(&stored->cid, stored->length, name);
-    size_t length = ch_stored_write(stored, bytes);
-    /* When it is not taken now, a list will bring it again. */
-    (void)store->put(store->context, CH_SPREAD_STORED, name, bytes, length, 0);
+    const struct ch_spread_record record = {.kind = CH_SPREAD_STORED,
+                                            .name = name,
+                                            .bytes = bytes,
+                                            .length = ch_stored_write(stored, bytes),
+                                            .cid = &stored->cid,
+                                            .block_bytes = stored->length,
+                                            .fresh = !named,
+                                            .from = s->setup.me};
+    ch_err err = named ? hold_put_named(s, &stored->cid, stored->length, 0) : CH_OK;
+    if (err == CH_OK || err == CH_ERR_EXISTS)
+        err = store->put(store->context, &record, 0);
+    return err == CH_OK || err == CH_ERR_EXISTS;
 }
 
-static bool queue(struct ch_spread *s, const struct ch_stored *stored, uint64_t not_before_ns, unsigned tries)
+static bool queue(struct ch_spread *s, const struct missing *one)
 {
     if (s->missing_count == REPAIR_QUEUE_MAX)
         return false;
-    s->missing[s->missing_count++] = (struct missing){*stored, not_before_ns, tries};
+    s->missing[s->missing_count++] = *one;
     return true;
 }
 
 void repair_told(struct ch_spread *s, const struct ch_stored *stored)
 {
-    if (hold_mine(s, stored))
-        put_certificate(s, stored);
-    else if (!is_queued(s, &stored->cid))
-        (void)queue(s, stored, s->now_ns + GRACE_NS, 0); /* full: the next lists will tell */
+    if (hold_mine(s, stored) && put_certificate(s, stored, false))
+        return;
+    if (!is_queued(s, &stored->cid)) /* no room: when a message names it, a list will tell */
+        (void)queue(s, &(struct missing){.stored = *stored, .not_before_ns = s->now_ns + GRACE_NS});
+}
+
+void repair_unproven(struct ch_spread *s, const struct ch_manifest *m)
+{
+    struct missing unproven = {.stored = {.cid = m->cid, .length = m->length}};
+    if (is_queued(s, &m->cid))
+        return;
+    ch_manifest_digest(m, unproven.stored.manifest);
+    /* one after the other: the first one's certificate spares the others the work */
+    uint64_t turn_ns = ((uint64_t)s->setup.me + m->cid.bytes[CH_CID_BYTES - 1]) % s->setup.validators * TURN_NS;
+    unproven.not_before_ns = s->now_ns + UNPROVEN_NS + turn_ns;
+    (void)queue(s, &unproven);
 }
 
 void ch_spread_repair(struct ch_spread *s)
@@ -65,20 +89,34 @@ void ch_spread_repair(struct ch_spread *s)
 
 /* --- lists --- */
 
-static void take_certificate(struct ch_spread *s, uint16_t from, const struct ch_stored *stored)
+/* It is on its way to be restored, and named now; false: it is not on its way. */
+static bool name_queued(struct ch_spread *s, const struct ch_cid *cid)
 {
+    for (unsigned i = 0; i < s->missing_count; i++)
+        if (memcmp(s->missing[i].stored.cid.bytes, cid->bytes, CH_CID_BYTES) == 0)
+            return s->missing[i].named = true;
+    return false;
+}
+
+/* Out of a list. False: it could not be taken now. */
+static bool take_certificate(struct ch_spread *s, uint16_t from, const struct ch_stored *stored)
+{
+    const struct ch_spread_store *store = &s->setup.store;
+    bool here = ch_spread_is_stored(store, &stored->cid, stored->length);
     s->stats.repair_seen++;
-    if (from == s->setup.me ? hold_mine(s, stored)
-                            : ch_spread_is_stored(&s->setup.store, &stored->cid, stored->length))
-        return;
-    if (is_queued(s, &stored->cid))
-        return;
-    if (!hold_proves(s, stored))
+    if (from == s->setup.me ? hold_mine(s, stored) : here && ch_spread_is_named(store, &stored->cid, stored->length))
+        return true;
+    if (name_queued(s, &stored->cid))
+        return true;
+    if (is_queued(s, &stored->cid)) /* a task is at it: it may end without the name */
+        return from == s->setup.me;
+    if (!here && !hold_proves(s, stored)) {
         spread_lie(s, from);
-    else if (hold_mine(s, stored))
-        put_certificate(s, stored);
-    else
-        (void)queue(s, stored, s->now_ns, 0);
+        return true;
+    }
+    if (from != s->setup.me && hold_mine(s, stored))
+        return put_certificate(s, stored, true);
+    return queue(s, &(struct missing){.stored = *stored, .named = true, .not_before_ns = s->now_ns});
 }
 
 static bool may_list(const struct ch_spread *s, const struct peer *peer)
@@ -91,22 +129,19 @@ static void list_own(struct ch_spread *s)
 {
     const struct ch_spread_store *store = &s->setup.store;
     struct peer *me = &s->peer[s->setup.me];
-    uint8_t names[CH_SPREAD_LIST_MAX][CH_HASH_BYTES], bytes[CH_STORED_BYTES_MAX];
-    size_t count = 0, length;
+    uint8_t names[CH_SPREAD_LIST_MAX][CH_HASH_BYTES];
+    size_t count = 0;
     bool end = true;
     if (!may_list(s, me))
         return;
     s->tokens -= LIST_COST_BYTES;
-    if (store->list(store->context, CH_SPREAD_STORED, &me->cursor, names, CH_SPREAD_LIST_MAX, &count, &end) != CH_OK)
+    if (store->list(store->context, CH_SPREAD_NAMED, &me->cursor, names, CH_SPREAD_LIST_MAX, &count, &end) != CH_OK)
         return;
     me->listed = end;
     for (size_t i = 0; i < count; i++) {
         struct ch_stored stored;
-        if (store->get(store->context, CH_SPREAD_STORED, names[i], bytes, sizeof bytes, &length) != CH_OK)
-            continue;
-        struct ch_reader r = ch_reader(bytes, length);
-        if (ch_stored_read(&r, s->setup.validators, &stored))
-            take_certificate(s, s->setup.me, &stored);
+        if (hold_named_stored(s, names[i], &stored))
+            (void)take_certificate(s, s->setup.me, &stored); /* there is room, and nothing is put */
     }
 }
 
@@ -126,17 +161,10 @@ static void list_manifests(struct ch_spread *s)
     s->manifests_listed = end;
     for (size_t i = 0; i < count; i++) {
         struct ch_manifest m;
-        struct ch_stored unproven = {.count = 0};
         if (store->get(store->context, CH_SPREAD_MANIFEST, names[i], bytes, sizeof bytes, &length) != CH_OK ||
-            !ch_manifest_read(bytes, length, s->setup.validators, &m) || ch_spread_is_stored(store, &m.cid, m.length) ||
-            is_queued(s, &m.cid))
+            !ch_manifest_read(bytes, length, s->setup.validators, &m) || ch_spread_is_stored(store, &m.cid, m.length))
             continue;
-        unproven.cid = m.cid;
-        unproven.length = m.length;
-        ch_manifest_digest(&m, unproven.manifest);
-        /* one after the other: the first one's certificate spares the others the work */
-        uint64_t turn_ns = ((uint64_t)s->setup.me + m.cid.bytes[CH_CID_BYTES - 1]) % s->setup.validators * TURN_NS;
-        (void)queue(s, &unproven, s->now_ns + UNPROVEN_NS + turn_ns, 0);
+        repair_unproven(s, &m);
     }
 }
 
@@ -144,7 +172,8 @@ bool repair_next_send(struct ch_spread *s, uint16_t *to, struct ch_frame_header 
 {
     for (unsigned i = 0; i < s->setup.validators; i++) {
         struct peer *peer = &s->peer[i];
-        if (i == s->setup.me || peer->list_request || !may_list(s, peer) || !spread_may_ask(s, (uint16_t)i, 0))
+        if (i == s->setup.me || peer->list_request || !may_list(s, peer) || !spread_may_ask(s, (uint16_t)i, 0) ||
+            peer->list_again_ns > s->now_ns)
             continue;
         s->tokens -= LIST_COST_BYTES;
         peer->list_request = ++s->next_request;
@@ -169,18 +198,20 @@ void repair_list(struct ch_spread *s, uint16_t from, uint64_t request, const uin
     uint8_t end = ch_read8(&r);
     if (status != CH_STATUS_OK)
         return; /* later again */
-    bool bad = r.bad || end > 1 || (!end && cursor <= peer->cursor);
+    bool bad = r.bad || end > 1 || (!end && cursor <= peer->cursor), taken = true;
     for (unsigned i = 0; !bad && r.left; i++) {
         struct ch_stored stored;
         bad = i == CH_SPREAD_LIST_MAX || !ch_stored_read(&r, s->setup.validators, &stored);
         if (!bad)
-            take_certificate(s, from, &stored);
+            taken &= take_certificate(s, from, &stored);
     }
     if (bad)
         spread_lie(s, from);
+    else if (!taken) /* the same again */
+        peer->list_again_ns = s->now_ns + LIST_AGAIN_NS;
     else
         peer->cursor = cursor;
-    peer->listed = bad || end;
+    peer->listed = bad || (taken && end);
 }
 
 /* --- restoring --- */
@@ -198,8 +229,11 @@ static bool restore_next(struct ch_spread *s)
     struct missing *entry = &s->missing[at];
     if (ch_spread_is_stored(&s->setup.store, &entry->stored.cid, entry->stored.length) && hold_mine(s, &entry->stored)) {
         /* it came meanwhile */
+        if (entry->named && hold_put_named(s, &entry->stored.cid, entry->stored.length, 0) == CH_ERR_FULL)
+            return false;
     } else if (entry->stored.count && hold_mine(s, &entry->stored)) {
-        put_certificate(s, &entry->stored);
+        if (!put_certificate(s, &entry->stored, entry->named))
+            return false;
     } else {
         struct task *t = spread_task(s, KIND_RESTORE, &entry->stored.cid, 0);
         if (!t)
@@ -207,6 +241,7 @@ static bool restore_next(struct ch_spread *s)
         s->tokens -= entry->stored.length;
         t->proven = entry->stored.count != 0;
         t->stored = entry->stored;
+        t->named = entry->named;
         memcpy(t->wanted, entry->stored.manifest, CH_HASH_BYTES);
         t->tries = entry->tries;
         fetch_begin(s, t);
@@ -221,7 +256,11 @@ void repair_ended(struct ch_spread *s, const struct task *t)
     if (t->status == CH_STATUS_OK || t->ticket)
         return;
     unsigned tries = t->tries + (t->status == CH_STATUS_NOT_FOUND); /* too few reached: that is not the block's fault */
-    if (tries >= REPAIR_TRIES || !queue(s, &t->stored, s->now_ns + CH_SPREAD_REPAIR_AGAIN_NS, tries))
+    const struct missing again = {.stored = t->stored,
+                                  .named = t->named,
+                                  .not_before_ns = s->now_ns + CH_SPREAD_REPAIR_AGAIN_NS,
+                                  .tries = tries};
+    if (tries >= REPAIR_TRIES || !queue(s, &again))
         s->stats.blocks_given_up++;
 }
 

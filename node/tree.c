@@ -13,13 +13,22 @@ struct ch_tree {
     struct ch_unixfs_link link[CH_UNIXFS_DEPTH_MAX][CH_UNIXFS_LINKS_MAX];
 };
 
+unsigned ch_tree_name_kind(enum ch_spread_kind kind)
+{
+    static const unsigned kinds[] = {[CH_SPREAD_SHARD] = CH_NAME_SHARD,
+                                     [CH_SPREAD_MANIFEST] = CH_NAME_MANIFEST,
+                                     [CH_SPREAD_STORED] = CH_NAME_STORED,
+                                     [CH_SPREAD_NAMED] = CH_NAME_NAMED};
+    return kinds[kind];
+}
+
 struct ch_cid ch_tree_address(enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES])
 {
     struct ch_cid address;
-    if (kind == CH_SPREAD_SHARD)
+    if (kind == CH_SPREAD_WHOLE)
         ch_cid_make(CH_CID_RAW, name, &address);
     else
-        ch_object_name(kind == CH_SPREAD_MANIFEST ? CH_NAME_MANIFEST : CH_NAME_STORED, name, &address);
+        ch_object_name(ch_tree_name_kind(kind), name, &address);
     return address;
 }
 
@@ -118,4 +127,48 @@ ch_err ch_tree_look(struct ch_tree *t, const struct ch_cid *root, uint64_t *file
     if (count)
         *count = t->missing_count;
     return err;
+}
+
+/* --- telling of all blocks --- */
+
+struct visit {
+    uint64_t at, skip;
+    bool (*each)(void *context, const struct ch_cid *cid, uint32_t length);
+    void *context;
+};
+
+static bool visit_one(struct visit *v, const struct ch_cid *cid, uint64_t length)
+{
+    if (v->at >= v->skip && length <= CH_BLOCK_BYTES_MAX && !v->each(v->context, cid, (uint32_t)length))
+        return false;
+    v->at++;
+    return true;
+}
+
+static bool visit_below(struct ch_tree *t, struct visit *v, const struct ch_cid *cid, int depth, uint64_t bytes)
+{
+    size_t length;
+    if (ch_cid_codec(cid) == CH_CID_RAW)
+        return visit_one(v, cid, bytes);
+    if (depth == CH_UNIXFS_DEPTH_MAX || t->nodes_left == 0)
+        return true;
+    t->nodes_left--;
+    if (ch_object_get(t->reader, cid, t->node, sizeof t->node, &length) != CH_OK)
+        return true;
+    if (!visit_one(v, cid, length))
+        return false;
+    size_t count = ch_unixfs_decode(t->node, length, t->link[depth]);
+    for (size_t i = 0; i < count; i++)
+        if (!visit_below(t, v, &t->link[depth][i].cid, depth + 1, t->link[depth][i].file_bytes))
+            return false;
+    return true;
+}
+
+uint64_t ch_tree_each(struct ch_tree *t, const struct ch_cid *root, uint64_t root_bytes, uint64_t skip,
+                      bool (*each)(void *context, const struct ch_cid *cid, uint32_t length), void *context, bool *end)
+{
+    struct visit v = {.skip = skip, .each = each, .context = context};
+    t->nodes_left = CH_OBJECT_TREE_NODES;
+    *end = !ch_cid_valid(root->bytes) || visit_below(t, &v, root, 0, root_bytes);
+    return v.at;
 }

@@ -11,8 +11,8 @@
 
 #define CH_TREE_MISSING_MAX 64
 
-/* Certificates and manifests as names of the object store. */
-enum { CH_NAME_MANIFEST = 1, CH_NAME_STORED = 2 };
+/* What is kept of blocks, as names of the object store. */
+enum { CH_NAME_MANIFEST = 1, CH_NAME_STORED = 2, CH_NAME_SHARD = 3, CH_NAME_NAMED = 4 };
 
 struct ch_tree;
 CH_MUST_CHECK ch_err ch_tree_open(struct ch_object_reader *reader, unsigned validators, struct ch_tree **out);
@@ -25,11 +25,18 @@ void ch_tree_close(struct ch_tree *tree);
 CH_MUST_CHECK ch_err ch_tree_look(struct ch_tree *tree, const struct ch_cid *root, uint64_t *file_bytes,
                                   struct ch_cid *missing, size_t *count);
 
+/* Tells of the blocks of the tree under a root (`root_bytes` long where it is one raw block), it too, in their order, from the
+ * one behind `skip` others on, until `each` says false. What is below a node that isn't here is not told of. Returns how many
+ * were passed or told and taken; *end: that is all of them. */
+uint64_t ch_tree_each(struct ch_tree *tree, const struct ch_cid *root, uint64_t root_bytes, uint64_t skip,
+                      bool (*each)(void *context, const struct ch_cid *cid, uint32_t length), void *context, bool *end);
+
 /* Reads of the object store as a spread machine wants them; `context` is the address of a reader pointer. */
 bool ch_tree_has(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES]);
 ch_err ch_tree_get(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES], uint8_t *to,
                    size_t capacity, size_t *length);
-/* The object store's address of a record. */
+/* The object store's kind of name of a record, and its address. */
+unsigned ch_tree_name_kind(enum ch_spread_kind kind);
 struct ch_cid ch_tree_address(enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES]);
 
 #endif

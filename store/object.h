@@ -39,6 +39,7 @@ struct ch_object_reader;
 struct ch_object_tag {
     uint64_t owner;
     uint64_t put_ms;
+    uint32_t charge_bytes; /* what it counts against its owner's quota, where that isn't its length; else 0 */
 };
 /* The name of kind 1..CH_OBJECT_NAME_KINDS for a hash. No block can be made whose CID would take its place. */
 void ch_object_name(unsigned kind, const uint8_t hash[32], struct ch_cid *name);
@@ -72,6 +73,9 @@ CH_MUST_CHECK ch_err ch_object_put(struct ch_object_store *store, const struct c
  * until that is durable it is not there. */
 CH_MUST_CHECK ch_err ch_object_put_for(struct ch_object_store *store, const struct ch_cid *cid, const void *block,
                                        size_t length, const struct ch_object_tag *tag, uint64_t cookie);
+/* The same, also below the low-water mark: for the few small records that something already promised depends on. */
+CH_MUST_CHECK ch_err ch_object_put_reserved(struct ch_object_store *store, const struct ch_cid *cid, const void *block,
+                                            size_t length, const struct ch_object_tag *tag, uint64_t cookie);
 /* Forgets a block, at once for readers; durable with the cookie. CH_ERR_NOT_FOUND, CH_ERR_FULL, CH_ERR_NO_SPACE,
  * CH_ERR_TIMEOUT as above. */
 CH_MUST_CHECK ch_err ch_object_drop(struct ch_object_store *store, const struct ch_cid *cid, uint64_t cookie);
@@ -92,13 +96,15 @@ bool ch_object_busy(const struct ch_object_store *store);
 /* Moves up to about `bytes_max` bytes of live blocks, *moved how many, out of the segment that has most to gain, and
  * destroys it when all of it has moved (blocks for its reads). Call it as often as the rate allows, with polls in
  * between. CH_ERR_NOT_FOUND: no segment is half dead. CH_ERR_NO_SPACE: nowhere to move to, CH_ERR_TIMEOUT: the
- * storage does not answer; later again. */
+ * storage does not answer; later again.
+ * A damaged footer that it or a scrubber meets is made again from the records (blocks for reading the segment).
+ * CH_ERR_CORRUPT: it could not be; that segment is left alone from then on. */
 CH_MUST_CHECK ch_err ch_object_compact(struct ch_object_store *store, uint64_t bytes_max, uint64_t *moved);
 
 /* Forgets blocks with an age before `before_ms`, those of one sealed segment, and tells of each; compaction then
  * destroys the segment with its key. A segment that is being filled is sealed first when it has such blocks. After a
- * crash some may be there again until the next call. CH_ERR_NOT_FOUND: there are none. CH_ERR_CORRUPT: the segment's
- * footer is damaged, nothing of it was forgotten (it is made again at the next open). */
+ * crash some may be there again until the next call. CH_ERR_NOT_FOUND: there are none. CH_ERR_CORRUPT: as for
+ * ch_object_compact; nothing of that segment was forgotten. */
 CH_MUST_CHECK ch_err ch_object_expire(struct ch_object_store *store, uint64_t before_ms,
                                       void (*gone)(void *context, const struct ch_object_tag *tag, size_t length),
                                       void *context);
@@ -116,15 +122,15 @@ CH_MUST_CHECK ch_err ch_object_list(struct ch_object_store *store, unsigned kind
 struct ch_object_stats {
     uint64_t blocks, live_bytes, disk_bytes, segments, index_bytes;
     uint64_t segments_damaged; /* unreadable header: their blocks are missing, the files are left alone */
-    uint64_t footers_rebuilt;  /* index of a segment read anew from its records, at open */
+    uint64_t footers_rebuilt;  /* index of a segment read anew from its records */
     uint64_t segments_destroyed;
-    uint64_t blocks_lost; /* found damaged by compaction, and given up here */
+    uint64_t blocks_lost; /* found damaged by compaction, or with the footer of their segment, and given up here */
     ch_err refusing;      /* as ch_object_give_up tells */
 };
 void ch_object_stats(const struct ch_object_store *store, struct ch_object_stats *stats);
 
 /* Up to `max` blocks that any reader or compaction found damaged since the last call; at most the newest
- * CH_OBJECT_DAMAGED_MAX. They are to be put again. Any thread. */
+ * CH_OBJECT_DAMAGED_MAX. They are to be put again. Zeros: one that nobody can name any more. Any thread. */
 size_t ch_object_damaged(struct ch_object_store *store, struct ch_cid *cids, size_t max);
 
 CH_MUST_CHECK ch_err ch_object_reader_open(struct ch_object_store *store, struct ch_object_reader **out);
@@ -140,18 +146,19 @@ CH_MUST_CHECK ch_err ch_object_length(struct ch_object_reader *reader, const str
 CH_MUST_CHECK ch_err ch_object_tag(struct ch_object_reader *reader, const struct ch_cid *cid, struct ch_object_tag *tag,
                                    size_t *length);
 /* CH_OK when every block of the tree under `root` is there, CH_ERR_NOT_FOUND when one is missing; *file_bytes is the
- * file's length. Reads the nodes, not the leaves. CH_ERR_INVALID: a node isn't one of a UnixFS file, lengths don't
+ * file's length. Reads the nodes, not the leaves, and not those again that were whole, as for walk_tree below. CH_ERR_INVALID: a node isn't one of a UnixFS file, lengths don't
  * agree, or the tree has more than CH_OBJECT_TREE_NODES nodes. CH_ERR_CORRUPT as above. */
 CH_MUST_CHECK ch_err ch_object_has_tree(struct ch_object_reader *reader, const struct ch_cid *root,
                                         uint64_t *file_bytes);
-/* Calls `each` for the blocks of the tree under `root`, it too, as far as they are there. Results as above. */
+/* Calls `each` for the blocks of the tree under `root`, it too, as far as they are there; not again for those of a subtree
+ * that was whole when this reader told them, while nothing was dropped, lost or found damaged since. Results as above. */
 CH_MUST_CHECK ch_err ch_object_walk_tree(struct ch_object_reader *reader, const struct ch_cid *root,
                                          void (*each)(void *context, const struct ch_cid *cid), void *context);
 
 /* Reads up to about `bytes_max` bytes of sealed segments from the disk itself, going on where the last call of this
  * reader ended, and calls `damaged` for each block that is no longer what it was: to be put again. *passed:
- * all were gone through, the next call begins anew; *read how many bytes. The caller sets the rate. CH_ERR_CORRUPT: a segment's footer is
- * damaged (it is made again from the records at the next open); the next call goes on behind that segment. */
+ * all were gone through, the next call begins anew; *read how many bytes. The caller sets the rate. CH_ERR_CORRUPT: a
+ * segment's footer is damaged (ch_object_compact makes it again); the next call goes on behind that segment. */
 CH_MUST_CHECK ch_err ch_object_scrub(struct ch_object_reader *reader, uint64_t bytes_max,
                                      void (*damaged)(void *context, const struct ch_cid *cid), void *context,
                                      uint64_t *read, bool *passed);

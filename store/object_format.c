@@ -27,7 +27,8 @@
  * | 32  | 36 | CID |
  * | 68  | 8  | owner |
  * | 76  | 8  | time it was put, ms since 1970; 0: of no age |
- * | 84  | 12 | zero |
+ * | 84  | 4  | what it counts against its owner's quota; 0: its length |
+ * | 88  | 8  | zero |
  * | 96  | .  | ciphertext (bytes 8..95 are its associated data) |
  * | .   | 16 | tag |
  *
@@ -37,7 +38,8 @@
  * | 36  | 4  | length of the plaintext |
  * | 40  | 1  | kind |
  * | 41  | 1  | codec of the CID |
- * | 42  | 6  | zero |
+ * | 42  | 2  | zero |
+ * | 44  | 4  | what it counts |
  * | 48  | 8  | owner |
  * | 56  | 8  | time it was put |
  * Trailer, a block of 4096:
@@ -112,6 +114,7 @@ void object_record_write(uint8_t header[RECORD_HEADER_BYTES], const struct recor
     memcpy(header + 32, record->cid.bytes, CH_CID_BYTES);
     ch_store64(header + 68, record->tag.owner);
     ch_store64(header + 76, record->tag.put_ms);
+    ch_store32(header + 84, record->tag.charge_bytes);
     ch_store32(header + 4, crc32c(header + 8, RECORD_HEADER_BYTES - 8));
 }
 
@@ -127,6 +130,7 @@ bool object_record_read(const uint8_t header[RECORD_HEADER_BYTES], struct record
     memcpy(record->cid.bytes, header + 32, CH_CID_BYTES);
     record->tag.owner = ch_load64(header + 68);
     record->tag.put_ms = ch_load64(header + 76);
+    record->tag.charge_bytes = ch_load32(header + 84);
     return (record->kind == RECORD_BLOCK || record->kind == RECORD_DROP) && record->length <= CH_BLOCK_BYTES_MAX &&
            object_cid_valid(record->cid.bytes);
 }
@@ -152,6 +156,7 @@ void object_footer_write(uint8_t *footer, struct entry *entries, uint32_t count,
         ch_store32(at + 36, entries[i].length);
         at[40] = entries[i].kind;
         at[41] = entries[i].codec;
+        ch_store32(at + 44, entries[i].tag.charge_bytes);
         ch_store64(at + 48, entries[i].tag.owner);
         ch_store64(at + 56, entries[i].tag.put_ms);
     }
@@ -186,6 +191,7 @@ bool object_footer_read(const uint8_t *footer, uint32_t count, struct entry *ent
         entries[i].length = ch_load32(at + 36);
         entries[i].kind = at[40];
         entries[i].codec = at[41];
+        entries[i].tag.charge_bytes = ch_load32(at + 44);
         entries[i].tag.owner = ch_load64(at + 48);
         entries[i].tag.put_ms = ch_load64(at + 56);
     }

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "store/object.h"
+#include "store/segments_impl.h"
 
 #define SLOT_BYTES          CH_IO_BLOCK_BYTES /* a segment begins with two header slots */
 #define DATA_START          (2 * SLOT_BYTES)
@@ -17,7 +18,6 @@
 #define BATCH_DEPTH         4
 #define BATCH_SLOTS         (BATCH_DEPTH + 1)
 #define BATCH_RECORDS_MAX   4096
-#define SEGMENTS_MAX        (1u << 20)
 
 /* What a pool refuses now, but may be asked again: it has no cache that could forget what it was given. (A full disk has: a
  * failed sync loses what others wrote.) */
@@ -130,6 +130,7 @@ struct index_part {
 struct object_index {
     uint8_t key[16];
     struct index_part part[INDEX_PARTS];
+    _Atomic uint64_t losses; /* counts what was taken out or found damaged: what was whole then may not be any more */
 };
 ch_err object_index_open(struct object_index *index);
 void object_index_close(struct object_index *index);
@@ -139,6 +140,10 @@ ch_err object_index_reserve(struct object_index *index, const uint8_t digest[CH_
 /* Adds, or overwrites where the digest is there. After a reserve. */
 void object_index_set(struct object_index *index, const uint8_t digest[CH_HASH_BYTES], const struct place *place);
 void object_index_remove(struct object_index *index, const uint8_t digest[CH_HASH_BYTES]);
+/* Removes what lies in a segment and `keep` says no to. (A place that moves past the end of its part may be asked about
+ * twice, and kept then.) */
+void object_index_sweep(struct object_index *index, uint32_t segment,
+                        bool (*keep)(void *context, const struct place *place), void *context);
 uint64_t object_index_bytes(const struct object_index *index);
 
 /* --- the store --- */
@@ -150,6 +155,7 @@ struct object_segment {
     uint64_t live_bytes, data_bytes; /* of records */
     uint64_t oldest_ms;              /* of the blocks in it that have an age; UINT64_MAX: none */
     bool sealed;
+    bool unreadable; /* no footer could be made of its records: it is left alone */
     /* Until it is sealed: */
     struct ch_file *file;
     struct entry *entry;
@@ -234,8 +240,8 @@ struct ch_object_store {
     struct object_index index;
     struct object_segment **segment; /* ascending */
     size_t segment_count, segment_capacity;
-    size_t unsealed; /* of them; the owner's */
     _Atomic uint64_t removals; /* of segments: readers then let go of files */
+    _Atomic uint32_t footer_damaged; /* the segment whose footer a scrubber found so; 0: none */
     /* Readers and owner write under the write lock: blocks found damaged that nobody asked for yet, the newest kept. */
     struct ch_cid damaged[CH_OBJECT_DAMAGED_MAX];
     uint64_t damaged_first, damaged_end;
@@ -258,6 +264,7 @@ struct object_append {
     const void *plain;
     uint32_t length;
     struct ch_object_tag tag;
+    bool reserved; /* it may use the room below the low-water mark */
     struct batch_record record;
 };
 /* Puts a record into the gathering batch; *place is where it will lie. CH_ERR_FULL, CH_ERR_NO_SPACE, CH_ERR_TIMEOUT:
@@ -271,13 +278,14 @@ ch_err object_slot_store(struct ch_object_store *store, struct object_segment *s
 /* Overwrites the salt, removes the file, forgets the segment. Where the storage refuses (object_passes) it is still there,
  * and the same call goes on. */
 ch_err object_segment_destroy(struct ch_object_store *store, struct object_segment *segment);
-/* What a record read back or made durable does to index and counts; under the write lock where readers are. */
-ch_err object_replay(struct ch_object_store *store, struct object_segment *segment, const struct entry *entry);
 /* Fills index and segment table from the folder. */
 ch_err object_recover(struct ch_object_store *store);
 /* Reads the footer of a sealed segment. CH_ERR_CORRUPT where it isn't whole; *entries is the caller's. */
 ch_err object_footer_load(struct ch_object_store *store, struct ch_file *file, uint32_t number, uint64_t file_bytes,
                           struct entry **entries, uint32_t *count, uint64_t *data_end);
+/* The entries of a sealed segment; a damaged footer is made again. CH_ERR_CORRUPT: it could not be, now or before. */
+ch_err object_entries(struct ch_object_store *store, struct object_segment *segment, struct entry **entries,
+                      uint32_t *count);
 /* Reads and opens the block at a place (not the index's word for it: compaction). */
 ch_err object_read_at(struct ch_object_reader *reader, const uint8_t digest[CH_HASH_BYTES], const struct place *place,
                       struct record *record, void *to, size_t capacity);

@@ -107,14 +107,8 @@ ch_err object_index_reserve(struct object_index *index, const uint8_t digest[CH_
     return CH_OK;
 }
 
-void object_index_remove(struct object_index *index, const uint8_t digest[CH_HASH_BYTES])
+static void empty(struct index_part *part, uint32_t hole)
 {
-    struct print print = print_of(index, digest);
-    struct index_part *part = &index->part[part_of(&print)];
-    struct place *there = look(part, print.bytes);
-    uint32_t hole = (uint32_t)(there - part->place);
-    if (!there->segment)
-        return;
     for (uint32_t at = after(part, hole); part->place[at].segment; at = after(part, at)) {
         /* A place may move into the hole when its first probe isn't between the hole and itself. */
         uint32_t first = home(part, part->place[at].print);
@@ -125,6 +119,32 @@ void object_index_remove(struct object_index *index, const uint8_t digest[CH_HAS
     }
     part->place[hole].segment = 0;
     part->count--;
+}
+
+void object_index_remove(struct object_index *index, const uint8_t digest[CH_HASH_BYTES])
+{
+    struct print print = print_of(index, digest);
+    struct index_part *part = &index->part[part_of(&print)];
+    struct place *there = look(part, print.bytes);
+    if (there->segment) {
+        empty(part, (uint32_t)(there - part->place));
+        atomic_fetch_add(&index->losses, 1);
+    }
+}
+
+void object_index_sweep(struct object_index *index, uint32_t segment,
+                        bool (*keep)(void *context, const struct place *place), void *context)
+{
+    for (unsigned i = 0; i < INDEX_PARTS; i++) {
+        struct index_part *part = &index->part[i];
+        for (uint32_t at = 0; at < part->capacity;)
+            if (part->place[at].segment == segment && !keep(context, &part->place[at])) {
+                empty(part, at); /* another one may be here now */
+                atomic_fetch_add(&index->losses, 1);
+            } else {
+                at++;
+            }
+    }
 }
 
 uint64_t object_index_bytes(const struct object_index *index)

@@ -37,24 +37,16 @@ static int by_unit(const void *a, const void *b)
     return (x->unit > y->unit) - (x->unit < y->unit);
 }
 
-/* The entries of this kind in a sealed segment, kept for the next call. A damaged footer has none until it is made anew. */
-static ch_err enter(struct ch_object_store *s, const struct object_segment *segment, unsigned kind)
+/* The entries of this kind in a sealed segment, kept for the next call. Of one that can't be read there are none. */
+static ch_err enter(struct ch_object_store *s, struct object_segment *segment, unsigned kind)
 {
     struct listing *l = &s->listing;
-    char path[CH_IO_PATH_BYTES_MAX];
-    struct ch_file *file;
-    uint64_t data_end;
     uint32_t kept = 0;
     if (l->segment == segment->slot.segment && l->kind == kind)
         return CH_OK;
     free(l->entry);
     *l = (struct listing){0};
-    object_path(s, segment->slot.segment, path);
-    ch_err err = ch_io_open(s->io, path, CH_IO_READ, &file);
-    if (err != CH_OK)
-        return err;
-    err = object_footer_load(s, file, segment->slot.segment, segment->file_bytes, &l->entry, &l->count, &data_end);
-    ch_io_close_file(s->io, file);
+    ch_err err = object_entries(s, segment, &l->entry, &l->count);
     if (err != CH_OK && err != CH_ERR_CORRUPT)
         return err;
     if (err == CH_ERR_CORRUPT)
@@ -90,7 +82,7 @@ ch_err ch_object_list(struct ch_object_store *s, unsigned kind, uint64_t *cursor
     *count = 0;
     *end = false;
     for (size_t at = 0; at < s->segment_count && *count < max; at++) {
-        const struct object_segment *segment = s->segment[at];
+        struct object_segment *segment = s->segment[at];
         uint32_t number = segment->slot.segment, from = *cursor >> 32 == number ? (uint32_t)*cursor : 0;
         if (*cursor >> 32 > number)
             continue;

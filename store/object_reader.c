@@ -1,3 +1,4 @@
+#include <sodium.h>
 #include <stdlib.h>
 
 #include "store/object_impl.h"
@@ -22,6 +23,17 @@ struct scrub {
     uint8_t *plain;
 };
 
+/* A tree that was there whole when the index had seen so many losses. */
+struct whole {
+    struct ch_cid cid;
+    uint64_t losses; /* counted from 1; 0: an empty slot */
+    uint64_t file_bytes;
+    uint32_t nodes;
+    int height; /* levels of nodes */
+    bool told;  /* its blocks were told by ch_object_walk_tree then */
+};
+#define WHOLE_SLOTS 2048u
+
 struct ch_object_reader {
     struct ch_object_store *store;
     struct ch_io *io; /* its own: readers wait for nobody */
@@ -32,6 +44,8 @@ struct ch_object_reader {
     uint8_t node[CH_UNIXFS_NODE_BYTES_MAX];
     struct ch_unixfs_link link[CH_UNIXFS_DEPTH_MAX][CH_UNIXFS_LINKS_MAX];
     uint32_t nodes_left; /* of a tree */
+    struct whole whole[WHOLE_SLOTS];
+    uint64_t whole_salt; /* which trees take each other's slot can't be chosen from outside */
     struct scrub scrub;
 };
 
@@ -43,6 +57,7 @@ ch_err ch_object_reader_open(struct ch_object_store *store, struct ch_object_rea
     if (!r)
         return CH_ERR_NO_MEMORY;
     r->store = store;
+    randombytes_buf(&r->whole_salt, sizeof r->whole_salt);
     ch_err err = ch_io_open_another(store->io, &r->io);
     if (err == CH_OK && posix_memalign((void **)&r->buffer, CH_IO_BLOCK_BYTES, BUFFER_BYTES) != 0)
         err = CH_ERR_NO_MEMORY;
@@ -214,6 +229,7 @@ void object_note_damage(struct ch_object_store *s, const struct ch_cid *cid, con
     struct place *there = object_index_find(&s->index, ch_cid_digest(cid));
     if (there && !there->damaged && there->segment == place->segment && there->unit == place->unit) {
         there->damaged = 1;
+        atomic_fetch_add(&s->index.losses, 1);
         s->damaged[s->damaged_end++ % CH_OBJECT_DAMAGED_MAX] = *cid;
         if (s->damaged_end - s->damaged_first > CH_OBJECT_DAMAGED_MAX)
             s->damaged_first++;
@@ -267,21 +283,45 @@ ch_err ch_object_length(struct ch_object_reader *r, const struct ch_cid *cid, si
 struct walk {
     void (*each)(void *context, const struct ch_cid *cid); /* NULL: nobody listens, and what is missing ends it */
     void *context;
+    uint64_t losses; /* before it began */
 };
+
+/* Where it is remembered that the tree under this node is whole. Without that, a subtree that stands in a thousand places
+ * would be read a thousand times, for whoever names it. */
+static struct whole *whole_of(struct ch_object_reader *r, const struct ch_cid *cid)
+{
+    uint64_t hash = (ch_load64(ch_cid_digest(cid)) ^ r->whole_salt) * 0x9e3779b97f4a7c15u;
+    return &r->whole[hash >> 32 & (WHOLE_SLOTS - 1)];
+}
+
+static bool known_whole(struct ch_object_reader *r, const struct walk *walk, const struct ch_cid *cid, struct whole *out)
+{
+    const struct whole *known = whole_of(r, cid);
+    *out = *known;
+    return (!walk->each || known->told) && known->losses == walk->losses && memcmp(&known->cid, cid, sizeof *cid) == 0;
+}
 
 /* The tree under one link at a depth; `expected` bytes of the file, UINT64_MAX at the root, which says it itself. */
 static ch_err walk_below(struct ch_object_reader *r, const struct walk *walk, const struct ch_cid *cid, int depth,
-                         uint64_t expected, uint64_t *file_bytes)
+                         uint64_t expected, struct whole *out)
 {
     size_t length;
     ch_err err;
-    *file_bytes = 0;
+    *out = (struct whole){.cid = *cid, .losses = walk->losses, .nodes = 1, .height = 1, .told = walk->each};
     if (ch_cid_codec(cid) == CH_CID_RAW) {
         err = ch_object_length(r, cid, &length);
         if (err == CH_OK && walk->each)
             walk->each(walk->context, cid);
-        *file_bytes = err == CH_OK ? length : 0;
+        *out = (struct whole){.file_bytes = err == CH_OK ? length : 0};
         return err == CH_OK && expected != UINT64_MAX && expected != length ? CH_ERR_INVALID : err;
+    }
+    struct whole known;
+    if (known_whole(r, walk, cid, &known)) {
+        if (depth + known.height > CH_UNIXFS_DEPTH_MAX || r->nodes_left < known.nodes)
+            return CH_ERR_INVALID;
+        r->nodes_left -= known.nodes;
+        *out = known;
+        return expected != UINT64_MAX && expected != known.file_bytes ? CH_ERR_INVALID : CH_OK;
     }
     if (depth == CH_UNIXFS_DEPTH_MAX || r->nodes_left == 0)
         return CH_ERR_INVALID;
@@ -296,34 +336,42 @@ static ch_err walk_below(struct ch_object_reader *r, const struct walk *walk, co
         return CH_ERR_INVALID;
     ch_err worst = CH_OK;
     for (size_t i = 0; i < count && (worst == CH_OK || walk->each); i++) {
-        uint64_t bytes;
-        err = walk_below(r, walk, &r->link[depth][i].cid, depth + 1, r->link[depth][i].file_bytes, &bytes);
+        struct whole below;
+        err = walk_below(r, walk, &r->link[depth][i].cid, depth + 1, r->link[depth][i].file_bytes, &below);
         worst = worst == CH_OK ? err : worst;
-        *file_bytes += r->link[depth][i].file_bytes;
+        out->file_bytes += r->link[depth][i].file_bytes;
+        out->nodes += below.nodes;
+        if (below.height + 1 > out->height)
+            out->height = below.height + 1;
     }
-    return worst == CH_OK && expected != UINT64_MAX && expected != *file_bytes ? CH_ERR_INVALID : worst;
+    if (worst == CH_OK)
+        *whole_of(r, cid) = *out;
+    return worst == CH_OK && expected != UINT64_MAX && expected != out->file_bytes ? CH_ERR_INVALID : worst;
+}
+
+static ch_err walk_from(struct ch_object_reader *r, struct walk *walk, const struct ch_cid *root, uint64_t *file_bytes)
+{
+    struct whole tree;
+    if (!ch_cid_valid(root->bytes))
+        return CH_ERR_INVALID;
+    r->nodes_left = CH_OBJECT_TREE_NODES;
+    walk->losses = atomic_load(&r->store->index.losses) + 1;
+    ch_err err = walk_below(r, walk, root, 0, UINT64_MAX, &tree);
+    if (err == CH_OK)
+        *file_bytes = tree.file_bytes;
+    return err;
 }
 
 ch_err ch_object_has_tree(struct ch_object_reader *r, const struct ch_cid *root, uint64_t *file_bytes)
 {
-    const struct walk walk = {0};
-    uint64_t bytes;
-    r->nodes_left = CH_OBJECT_TREE_NODES;
-    if (!ch_cid_valid(root->bytes))
-        return CH_ERR_INVALID;
-    ch_err err = walk_below(r, &walk, root, 0, UINT64_MAX, &bytes);
-    if (err == CH_OK)
-        *file_bytes = bytes;
-    return err;
+    return walk_from(r, &(struct walk){0}, root, file_bytes);
 }
 
 ch_err ch_object_walk_tree(struct ch_object_reader *r, const struct ch_cid *root,
                            void (*each)(void *context, const struct ch_cid *cid), void *context)
 {
-    const struct walk walk = {each, context};
     uint64_t bytes;
-    r->nodes_left = CH_OBJECT_TREE_NODES;
-    return ch_cid_valid(root->bytes) ? walk_below(r, &walk, root, 0, UINT64_MAX, &bytes) : CH_ERR_INVALID;
+    return walk_from(r, &(struct walk){.each = each, .context = context}, root, &bytes);
 }
 
 /* --- scrubbing --- */
@@ -353,6 +401,8 @@ static ch_err enter_segment(struct ch_object_reader *r, bool *is)
     if (err == CH_OK) /* CH_ERR_NOT_FOUND: destroyed meanwhile */
         err = object_footer_load(r->store, scrub->file, scrub->segment, file_bytes, &scrub->entry, &scrub->count,
                                  &data_end);
+    if (err == CH_ERR_CORRUPT)
+        atomic_store(&r->store->footer_damaged, scrub->segment);
     if (err != CH_OK)
         leave_segment(r);
     if (err == CH_ERR_TIMEOUT) /* it is entered again */

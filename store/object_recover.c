@@ -5,39 +5,8 @@
 
 #include "store/object_impl.h"
 
-struct found {
-    uint32_t *number;
-    size_t count, capacity;
-    bool no_memory;
-};
-
-static void note_file(void *context, const char *name)
-{
-    struct found *found = context;
-    unsigned number;
-    char end;
-    if (strlen(name) != 12 || sscanf(name, "%8x.ob%c", &number, &end) != 2 || end != 'j' || number == 0)
-        return;
-    if (found->count == found->capacity) {
-        size_t capacity = found->capacity ? 2 * found->capacity : 64;
-        uint32_t *grown = capacity <= SEGMENTS_MAX ? realloc(found->number, capacity * sizeof *grown) : NULL;
-        if (!grown) {
-            found->no_memory = true;
-            return;
-        }
-        found->number = grown;
-        found->capacity = capacity;
-    }
-    found->number[found->count++] = number;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
-ch_err object_replay(struct ch_object_store *s, struct object_segment *segment, const struct entry *entry)
+/* What a record read back does to index and counts. */
+static ch_err replay(struct ch_object_store *s, struct object_segment *segment, const struct entry *entry)
 {
     struct place *there = object_index_find(&s->index, entry->digest);
     if (there) {
@@ -107,7 +76,9 @@ struct scan {
     struct object_key *key;
     uint32_t incarnation; /* of the key, 0: none */
     uint8_t *plain;
-    uint64_t start, length; /* bytes of the file in store->memory */
+    uint8_t *memory; /* more than a record, and a block */
+    size_t memory_bytes;
+    uint64_t start, length; /* bytes of the file in it */
     uint64_t end;           /* of the last whole record */
     uint32_t incarnation_max;
 };
@@ -120,9 +91,9 @@ static ch_err bytes_at(struct scan *scan, uint64_t offset, uint64_t length, cons
     if (offset + length > scan->segment->file_bytes)
         return CH_OK;
     if (offset < scan->start || offset + length > scan->start + scan->length) {
-        size_t got, room = s->memory_bytes - SLOT_BYTES;
+        size_t got, room = scan->memory_bytes - SLOT_BYTES;
         uint64_t from = offset / CH_IO_BLOCK_BYTES * CH_IO_BLOCK_BYTES, left = scan->segment->file_bytes - from;
-        ch_err err = ch_io_read(s->io, scan->segment->file, s->memory, left < room ? left : room, from, &got);
+        ch_err err = ch_io_read(s->io, scan->segment->file, scan->memory, left < room ? left : room, from, &got);
         if (err != CH_OK)
             return err;
         scan->start = from;
@@ -130,7 +101,7 @@ static ch_err bytes_at(struct scan *scan, uint64_t offset, uint64_t length, cons
         if (offset + length > from + got)
             return CH_OK;
     }
-    *out = s->memory + (offset - scan->start);
+    *out = scan->memory + (offset - scan->start);
     return CH_OK;
 }
 
@@ -168,9 +139,11 @@ static ch_err take_record(struct scan *scan, uint64_t at, uint64_t *step)
 }
 
 /* Fills segment->entry from the records; those of the newest incarnation seen decide which one comes next. */
-static ch_err scan_records(struct ch_object_store *s, struct object_segment *segment)
+static ch_err scan_records(struct ch_object_store *s, struct object_segment *segment, uint8_t *memory,
+                           size_t memory_bytes)
 {
-    struct scan scan = {.store = s, .segment = segment, .end = DATA_START};
+    struct scan scan = {
+        .store = s, .segment = segment, .memory = memory, .memory_bytes = memory_bytes, .end = DATA_START};
     scan.plain = malloc(CH_BLOCK_BYTES_MAX);
     ch_err err = scan.plain ? object_key_new(&scan.key) : CH_ERR_NO_MEMORY;
     uint64_t step;
@@ -181,6 +154,97 @@ static ch_err scan_records(struct ch_object_store *s, struct object_segment *seg
     segment->data_end = round_up(scan.end, CH_IO_BLOCK_BYTES);
     if (scan.incarnation_max > segment->slot.incarnation)
         segment->slot.incarnation = scan.incarnation_max;
+    return err;
+}
+
+/* --- a footer that the disk has changed --- */
+
+struct sweep {
+    struct ch_object_store *store;
+    struct object_segment *segment;
+    const struct entry *entry; /* in the order of the disk */
+};
+
+static bool is_found(void *context, const struct place *place)
+{
+    struct sweep *sweep = context;
+    uint32_t low = 0, high = sweep->segment->entry_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (sweep->entry[middle].unit < place->unit)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low < sweep->segment->entry_count && sweep->entry[low].unit == place->unit)
+        return true;
+    /* Its record is damaged as well. Whose it was is not known any more: "something" is told. */
+    struct ch_object_store *s = sweep->store;
+    sweep->segment->live_bytes -= record_bytes(place->length);
+    s->stats.blocks--;
+    s->stats.blocks_lost++;
+    s->damaged[s->damaged_end++ % CH_OBJECT_DAMAGED_MAX] = (struct ch_cid){0};
+    if (s->damaged_end - s->damaged_first > CH_OBJECT_DAMAGED_MAX)
+        s->damaged_first++;
+    return false;
+}
+
+/* Reads all records of a sealed segment and writes its footer again; blocks meanwhile. */
+static ch_err make_footer_again(struct ch_object_store *s, struct object_segment *segment)
+{
+    const size_t room = 2 * CH_OBJECT_BATCH_BYTES;
+    struct sweep sweep = {s, segment, NULL};
+    char path[CH_IO_PATH_BYTES_MAX];
+    uint8_t *memory;
+    object_path(s, segment->slot.segment, path);
+    if (posix_memalign((void **)&memory, CH_IO_BLOCK_BYTES, room) != 0)
+        return CH_ERR_NO_MEMORY;
+    ch_err err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_DIRECT, &segment->file);
+    uint32_t incarnation = segment->slot.incarnation;
+    if (err == CH_OK)
+        err = scan_records(s, segment, memory, room);
+    segment->slot.incarnation = incarnation; /* nothing is written into it any more */
+    free(memory);
+    if (err == CH_OK) {
+        sweep.entry = segment->entry; /* as they were found */
+        pthread_rwlock_wrlock(&s->lock);
+        object_index_sweep(&s->index, segment->slot.segment, is_found, &sweep);
+        pthread_rwlock_unlock(&s->lock);
+        s->stats.footers_rebuilt++;
+        return object_segment_seal(s, segment);
+    }
+    ch_io_close_file(s->io, segment->file);
+    segment->file = NULL;
+    free(segment->entry);
+    segment->entry = NULL;
+    segment->entry_count = segment->entry_capacity = 0;
+    return err;
+}
+
+static ch_err load_entries(struct ch_object_store *s, const struct object_segment *segment, struct entry **entries,
+                           uint32_t *count)
+{
+    struct ch_file *file;
+    char path[CH_IO_PATH_BYTES_MAX];
+    uint64_t data_end;
+    object_path(s, segment->slot.segment, path);
+    ch_err err = ch_io_open(s->io, path, CH_IO_READ, &file);
+    if (err != CH_OK)
+        return err == CH_ERR_NOT_FOUND ? CH_ERR_IO : err;
+    err = object_footer_load(s, file, segment->slot.segment, segment->file_bytes, entries, count, &data_end);
+    ch_io_close_file(s->io, file);
+    return err;
+}
+
+ch_err object_entries(struct ch_object_store *s, struct object_segment *segment, struct entry **entries, uint32_t *count)
+{
+    ch_err err = segment->unreadable ? CH_ERR_CORRUPT : load_entries(s, segment, entries, count);
+    if (err != CH_ERR_CORRUPT || segment->unreadable)
+        return err;
+    err = make_footer_again(s, segment);
+    if (err == CH_OK)
+        err = load_entries(s, segment, entries, count);
+    segment->unreadable = err == CH_ERR_CORRUPT;
     return err;
 }
 
@@ -230,11 +294,11 @@ static ch_err load_index(struct ch_object_store *s, struct object_segment *segme
         segment->entry = entries;
         segment->entry_count = segment->entry_capacity = count;
     } else if (err == CH_ERR_CORRUPT) {
-        err = scan_records(s, segment);
+        err = scan_records(s, segment, s->memory, s->memory_bytes);
         s->stats.footers_rebuilt++;
     }
     for (uint32_t i = 0; err == CH_OK && i < segment->entry_count; i++)
-        err = object_replay(s, segment, &segment->entry[i]);
+        err = replay(s, segment, &segment->entry[i]);
     return err;
 }
 
@@ -296,20 +360,14 @@ static ch_err finish_segment(struct ch_object_store *s, struct object_segment *s
 
 ch_err object_recover(struct ch_object_store *s)
 {
-    struct found found = {0};
-    ch_err err = ch_io_list(s->io, s->dir, note_file, &found);
-    if (err == CH_OK && found.no_memory)
-        err = CH_ERR_NO_MEMORY;
+    struct segment_numbers found = {0};
+    ch_err err = segments_find(s->io, s->dir, "obj", &found);
     if (err == CH_OK)
         err = ch_io_sync_dir(s->io, s->dir);
-    if (found.count)
-        qsort(found.number, found.count, sizeof *found.number, ascending);
     for (size_t i = 0; err == CH_OK && i < found.count; i++) {
         err = load_segment(s, found.number[i], i + 1 == found.count);
         s->next_number = found.number[i] + 1;
     }
-    for (size_t i = 0; i < s->segment_count; i++)
-        s->unsealed += !s->segment[i]->sealed;
     for (size_t i = 0; err == CH_OK && i < s->segment_count; i++)
         err = finish_segment(s, s->segment[i], i + 1 == s->segment_count);
     free(found.number);

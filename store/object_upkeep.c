@@ -13,25 +13,22 @@ static struct object_segment *most_dead(const struct ch_object_store *s)
     for (size_t i = 0; i < s->segment_count; i++) {
         struct object_segment *segment = s->segment[i];
         uint64_t dead = segment->data_bytes - segment->live_bytes;
-        if (segment->sealed && 2 * dead >= segment->data_bytes && (!most || dead > most->data_bytes - most->live_bytes))
+        if (segment->sealed && !segment->unreadable && 2 * dead >= segment->data_bytes && (!most || dead > most->data_bytes - most->live_bytes))
             most = segment;
     }
     return most;
 }
 
-static ch_err load_footer(struct ch_object_store *s, const struct object_segment *segment, struct entry **entries,
-                          uint32_t *count)
+/* What a scrubber found. */
+static ch_err mend_footer(struct ch_object_store *s)
 {
-    struct ch_file *file;
-    char path[CH_IO_PATH_BYTES_MAX];
-    uint64_t data_end;
-    object_path(s, segment->slot.segment, path);
-    ch_err err = ch_io_open(s->io, path, CH_IO_READ, &file);
-    if (err != CH_OK)
-        return err == CH_ERR_NOT_FOUND ? CH_ERR_IO : err;
-    err = object_footer_load(s, file, segment->slot.segment, segment->file_bytes, entries, count, &data_end);
-    ch_io_close_file(s->io, file);
-    return err;
+    struct object_segment *segment = object_segment_find(s, atomic_exchange(&s->footer_damaged, 0));
+    struct entry *entry = NULL;
+    uint32_t count;
+    ch_err err = segment && segment->sealed ? object_entries(s, segment, &entry, &count) : CH_OK;
+    if (err == CH_OK)
+        free(entry);
+    return err == CH_ERR_CORRUPT ? CH_OK : err;
 }
 
 static ch_err begin_compaction(struct ch_object_store *s)
@@ -39,7 +36,7 @@ static ch_err begin_compaction(struct ch_object_store *s)
     struct object_segment *victim = most_dead(s);
     if (!victim)
         return CH_ERR_NOT_FOUND;
-    ch_err err = load_footer(s, victim, &s->compaction.entry, &s->compaction.count);
+    ch_err err = object_entries(s, victim, &s->compaction.entry, &s->compaction.count);
     if (err != CH_OK)
         return err;
     s->compaction.segment = victim->slot.segment;
@@ -97,6 +94,8 @@ ch_err ch_object_compact(struct ch_object_store *s, uint64_t bytes_max, uint64_t
     struct compaction *c = &s->compaction;
     ch_err err = s->failed;
     *moved = 0;
+    if (err == CH_OK && !c->segment && atomic_load(&s->footer_damaged))
+        err = mend_footer(s);
     if (err == CH_OK && !c->segment)
         err = begin_compaction(s);
     if (err != CH_OK)
@@ -139,7 +138,7 @@ static bool end_active(struct ch_object_store *s)
 static struct object_segment *oldest(struct ch_object_store *s, uint64_t before_ms)
 {
     for (size_t i = 0; i < s->segment_count; i++)
-        if (s->segment[i]->sealed && s->segment[i]->oldest_ms < before_ms &&
+        if (s->segment[i]->sealed && !s->segment[i]->unreadable && s->segment[i]->oldest_ms < before_ms &&
             s->segment[i]->slot.segment != s->compaction.segment)
             return s->segment[i];
     return NULL;
@@ -162,12 +161,10 @@ ch_err ch_object_expire(struct ch_object_store *s, uint64_t before_ms,
     struct object_segment *segment = oldest(s, before_ms);
     if (!segment)
         return s->active && s->active->oldest_ms < before_ms && end_active(s) ? CH_OK : CH_ERR_NOT_FOUND;
-    ch_err err = load_footer(s, segment, &entry, &count);
-    if (err == CH_ERR_TIMEOUT)
-        return err;
-    segment->oldest_ms = UINT64_MAX;
+    ch_err err = object_entries(s, segment, &entry, &count);
     if (err != CH_OK)
         return err;
+    segment->oldest_ms = UINT64_MAX;
     for (uint32_t i = 0; i < count; i++) {
         const struct entry *e = &entry[i];
         if (!live_place(s, segment->slot.segment, e))
@@ -194,11 +191,11 @@ ch_err ch_object_each(struct ch_object_store *s,
 {
     ch_err err = s->failed;
     for (size_t i = 0; err == CH_OK && i < s->segment_count; i++) {
-        const struct object_segment *segment = s->segment[i];
+        struct object_segment *segment = s->segment[i];
         struct entry *entry = segment->entry;
         uint32_t count = segment->entry_count;
         if (segment->sealed)
-            err = load_footer(s, segment, &entry, &count);
+            err = object_entries(s, segment, &entry, &count);
         for (uint32_t k = 0; err == CH_OK && k < count; k++)
             if (live_place(s, segment->slot.segment, &entry[k])) {
                 struct ch_cid cid;

@@ -230,11 +230,10 @@ CH_MUST_CHECK ch_err read_log_entry(const struct ch_state *s, MDB_txn *txn, uint
 /* The account's row with inbox sequence and head. */
 CH_MUST_CHECK ch_err read_account(const struct ch_state *s, MDB_txn *txn, const struct runs *inbox, uint64_t serial,
                                   struct ch_account *out);
-/* A pair's relation without the keys, and the whole row of a relation. */
+/* A pair's relation without the keys. */
 #define PAIR_BYTES 34
 CH_MUST_CHECK ch_err read_pair(const struct ch_state *s, MDB_txn *txn, uint64_t smaller, uint64_t larger,
                                uint64_t *serial, struct ch_relation *out);
-CH_MUST_CHECK ch_err read_relation(const struct ch_state *s, MDB_txn *txn, uint64_t serial, struct ch_relation *out);
 CH_MUST_CHECK ch_err read_meta(const struct ch_state *s, MDB_txn *txn, struct ch_state_meta *out);
 CH_MUST_CHECK ch_err read_directory(const struct ch_state *s, MDB_txn *txn, struct runs *inbox, struct runs *ids);
 

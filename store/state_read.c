@@ -87,7 +87,7 @@ static ch_err read_key(const struct ch_state *s, MDB_txn *txn, uint64_t serial, 
     return CH_OK;
 }
 
-ch_err read_relation(const struct ch_state *s, MDB_txn *txn, uint64_t serial, struct ch_relation *out)
+static ch_err read_relation(const struct ch_state *s, MDB_txn *txn, uint64_t serial, struct ch_relation *out)
 {
     MDB_val k = val(&serial, sizeof serial), v;
     int rc = value_get(txn, s->db.relations, &k, &v);

@@ -359,7 +359,8 @@ ch_err ch_wal_settle(struct ch_wal *w)
     return err;
 }
 
-ch_err ch_wal_write_opening(struct ch_wal *w)
+/* Writes a frame without records and waits until it is durable: from here on the generation counts. */
+static ch_err write_opening(struct ch_wal *w)
 {
     ch_err err = place(w, 0);
     if (err == CH_OK)
@@ -419,12 +420,6 @@ ch_wal_position ch_wal_first(const struct ch_wal *w)
 ch_wal_position ch_wal_durable_end(const struct ch_wal *w)
 {
     return atomic_load_explicit(&w->durable_end, memory_order_relaxed);
-}
-
-uint64_t ch_wal_room_bytes(const struct ch_wal *w)
-{
-    uint64_t spare = (uint64_t)(w->last_number - w->current_number) * w->segment_bytes;
-    return spare + w->segment_bytes - w->offset - blocks(w->frame[w->filling % FRAME_SLOTS].used);
 }
 
 uint64_t ch_wal_disk_bytes(const struct ch_wal *w)
@@ -494,7 +489,7 @@ ch_err ch_wal_open(struct ch_io *io, const char *dir, const struct ch_wal_option
     if (err == CH_OK)
         err = ch_wal_recover(w, options);
     if (err == CH_OK)
-        err = ch_wal_write_opening(w);
+        err = write_opening(w);
     if (err == CH_OK)
         *out = w;
     else
@@ -528,7 +523,7 @@ ch_err ch_wal_create(struct ch_io *io, const char *dir, const struct ch_wal_opti
         w->next_lsn = 1;
         w->generation = 1;
         atomic_store(&w->first_number, 1);
-        err = ch_wal_write_opening(w);
+        err = write_opening(w);
     }
     ch_wal_close(w);
     return err;

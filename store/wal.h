@@ -11,7 +11,7 @@
  *          commit): while CH_WAL_DEPTH are in flight, further records gather in the next one.
  * Failure: after CH_ERR_IO, CH_ERR_NO_SPACE from ch_wal_poll or ch_wal_flush the log takes nothing more: the caller
  *          ends the process (what the disk holds is unknown) and opens the log anew. A full disk is seen before, by
- *          ch_wal_room_bytes, and by ch_wal_append, which refuses with CH_ERR_NO_SPACE and goes on when there is room.
+ *          ch_wal_append, which refuses with CH_ERR_NO_SPACE and goes on when there is room.
  */
 #ifndef CHAPPE_STORE_WAL_H
 #define CHAPPE_STORE_WAL_H
@@ -59,7 +59,7 @@ struct ch_wal_options {
 CH_MUST_CHECK ch_err ch_wal_create(struct ch_io *io, const char *dir, const struct ch_wal_options *options);
 
 /* Opens and replays. CH_ERR_NOT_FOUND: no log here. CH_ERR_BUSY: another process has it. CH_ERR_LOG_DAMAGED: records
- * that were promised durable are lost or unreadable: sign nothing, see CONSENSUS.md 11. A damaged tail that was never
+ * that were promised durable are lost or unreadable: sign nothing, see docs/consensus.md 11. A damaged tail that was never
  * promised is cut off silently. CH_ERR_INVALID: options. `io` must outlive the log and is its alone. */
 CH_MUST_CHECK ch_err ch_wal_open(struct ch_io *io, const char *dir, const struct ch_wal_options *options,
                                  struct ch_wal **out);
@@ -87,8 +87,6 @@ uint64_t ch_wal_durable_lsn(const struct ch_wal *wal);
 /* The first position that the log still has, and the end of what is durable. */
 ch_wal_position ch_wal_first(const struct ch_wal *wal);
 ch_wal_position ch_wal_durable_end(const struct ch_wal *wal);
-/* Bytes that can be appended on space that the log has already. Below a low-water mark the caller refuses new work. */
-uint64_t ch_wal_room_bytes(const struct ch_wal *wal);
 /* Bytes of all segments on the disk. */
 uint64_t ch_wal_disk_bytes(const struct ch_wal *wal);
 

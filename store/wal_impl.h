@@ -4,12 +4,12 @@
 
 #include <stdatomic.h>
 
+#include "store/segments_impl.h"
 #include "store/wal.h"
 
 #define FRAME_HEADER_BYTES 64
 #define FRAME_SLOTS        (CH_WAL_DEPTH + 1)
 #define ZERO_BYTES         (1u << 20) /* what a new segment is filled with, at a time */
-#define SEGMENTS_MAX       (1u << 20) /* in a folder; 256 TiB of the default size */
 
 /* A frame's header as a value; wal_frame.c has the byte table. */
 struct frame_header {
@@ -110,8 +110,6 @@ void ch_wal_path(const struct ch_wal *wal, uint32_t number, const char *name, ch
 ch_err ch_wal_enter(struct ch_wal *wal, uint32_t number, uint32_t offset);
 /* A further segment of zeros, durable, at last_number + 1; blocks (start only). */
 ch_err ch_wal_add_segment(struct ch_wal *wal);
-/* Writes a frame without records and waits until it is durable: from here on the generation counts. */
-ch_err ch_wal_write_opening(struct ch_wal *wal);
 /* Finds the log's segments and end, replays, and leaves `wal` ready for the opening frame. */
 ch_err ch_wal_recover(struct ch_wal *wal, const struct ch_wal_options *options);
 

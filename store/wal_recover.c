@@ -6,38 +6,6 @@
 
 #include "store/wal_impl.h"
 
-struct found {
-    uint32_t *number; /* segments in the folder, ascending */
-    size_t count, capacity;
-    bool no_memory;
-};
-
-static void note_file(void *context, const char *name)
-{
-    struct found *found = context;
-    unsigned number;
-    char end;
-    if (strlen(name) != 12 || sscanf(name, "%8x.wa%c", &number, &end) != 2 || end != 'l' || number == 0)
-        return;
-    if (found->count == found->capacity) {
-        size_t capacity = found->capacity ? 2 * found->capacity : 64;
-        uint32_t *grown = capacity <= SEGMENTS_MAX ? realloc(found->number, capacity * sizeof *grown) : NULL;
-        if (!grown) {
-            found->no_memory = true;
-            return;
-        }
-        found->number = grown;
-        found->capacity = capacity;
-    }
-    found->number[found->count++] = number;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
 /* A look through one segment; what was read is kept and used again. */
 struct look {
     struct ch_wal *wal;
@@ -205,7 +173,7 @@ static ch_err look_beyond(struct look *look, struct chain *c)
 
 /* The segment size is that of the newest segment that is in use; its number and the log's id are learnt with it.
  * CH_ERR_NOT_FOUND: there is no log; CH_ERR_LOG_DAMAGED: there was one. */
-static ch_err find_newest(struct look *look, const struct found *found, size_t *newest)
+static ch_err find_newest(struct look *look, const struct segment_numbers *found, size_t *newest)
 {
     bool all_zero = true;
     for (size_t i = found->count; i-- > 0;) {
@@ -243,17 +211,14 @@ static ch_err find_newest(struct look *look, const struct found *found, size_t *
 static ch_err find_segments(struct look *look)
 {
     struct ch_wal *w = look->wal;
-    struct found found = {0};
+    struct segment_numbers found = {0};
     size_t newest;
     char path[CH_IO_PATH_BYTES_MAX];
-    ch_err err = ch_io_list(w->io, w->dir, note_file, &found);
-    if (err == CH_OK && found.no_memory)
-        err = CH_ERR_NO_MEMORY;
+    ch_err err = segments_find(w->io, w->dir, "wal", &found);
     if (err == CH_OK && found.count == 0)
         err = CH_ERR_NOT_FOUND;
     if (err != CH_OK)
         goto fail;
-    qsort(found.number, found.count, sizeof *found.number, ascending);
     err = find_newest(look, &found, &newest);
     stop_look(look);
     if (err != CH_OK)

@@ -160,7 +160,7 @@ enum ch_block_verdict ch_block_parse(const struct ch_committee *c, const uint8_t
     enum ch_block_verdict verdict = check_ancestors(c, &b);
     if (verdict != CH_BLOCK_OK)
         return verdict;
-    uint64_t last = 0; /* commit indices are all above 0; so are checkpoint sequences */
+    uint64_t last = 0; /* commit indices are all above 0 */
     for (unsigned i = 0; i < b.vote_count; i++) {
         uint64_t index = ch_load64(b.votes + (size_t)i * CH_BLOCK_VOTE_BYTES);
         if (index <= last)

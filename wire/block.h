@@ -1,6 +1,6 @@
 /* wire/block.h - blocks, references, commits and the committee: their bytes, digests and stateless rules.
  *
- * A block header, CONSENSUS.md 2.1 (signed, hashed, pushed first):
+ * A block header, docs/consensus.md 2.1 (signed, hashed, pushed first):
  *   0 u16 version 1 | 2 u16 author | 4 u32 epoch | 8 u32 round | 12 u16 n_anc | 14 u16 n_votes | 16 u16 n_cksig |
  *   18 u16 flags 0 | 20 u32 payload_len | 24 u32 payload_items | 28 u32 zero | 32 u64 timestamp ms | 40 payload root |
  *   72 n_anc x reference | n_votes x (u64 index | 32 digest) | n_cksig x (u64 seq | 32 digest | 64 signature) |

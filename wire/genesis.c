@@ -59,7 +59,7 @@ static bool in_range(const struct ch_genesis *g)
            p->leaders_per_round >= 1 && p->leaders_per_round <= g->validator_count && p->wait_ranks >= 1 &&
            p->wait_ranks <= p->leaders_per_round && p->gc_depth >= 8 && p->gc_depth <= 100000 &&
            p->max_payload >= 1200 && p->max_payload <= 1u << 20 && p->max_items >= 1 && p->max_items <= 1u << 20 &&
-           p->max_votes >= 1 && p->max_votes <= 1024 && p->max_cksigs >= 1 && p->max_cksigs <= 64 &&
+           p->max_votes >= p->leaders_per_round && p->max_votes <= 1024 && p->max_cksigs >= 1 && p->max_cksigs <= 64 &&
            p->ckpt_commits >= 1 && p->payload_code <= 1 && p->profile <= 1;
 }
 

@@ -29,7 +29,7 @@ struct ch_genesis_limits {
     uint64_t request_expiry_ms, refusal_rest_ms, unbinding_ms, open_requests;
 };
 
-/* CONSENSUS.md section 1, in its order. */
+/* docs/consensus.md section 1, in its order. */
 struct ch_genesis_params {
     uint64_t leaders_per_round, wait_ranks, gc_depth, max_payload, max_items, max_votes, max_cksigs, ckpt_commits,
         sched_commits, payload_code, profile;
@@ -50,7 +50,7 @@ struct ch_genesis {
     (2 + 1 + CH_GENESIS_NAME_BYTES_MAX + 8 + 1 + 2 + CH_VALIDATORS_MAX * (32 + 4 + 2 + CH_GENESIS_ADDRESS_BYTES_MAX) +  \
      2 + CH_REGISTRARS_MAX * 32 + 18 * 8)
 
-/* The defaults of LEDGER.md and CONSENSUS.md for a committee of n. */
+/* The defaults (docs/protocol.md, section 2) for a committee of n. */
 void ch_genesis_defaults(struct ch_genesis *genesis, uint16_t n);
 /* Sorts validators and registrars, checks ranges, writes the bytes; returns the length, or 0 when a value is out of
  * range. `out` holds CH_GENESIS_BYTES_MAX. */

@@ -8,7 +8,8 @@
  *   6      2    length of the whole datagram
  *   8      ..   the transactions, one behind the other
  *
- * Thread: no state. Errors: a malformed datagram is refused as a whole; a malformed transaction inside it ends the walk.
+ * Thread: no state. Errors: a malformed datagram is refused as a whole, and so is one with bytes behind its
+ * transactions; a malformed transaction inside it ends the walk.
  */
 #ifndef CHAPPE_WIRE_HOSE_H
 #define CHAPPE_WIRE_HOSE_H
@@ -50,6 +51,12 @@ static inline bool ch_hose_next(struct ch_hose_walk *walk, struct ch_tx *tx)
     walk->at += tx->length;
     walk->left--;
     return true;
+}
+
+/* Bytes behind the promised transactions: the header does not fit what follows it. */
+static inline bool ch_hose_surplus(const struct ch_hose_walk *walk)
+{
+    return walk->left == 0 && walk->at != walk->length;
 }
 
 static inline void ch_hose_header_write(uint8_t *datagram, uint16_t count, uint16_t length)

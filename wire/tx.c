@@ -30,20 +30,25 @@ static bool all_zero(const uint8_t *bytes, size_t length)
     return any == 0;
 }
 
+uint16_t ch_tx_length(const uint8_t *bytes, size_t available)
+{
+    const uint16_t length = available >= CH_TX_BYTES_MIN ? ch_load16(bytes + CH_TX_LENGTH_OFFSET) : 0;
+    return length >= CH_TX_BYTES_MIN && length <= CH_TX_BYTES_MAX && length <= available ? length : 0;
+}
+
 enum ch_status ch_tx_parse(const uint8_t *bytes, size_t available, struct ch_tx *out)
 {
-    if (available < CH_TX_BYTES_MIN)
+    const uint16_t length = ch_tx_length(bytes, available);
+    if (!length)
         return CH_STATUS_MALFORMED;
     struct ch_tx tx = {
         .bytes = bytes,
         .sender = bytes + CH_TX_SIGNED_OFFSET,
         .timestamp_ms = ch_load64(bytes + 96),
         .kind = ch_load16(bytes + 104),
-        .length = ch_load16(bytes + CH_TX_LENGTH_OFFSET),
+        .length = length,
         .salt = ch_load32(bytes + 108),
     };
-    if (tx.length < CH_TX_BYTES_MIN || tx.length > CH_TX_BYTES_MAX || tx.length > available)
-        return CH_STATUS_MALFORMED;
     struct ch_reader body = ch_reader(bytes + CH_TX_BYTES_MIN, tx.length - (size_t)CH_TX_BYTES_MIN);
     switch (tx.kind) {
     case CH_TX_REGISTER:

@@ -77,6 +77,9 @@ struct ch_tx {
     uint8_t handle_length;
 };
 
+/* The length that the transaction at the start of `bytes` says it has; 0 when none can have it, or `available` is less. */
+uint16_t ch_tx_length(const uint8_t *bytes, size_t available);
+
 /* The transaction at the start of `bytes`; `available` may be longer than it. Returns CH_STATUS_OK or _MALFORMED; `tx`
  * is untouched by a refusal. One encoding of a value: what parses, encodes to the same bytes. */
 CH_MUST_CHECK enum ch_status ch_tx_parse(const uint8_t *bytes, size_t available, struct ch_tx *tx);

@@ -1,10 +1,12 @@
 /* chappe - one binary: the validator's commands here, those of people and registrars in client/. */
+#include "base/hex.h"
 #include "base/log.h"
 #include "client/cli.h"
 #include "node/control.h"
 #include "node/genesis_file.h"
 #include "node/program/devnet.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
 #include <poll.h>
@@ -88,6 +90,8 @@ static int exit_of(ch_err err)
         return EXIT_KEY;
     case CH_ERR_INVALID:
         return EXIT_USAGE;
+    case CH_ERR_EXISTS:
+        return EXIT_REFUSED;
     default:
         return EXIT_FAILED;
     }
@@ -96,19 +100,9 @@ static int exit_of(ch_err err)
 static bool number(const char *text, uint64_t *value)
 {
     char *end;
+    errno = 0;
     *value = strtoull(text, &end, 10);
-    return *text >= '0' && *text <= '9' && !*end;
-}
-
-static bool hex_key(const char *text, uint8_t key[32])
-{
-    for (int i = 0; i < 32; i++) {
-        unsigned byte;
-        if (sscanf(text + 2 * i, "%2x", &byte) != 1)
-            return false;
-        key[i] = (uint8_t)byte;
-    }
-    return strlen(text) == 64;
+    return *text >= '0' && *text <= '9' && !*end && errno == 0;
 }
 
 static int command_init(int argc, char **argv)
@@ -150,13 +144,13 @@ static int command_init(int argc, char **argv)
         case PROFILE: snprintf(init.config.network_profile, CH_CONFIG_TEXT_BYTES_MAX, "%s", optarg); break;
         case INTERFACE: snprintf(init.config.network_interface, CH_CONFIG_TEXT_BYTES_MAX, "%s", optarg); break;
         case REGISTRAR:
-            good &= g->registrar_count < CH_REGISTRARS_MAX && hex_key(optarg, g->registrars[g->registrar_count]);
+            good &= g->registrar_count < CH_REGISTRARS_MAX && ch_hex_read(optarg, g->registrars[g->registrar_count], 32);
             g->registrar_count += good;
             break;
         case HOSE_PORT: good &= number(optarg, &init.config.network_hose_port); break;
         case HOSE_ALLOW: snprintf(init.config.network_hose_allow, CH_CONFIG_TEXT_BYTES_MAX, "%s", optarg); break;
         case HTTP_PORT: good &= number(optarg, &init.config.network_http_port); break;
-        case WINDOW_BACK: good &= number(optarg, &window_seconds); break;
+        case WINDOW_BACK: good &= number(optarg, &window_seconds) && window_seconds <= UINT64_MAX / 1000; break;
         case WINDOW_IDS: good &= number(optarg, &g->limits.window_ids); break;
         case NO_RELATION: g->require_relation = false; break;
         case SMALL: init.config.store_log_segment_mib = 4; init.config.store_object_segment_mib = 64; break;
@@ -181,13 +175,9 @@ static int command_init(int argc, char **argv)
     ch_err err = ch_node_init(&init, chain_id, why);
     if (err != CH_OK)
         return fail(exit_of(err), why);
-    printf("chain %s ", init.genesis.name);
-    for (int i = 0; i < 32; i++)
-        printf("%02x", chain_id[i]);
-    printf("\nvalidator ");
-    for (int i = 0; i < 32; i++)
-        printf("%02x", init.validator_key[i]);
-    printf(" at %s\n", where);
+    char chain_hex[65], key_hex[65];
+    printf("chain %s %s\nvalidator %s at %s\n", init.genesis.name, ch_hex_write(chain_id, 32, chain_hex),
+           ch_hex_write(init.validator_key, 32, key_hex), where);
     return EXIT_DONE;
 }
 
@@ -336,7 +326,8 @@ static int command_status(int argc, char **argv)
                json_string_value(json_object_get(s, "chain_id")));
         printf("validator     %s, pid %lld, up %lld s\n", json_string_value(json_object_get(s, "validator")),
                json_integer_value(json_object_get(s, "pid")), json_integer_value(json_object_get(s, "uptime_ms")) / 1000);
-        printf("state         %s%s\n", json_is_true(json_object_get(s, "ready")) ? "ready" : "starting",
+        printf("state         %s%s%s\n", json_is_true(json_object_get(s, "ready")) ? "ready" : "starting",
+               json_is_false(json_object_get(s, "link")) ? ", link down" : "",
                json_is_true(json_object_get(s, "disk_low")) ? ", disk full: reads only" : "");
         printf("network       %s, kernel %s\n", json_string_value(json_object_get(s, "profile")),
                json_string_value(json_object_get(s, "kernel")));

@@ -1,4 +1,5 @@
 #include "base/cpu.h"
+#include "base/hex.h"
 #include "tests/test.h"
 
 static void reader_past_its_end_turns_bad_and_stays_so(void **state)
@@ -49,12 +50,37 @@ static void cpu_mask_takes_features_away(void **state)
     ch_cpu_set_mask(CH_CPU_ALL);
 }
 
+static void hex_reads_back_what_it_wrote(void **state)
+{
+    const uint8_t bytes[] = {0x00, 0x1f, 0xab, 0xff};
+    uint8_t back[4] = {0};
+    char text[9];
+    assert_string_equal(ch_hex_write(bytes, 4, text), "001fabff");
+    assert_true(ch_hex_read(text, back, 4));
+    assert_memory_equal(back, bytes, 4);
+    assert_true(ch_hex_read("001FAbFf", back, 4));
+    assert_memory_equal(back, bytes, 4);
+}
+
+static void hex_that_is_not_all_digits_or_of_another_length_is_refused(void **state)
+{
+    static const char *const bad[] = {"", "0", "001fabf", "001fabff0", "001fab f", " 01fabff", "0x1fabff", "+01fabff", "001fabfg"};
+    uint8_t bytes[4];
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char *text = strdup(bad[i]); /* so that a read beyond its end is found */
+        assert_false(ch_hex_read(text, bytes, 4));
+        free(text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reader_past_its_end_turns_bad_and_stays_so),
         cmocka_unit_test(writer_past_its_end_writes_nothing),
         cmocka_unit_test(prng_repeats_its_seed),
+        cmocka_unit_test(hex_reads_back_what_it_wrote),
+        cmocka_unit_test(hex_that_is_not_all_digits_or_of_another_length_is_refused),
         cmocka_unit_test(cpu_mask_takes_features_away),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -178,7 +178,7 @@ static enum ch_status apply(struct fake_node *n, const struct ch_tx *tx, struct 
 static void send_receipt(struct fake_node *n, uint64_t conn, uint64_t request, const struct ch_receipt *receipt,
                          bool is_signed)
 {
-    uint8_t body[512], leaves[3][32] = {{1}, {0}, {3}}, path[CH_MERKLE_DEPTH_MAX][32], message[36];
+    uint8_t body[512], leaves[CH_MERKLE_NODES(3)][32] = {{1}, {0}, {3}}, path[CH_MERKLE_DEPTH_MAX][32], message[36];
     struct ch_writer w = ch_writer(body, sizeof body);
     ch_write16(&w, 1);
     uint8_t *bytes = ch_write_room(&w, CH_RECEIPT_BYTES);
@@ -186,7 +186,7 @@ static void send_receipt(struct fake_node *n, uint64_t conn, uint64_t request, c
     if (is_signed) {
         uint8_t prefix[CH_SIGN_PREFIX_BYTES_MAX];
         ch_merkle_leaf(bytes, CH_RECEIPT_BYTES, leaves[1]);
-        ch_merkle_root((const uint8_t(*)[32])leaves, 3, message);
+        ch_merkle_build(leaves, 3, message);
         ch_store32(message + 32, 3);
         uint32_t length = ch_merkle_path((const uint8_t(*)[32])leaves, 3, 1, path);
         if (once(&n->faults.corrupt_proof))
@@ -232,7 +232,11 @@ static void on_submit(struct fake_node *n, uint64_t conn, const struct ch_frame_
         return;
     }
     ch_hash(tx.bytes, tx.length, receipt.tx_id);
-    int refuse = atomic_exchange(&n->faults.refuse_status, 0);
+    int refuse = atomic_exchange(&n->faults.refuse_status, 0), refuse_frame = atomic_exchange(&n->faults.refuse_frame, 0);
+    if (refuse_frame) {
+        send_receipt(n, conn, h->request, &(struct ch_receipt){.status = (uint16_t)refuse_frame}, false);
+        return;
+    }
     receipt.status = refuse ? (uint16_t)refuse : signed_well(n, &tx) ? CH_STATUS_OK : CH_STATUS_BAD_SIGNATURE;
     send_receipt(n, conn, h->request, &receipt, false);
     if (receipt.status != CH_STATUS_OK)

@@ -20,6 +20,7 @@ struct fake_faults {
     _Atomic int forge_record;         /* a record has a changed byte */
     _Atomic int hang_up_at_put;       /* the connection is closed when a block comes */
     _Atomic int refuse_status;        /* a SUBMIT is refused with this status, early */
+    _Atomic int refuse_frame;         /* the same as a whole: its receipt names no transaction */
 };
 
 struct fake_node *fake_node_start(const uint8_t chain_id[32]);

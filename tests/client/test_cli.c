@@ -223,6 +223,9 @@ static void key_file_troubles_are_code_4(void **state)
     assert_string_equal(error_name(), "EXISTS");
     assert_int_equal(RUN("whois", "--home", "k", "--passphrase-file", "pass", "--json"), CH_CLI_KEY);
     assert_string_equal(error_name(), "NO_GENESIS");
+    spill("junk", "no genesis", 10);
+    assert_int_equal(RUN("account", "new", "--home", "j", "--plain", "--genesis", "junk", "--json"), CH_CLI_USAGE);
+    assert_string_equal(error_name(), "INVALID");
     spill("pass", "wrong\n", 6);
     assert_int_equal(RUN("whois", "--home", "k", "--passphrase-file", "pass", "--json"), CH_CLI_KEY);
     assert_string_equal(error_name(), "BAD_PASSPHRASE");
@@ -377,6 +380,26 @@ static void conversation_passes(void **state)
     assert_string_equal(error_name(), "NOT_BOUND");
 }
 
+static void text_is_fetched_as_it_is_and_replaces_no_file(void **state)
+{
+    char got[16] = "";
+    register_both();
+    assert_int_equal(RUN("send", "bob", "Bonjour", "--home", "a"), 0);
+    assert_int_equal(RUN("fetch", "1", "--home", "b"), 0);
+    assert_string_equal(output, "Bonjour");
+    spill("letter", "mine", 4);
+    assert_int_equal(RUN("fetch", "1", "--home", "b", "--out", "letter", "--json"), CH_CLI_REFUSED);
+    assert_string_equal(error_name(), "EXISTS");
+    slurp("letter", got, sizeof got);
+    assert_string_equal(got, "mine");
+    assert_int_equal(RUN("fetch", "1", "--home", "b", "--out", "letter", "--force", "--json"), 0);
+    assert_non_null(strstr(output, "\"file\":\"letter\""));
+    assert_non_null(strstr(output, "\"bytes\":7"));
+    slurp("letter", got, sizeof got);
+    assert_string_equal(got, "Bonjour");
+    assert_int_equal(RUN("fetch", "1", "--home", "b", "--out", "no/such/folder/letter", "--json"), CH_CLI_LOCAL);
+}
+
 static void file_arrives_under_its_own_name_only_when_whole(void **state)
 {
     static char content[200000], got[200001];
@@ -388,7 +411,7 @@ static void file_arrives_under_its_own_name_only_when_whole(void **state)
     assert_int_equal(RUN("inbox", "--home", "b"), 0);
     assert_non_null(strstr(output, "picture.png"));
     assert_non_null(strstr(output, "regarde"));
-    assert_int_equal(RUN("fetch", "1", "--home", "b", "--json"), CH_CLI_LOCAL);
+    assert_int_equal(RUN("fetch", "1", "--home", "b", "--json"), CH_CLI_REFUSED);
     assert_string_equal(error_name(), "EXISTS");
     assert_int_equal(unlink("picture.png"), 0);
     fake_node_faults(node)->corrupt_object = 1;
@@ -467,6 +490,7 @@ int main(int argc, char **argv)
         CHAIN(registration_goes_through_the_registrar),
         CHAIN(registrar_reviews),
         CHAIN(conversation_passes),
+        CHAIN(text_is_fetched_as_it_is_and_replaces_no_file),
         CHAIN(file_arrives_under_its_own_name_only_when_whole),
         CHAIN(message_for_a_lost_key_is_code_5),
         CHAIN(revoking_asks_first),

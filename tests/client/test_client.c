@@ -132,6 +132,10 @@ static void refusal_names_its_reason(void **state)
     assert_int_equal(register_as(c, &alice, "alice", &receipt), CH_ERR_REFUSED);
     assert_int_equal(receipt.status, CH_STATUS_WINDOW_FULL);
     assert_non_null(strstr(ch_client_why(c), "WINDOW_FULL"));
+    fake_node_faults(node)->refuse_frame = CH_STATUS_RATE_LIMITED; /* above the peer's rate: the frame as a whole */
+    assert_int_equal(register_as(c, &alice, "alice", &receipt), CH_ERR_REFUSED);
+    assert_int_equal(receipt.status, CH_STATUS_RATE_LIMITED);
+    assert_non_null(strstr(ch_client_why(c), "RATE_LIMITED"));
     assert_int_equal(ch_chat_relate(c, &alice, CH_TX_BIND_REQUEST, bob.sign.public_key, &receipt), CH_ERR_REFUSED);
     assert_int_equal(receipt.status, CH_STATUS_NO_SUCH_ACCOUNT);
     ch_client_close(c);

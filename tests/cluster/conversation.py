@@ -9,6 +9,7 @@ import os
 import subprocess
 
 import lab
+from ciphertext import check_no_ciphertext, pieces_of_objects
 from people import Person, new_registrar, register
 
 parser = argparse.ArgumentParser()
@@ -39,29 +40,6 @@ def check_no_canary(folder, capture):
     for path in places:
         lab.expect(needle not in path.read_bytes(), f"plaintext found in {path}")
     print(f"no plaintext in {len(places)} files")
-
-
-def ciphertext_pieces(the_lab, person):
-    """Some bytes out of each object that the person got, as they travel: sealed by the sender."""
-    pieces = []
-    for message in person.inbox():
-        if "object" in message:
-            out = the_lab.folder / "sealed.bin"
-            person.run("object", "export", message["object"]["cid"], "--out", str(out), "--force")
-            sealed = out.read_bytes()
-            lab.expect(len(sealed) >= FILE_BYTES and CANARY.encode() not in sealed, "the object is not the sealed file")
-            pieces += [sealed[at:at + 32] for at in range(0, len(sealed) - 32, len(sealed) // 16)]
-            out.unlink()
-    return pieces
-
-
-def check_no_ciphertext(folder, pieces):
-    lab.expect(len(pieces) >= 32, "there were no objects")
-    for path in folder.rglob("*"):
-        if path.is_file() and not path.is_socket():
-            content = path.read_bytes()
-            lab.expect(not any(piece in content for piece in pieces), f"an object's own ciphertext found in {path}")
-    print(f"none of {len(pieces)} pieces of the objects' ciphertext in the node's files")
 
 
 def run():
@@ -109,7 +87,7 @@ def run():
             lab.expect(out.read_bytes() == plain.read_bytes(), "the file came out different")
         lab.expect(len(bob.inbox()) == 2 and len(alice.inbox()) == 2, "two messages in each inbox")
         lab.expect(CANARY in json.dumps(bob.inbox()), "the recipient reads the text")
-        pieces = ciphertext_pieces(the_lab, alice) + ciphertext_pieces(the_lab, bob)
+        pieces = pieces_of_objects(the_lab, alice, FILE_BYTES) + pieces_of_objects(the_lab, bob, FILE_BYTES)
         alice.run("unbind", "bob")
         bob.run("send", "alice", CANARY, refused="UNBINDING")
         bob.run("confirm", "alice")
@@ -123,6 +101,10 @@ def run():
             ping = subprocess.run(the_lab.in_host(the_lab.peer_host, ["ping", "-c", "2", "-W", "2", lab.NODE_IP]),
                                   capture_output=True, text=True)
             lab.expect(ping.returncode == 0, f"no echo: {ping.stdout} {ping.stderr}")
+            lab.expect(status["link"], "the link is up")
+            for way in ("down", "up"):
+                the_lab.shell("ip", "-n", the_lab.peer_host, "link", "set", "peer0", way)
+                the_lab.wait_until(lambda: the_lab.status(folder)["link"] == (way == "up"), 10, f"the node sees its link {way}")
         the_lab.stop(folder, process)
         if sniffer:
             sniffer.terminate()

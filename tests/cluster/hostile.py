@@ -81,6 +81,11 @@ def run():
             if deed != "blocks":
                 rogue(net, deed, 3, count)
         lab.expect(counter(net, 3, "order_messages_refused_total") == 0, "a stranger's frame reached the consensus machine")
+        malformed = counter(net, 3, "net_frames_malformed_total")
+        told = rogue(net, "questions", 3, args.frames)
+        lab.expect(told["sent"] == args.frames and told["closed_with"] is None, f"malformed questions are answered: {told}")
+        net.wait_until(lambda: counter(net, 3, "net_frames_malformed_total") > malformed + args.frames // 2, 30,
+                       "malformed questions are counted")
         lab.expect(rogue(net, "wrong-chain", 2, 1, key)["closed_with"] == "WRONG_CHAIN", "another chain's peer was let in")
         for target in HONEST:
             rogue(net, "half-open", target, 150)

@@ -217,9 +217,12 @@ class Devnet(Lab):
 
     def configure(self, i, **settings):
         """Sets lines of a validator's configuration and starts it again."""
-        configure(self.folder_of(i), **settings)
+        self.configure_stopped(i, **settings)
         self.devnet("restart", str(i))
         self.wait_until(lambda: self.status_of(i).get("ready"), 60, f"validator {i} is ready")
+
+    def configure_stopped(self, i, **settings):
+        configure(self.folder_of(i), **settings)
 
     def every(self):
         return json.loads(self.devnet("status", "--json"))["validators"]

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import subprocess
 
 import lab
@@ -12,7 +13,7 @@ parser.add_argument("chappe")
 parser.add_argument("submit_load")
 parser.add_argument("--messages", type=int, default=4000, help="of each honest peer")
 args = parser.parse_args()
-HONEST, LONE, PER_FRAME, BAD_MESSAGES, BAD_EVERY, BAD_MAX, BAD_SIGNATURES = 3, 20, 16, 24000, 2, 10000, 9
+HONEST, LONE, PER_FRAME, BAD_MESSAGES, BAD_EVERY, BAD_MAX, BAD_SIGNATURES, HASTY = 3, 20, 16, 24000, 2, 10000, 9, 2000
 
 
 class Load:
@@ -37,6 +38,20 @@ def counters(the_lab, folder):
     return {**status["counters"], **{"early " + name: count for name, count in status["early"].items()}}
 
 
+def an_account_has_its_rate(the_lab, folder, port):
+    """What is too fast is refused, each transaction by name; what was taken is applied, and another account goes on."""
+    config = folder / "chappe.yaml"
+    config.write_text(re.sub(r"(?m)^  tx_rate_per_account: .*$", "  tx_rate_per_account: 10", config.read_text()))
+    process = the_lab.start(folder)
+    told = Load(the_lab, folder, port, "hasty", messages=HASTY, per_frame=PER_FRAME, in_flight=4).result()
+    lab.expect(set(told["early"]) == {"OK", "RATE_LIMITED"} and sum(told["early"].values()) == HASTY,
+               "an account above its rate is not slowed, or for another reason")
+    lab.expect(told["final"] == {"OK": told["early"]["OK"]}, "what was taken is not final")
+    told = Load(the_lab, folder, port, "patient", messages=1, per_frame=1).result()
+    lab.expect(told["final"] == {"OK": 1}, "one account slows another")
+    the_lab.stop(folder, process)
+
+
 def run():
     with lab.Lab(args.chappe, networked=False) as the_lab:
         port = 20000 + os.getpid() % 20000
@@ -54,6 +69,10 @@ def run():
         lab.expect(lone["final"] == {"OK": LONE}, "the lone transactions are not all final")
         lab.expect(more("verify_batches_total") == LONE + 1, "a lone transaction was not a batch of its own")
         lab.expect(more("verify_signatures_checked_total") == LONE + 2, "other signatures were checked")
+
+        # Receipts to show to others: each one's path leads to the root that the validator signed.
+        told = Load(the_lab, folder, port, "proven", messages=args.messages, per_frame=256, in_flight=16, signed=1).result()
+        lab.expect(told["final"] == {"OK": args.messages} and told["proofs"] > 0, "receipts without their proof")
 
         # A queue of them is verified in batches larger than the frames it came in.
         before = counters(the_lab, folder)
@@ -96,6 +115,7 @@ def run():
                    "what was applied is not what was sent")
         print(f"{suspect} signatures verified apart; closed after {more('verify_signatures_bad_total')} bad ones")
         the_lab.stop(folder, process)
+        an_account_has_its_rate(the_lab, folder, port)
 
 
 lab.main(run)

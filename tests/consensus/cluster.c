@@ -230,6 +230,15 @@ static void send_payload(struct node *node, uint16_t to, const struct ch_ref *re
     e->handle = handle;
 }
 
+static bool commit_is_durable(const struct node *node, uint64_t index)
+{
+    struct ch_commit commit;
+    for (size_t k = node->durable; k-- > 0;)
+        if (node->log[k].type == CH_RECORD_COMMIT && ch_commit_parse(node->log[k].bytes, node->log[k].length, &commit))
+            return commit.index >= index; /* the newest */
+    return false;
+}
+
 static void append(struct node *node, const struct ch_core_action *a)
 {
     if (node->log_count == node->log_room) {
@@ -249,6 +258,8 @@ static void append(struct node *node, const struct ch_core_action *a)
         ch_block_digest(&node->cluster->committee, &b, r->ref.digest);
         assert_int_equal(b.payload_length, a->append.payload_length);
         assert_true((b.payload_length != 0) == (r->handle != 0));
+        if (r->type == CH_RECORD_OWN_BLOCK && b.vote_count) /* W4 */
+            assert_true(commit_is_durable(node, ch_load64(b.votes + (b.vote_count - 1u) * CH_BLOCK_VOTE_BYTES)));
     }
 }
 
@@ -265,6 +276,7 @@ static void deliver(struct node *node, const struct ch_core_action *a)
     }
     assert_int_equal(index, node->commit_count + 1);
     assert_int_equal(index, node->applied + 1);
+    assert_true(commit_is_durable(node, index)); /* W3 */
     if (node->commit_count == node->commit_room) {
         node->commit_room = node->commit_room ? 2 * node->commit_room : 64;
         node->commits = realloc(node->commits, node->commit_room * sizeof *node->commits);
@@ -279,6 +291,8 @@ static void deliver(struct node *node, const struct ch_core_action *a)
     struct ch_commit parsed;
     assert_true(ch_commit_parse(commit->bytes, commit->length, &parsed));
     assert_int_equal(parsed.block_count, a->deliver.block_count);
+    assert_true(parsed.timestamp_ms == a->deliver.timestamp_ms && parsed.timestamp_ms >= node->commit_ms);
+    node->commit_ms = parsed.timestamp_ms;
     for (uint32_t i = 0; i < parsed.block_count; i++) {
         assert_memory_equal(parsed.refs + (size_t)i * CH_REF_BYTES, &a->deliver.blocks[i].ref, CH_REF_BYTES);
         assert_true((a->deliver.blocks[i].handle != 0) == (a->deliver.blocks[i].payload_length != 0));
@@ -330,7 +344,7 @@ static void serve_commits(struct node *node, uint16_t to, uint64_t from, uint64_
         uint64_t index = r->type == CH_RECORD_VOTE_CERT ? ch_load64(r->bytes) : 0;
         if (index < from || index > node->commit_count || index >= from + CH_MESSAGE_COMMITS_MAX)
             continue;
-        if (!proof || index <= last) {
+        if (!proof || end < last) {
             proof = r;
             end = index;
         }
@@ -629,7 +643,7 @@ void cluster_forget_disk(struct cluster *c, uint16_t index)
     log_cut(node, 0);
     node->durable = 0;
     node->have_guard = false;
-    node->applied = 0;
+    node->applied = node->commit_ms = 0;
     while (node->commit_count)
         free(node->commits[--node->commit_count].bytes);
 }
@@ -705,6 +719,11 @@ bool cluster_run_until(struct cluster *c, uint64_t until_us, bool (*done)(struct
 void cluster_run(struct cluster *c, uint64_t until_us)
 {
     cluster_run_until(c, until_us, NULL);
+}
+
+void cluster_event(struct cluster *c, uint16_t index, const struct ch_core_event *event)
+{
+    step(&c->nodes[index], event);
 }
 
 void cluster_submit(struct cluster *c, uint16_t index, uint64_t count)

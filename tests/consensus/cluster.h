@@ -38,8 +38,9 @@ struct node {
     struct ch_guard guard;
     struct commit *commits; /* delivered, by index - 1 */
     size_t commit_count, commit_room;
-    uint64_t applied; /* what the executor remembers */
-    uint64_t pending; /* transactions waiting */
+    uint64_t applied;   /* what the executor remembers */
+    uint64_t commit_ms; /* the last commit's time */
+    uint64_t pending;   /* transactions waiting */
     bool told_pending, refuse_payload;
     uint64_t timer_us;
     unsigned late_timers;
@@ -89,6 +90,8 @@ void cluster_connect(struct cluster *cluster, uint16_t a, uint16_t b, bool up);
 void cluster_run(struct cluster *cluster, uint64_t until_us);
 /* Runs until `done` or the time; returns whether done. */
 bool cluster_run_until(struct cluster *cluster, uint64_t until_us, bool (*done)(struct cluster *cluster));
+/* One event of a running node, now. */
+void cluster_event(struct cluster *cluster, uint16_t index, const struct ch_core_event *event);
 void cluster_submit(struct cluster *cluster, uint16_t index, uint64_t count);
 /* Adds what the running nodes counted to the totals. */
 void cluster_count(struct cluster *cluster, struct ch_core_counters *totals);

@@ -691,6 +691,87 @@ static void votes_of_more_than_f_for_another_commit_halt(void **state)
     cluster_close(&c);
 }
 
+#define MANY 100 /* validators, and leaders a round: a round makes so many commits */
+
+/* Gives the machine a block of `author` that votes for all commits of a round, 1 .. MANY in round 1. Counts proofs kept. */
+static unsigned vote_for_a_round(struct ch_core *core, const struct ch_committee *committee, uint16_t author, uint32_t round)
+{
+    static uint8_t header[72 + (CH_REF_BYTES + CH_BLOCK_VOTE_BYTES) * MANY + 64], votes[CH_BLOCK_VOTE_BYTES * MANY];
+    static uint64_t now_us;
+    struct ch_ref ref, ancestors[MANY];
+    struct ch_core_action action;
+    unsigned proofs = 0;
+    for (uint16_t i = 0; i < MANY; i++) {
+        const uint16_t a = i == 0 ? author : (uint16_t)(i - (i <= author));
+        ancestors[i] = round == 1 ? ch_committee_genesis_ref(committee, a)
+                                  : (struct ch_ref){.round = round - 1, .author = a, .digest = {1, (uint8_t)a}};
+        const uint64_t index = (round - 1) * MANY + i + 1u;
+        ch_store64(votes + i * CH_BLOCK_VOTE_BYTES, index);
+        memset(votes + i * CH_BLOCK_VOTE_BYTES + 8, (int)(index % 251), CH_HASH_BYTES);
+    }
+    const struct ch_block_draft draft = {.round = round,
+                                         .author = author,
+                                         .ancestor_count = MANY,
+                                         .vote_count = MANY,
+                                         .votes = votes,
+                                         .ancestors = ancestors};
+    const uint32_t length = cluster_block(committee, &draft, header, &ref);
+    const struct ch_core_now now = {.mono_us = ++now_us, .unix_ms = 1700000000000};
+    ch_core_step(core, &now, &(struct ch_core_event){.type = CH_EVENT_MESSAGE, .peer = author,
+                                                     .message = {CH_MESSAGE_HEADER, header, length}});
+    while (ch_core_next_out(core, &action))
+        proofs += action.type == CH_ACTION_APPEND && action.append.type == CH_RECORD_VOTE_CERT;
+    return proofs;
+}
+
+/* 13: of a hundred validators that all lead each round, some are a round ahead when the others vote. */
+static void votes_of_a_round_are_counted_when_others_are_a_round_ahead(void **state)
+{
+    struct ch_genesis genesis;
+    struct ch_committee committee;
+    struct ch_core_config config;
+    struct ch_core *core;
+    struct ch_core_action action;
+    struct ch_core_status status;
+    const struct ch_core_now now = {.unix_ms = 1700000000000};
+    const uint8_t chain_id[CH_HASH_BYTES] = {0xc4};
+    ch_genesis_defaults(&genesis, MANY);
+    genesis.validator_count = MANY;
+    genesis.start_ms = now.unix_ms;
+    for (uint16_t i = 0; i < MANY; i++) {
+        memset(genesis.validators[i].key, i + 1, 32);
+        genesis.validators[i].stake = 1;
+    }
+    ch_committee_from_genesis(&genesis, chain_id, &committee);
+    committee.params.leaders_per_round = MANY;
+    committee.params.max_votes = 4 * MANY;
+    committee.params.gc_depth = 8;
+    ch_committee_init(&committee);
+    ch_core_defaults(&config, &committee, CH_CORE_NOBODY);
+    config.rounds_uncommitted_max = 64;
+    assert_true(config.lag_commits > 2 * MANY); /* a round more or less is no lag */
+    assert_ok(ch_core_open(&config, &core));
+    assert_ok(ch_core_start(core, &now, NULL, 0));
+    while (ch_core_next_out(core, &action))
+        ;
+    unsigned proofs = 0;
+    const uint16_t ahead = 50;
+    for (uint16_t a = 0; a < ahead; a++)
+        for (uint32_t round = 1; round <= 2; round++)
+            proofs += vote_for_a_round(core, &committee, a, round);
+    for (uint16_t a = ahead; a < MANY; a++)
+        proofs += vote_for_a_round(core, &committee, a, 1);
+    ch_core_status(core, &status);
+    assert_int_equal(status.quorum_index, MANY);
+    assert_false(status.lagging);
+    assert_true(proofs > 0);
+    for (uint16_t a = ahead; a < MANY; a++)
+        (void)vote_for_a_round(core, &committee, a, 2);
+    ch_core_status(core, &status);
+    assert_int_equal(status.quorum_index, 2 * MANY);
+    ch_core_close(core);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -710,6 +791,7 @@ int main(void)
         cmocka_unit_test(blocks_waiting_for_one_ancestor_are_bounded),
         cmocka_unit_test(same_seed_gives_the_same_machine),
         cmocka_unit_test(votes_of_more_than_f_for_another_commit_halt),
+        cmocka_unit_test(votes_of_a_round_are_counted_when_others_are_a_round_ahead),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

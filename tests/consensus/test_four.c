@@ -271,6 +271,166 @@ static void broken_messages_harm_nobody(void **state)
     cluster_close(&c);
 }
 
+#define MANY 100000 /* transactions: more than any of these runs takes, one a block */
+
+/* 5.5: who can't take more goes on signing, for blocks are votes. */
+static void validator_under_pressure_signs_empty_blocks(void **state)
+{
+    struct cluster c;
+    cluster_open(&c, 4, test_seed());
+    cluster_start_all(&c);
+    cluster_submit(&c, 0, MANY);
+    cluster_run(&c, c.now_us + 2 * SECOND);
+    assert_true(c.nodes[0].taken > 10);
+    cluster_event(&c, 0, &(struct ch_core_event){.type = CH_EVENT_PRESSURE, .pressure = true});
+    const uint64_t taken = c.nodes[0].taken;
+    const uint32_t round = cluster_status(&c, 0).round;
+    cluster_run(&c, c.now_us + 3 * SECOND);
+    assert_true(c.nodes[0].taken <= taken + 1); /* one may have been asked for */
+    assert_true(cluster_status(&c, 0).round > round + 5);
+    cluster_event(&c, 0, &(struct ch_core_event){.type = CH_EVENT_PRESSURE, .pressure = false});
+    cluster_run(&c, c.now_us + 2 * SECOND);
+    assert_true(c.nodes[0].taken > taken + 10);
+    nobody_halted(&c);
+    cluster_close(&c);
+}
+
+static void led_by_3(void *context, uint32_t round, uint16_t *authors)
+{
+    (void)context, (void)round;
+    authors[0] = 3;
+}
+
+/* 5.5: what can't be committed is bounded. The one who leads every round is away. */
+static void rounds_without_commits_carry_nothing(void **state)
+{
+    struct cluster c;
+    cluster_open(&c, 4, test_seed());
+    cluster_params(&c, 20, 1);
+    for (uint16_t i = 0; i < 4; i++)
+        c.nodes[i].config.leaders = led_by_3;
+    for (uint16_t i = 0; i < 3; i++) {
+        assert_ok(cluster_start(&c, i));
+        cluster_submit(&c, i, MANY);
+    }
+    cluster_run(&c, c.now_us + 20 * SECOND);
+    assert_int_equal(least_commits(&c), 0);
+    for (uint16_t i = 0; i < 3; i++) {
+        assert_true(cluster_status(&c, i).round > 40);
+        assert_in_range(c.nodes[i].taken, 5, 20 / 2 + 1);
+    }
+    assert_ok(cluster_start(&c, 3));
+    cluster_run(&c, c.now_us + 30 * SECOND);
+    nobody_halted(&c);
+    assert_true(c.nodes[0].commit_count > 20);
+    for (uint16_t i = 0; i < 3; i++)
+        assert_true(c.nodes[i].taken > 20);
+    cluster_close(&c);
+}
+
+static bool nothing_leaves_0(struct cluster *c, uint16_t from, uint16_t to, enum ch_message_type type,
+                             const uint8_t *body, size_t length)
+{
+    return from == 0;
+}
+
+/* 5.5: nor what nobody takes up. What can't be committed any more is given back (6). */
+static void blocks_that_nobody_builds_on_carry_nothing(void **state)
+{
+    struct cluster c;
+    cluster_open(&c, 4, test_seed());
+    cluster_params(&c, 20, 1);
+    c.drop = nothing_leaves_0;
+    cluster_start_all(&c);
+    cluster_submit(&c, 0, MANY);
+    cluster_run(&c, c.now_us + 20 * SECOND);
+    assert_true(cluster_status(&c, 0).round > 30);
+    assert_in_range(c.nodes[0].taken, 5, 10);
+    assert_int_equal(c.nodes[0].requeued, c.nodes[0].taken);
+    c.drop = NULL;
+    cluster_run(&c, c.now_us + 10 * SECOND);
+    assert_true(c.nodes[0].taken > 20);
+    nobody_halted(&c);
+    cluster_close(&c);
+}
+
+static uint64_t late_from_3(struct cluster *c, uint16_t from, uint16_t to, enum ch_message_type type,
+                            const uint8_t *body, size_t length)
+{
+    return from == 3 ? 600 * MS : 0;
+}
+
+/* 5.3: the leader of every round is further away than the first timeout. Without commits timers grow until they reach
+ * it. */
+static void far_leader_is_waited_for_in_the_end(void **state)
+{
+    struct cluster c;
+    cluster_open(&c, 4, test_seed());
+    cluster_params(&c, 60, 1);
+    for (uint16_t i = 0; i < 4; i++) {
+        c.nodes[i].config.leaders = led_by_3;
+        c.nodes[i].config.idle_round_delay_ms = c.nodes[i].config.min_round_delay_ms;
+    }
+    c.hold_us = late_from_3;
+    cluster_start_all(&c);
+    cluster_run(&c, c.now_us + 60 * SECOND);
+    nobody_halted(&c);
+    assert_true(least_commits(&c) > 5);
+    cluster_close(&c);
+}
+
+/* 10: the clocks of all go back, by less than a person must vouch for. The network's checks see that time does not. */
+static void commit_time_never_goes_back(void **state)
+{
+    struct cluster c;
+    cluster_open(&c, 4, test_seed());
+    cluster_start_all(&c);
+    cluster_run(&c, c.now_us + 2 * SECOND);
+    const uint64_t commits = least_commits(&c);
+    for (uint16_t i = 0; i < 4; i++)
+        c.nodes[i].clock_offset_ms = -60000;
+    cluster_run(&c, c.now_us + 10 * SECOND);
+    nobody_halted(&c);
+    assert_true(least_commits(&c) > commits + 10);
+    cluster_close(&c);
+}
+
+/* 13: nor who lags. */
+static void validator_that_lags_carries_nothing(void **state)
+{
+    struct cluster c;
+    unsigned lagging = 0;
+    cluster_open(&c, 4, test_seed());
+    cluster_start_all(&c);
+    for (uint16_t a = 0; a < 4; a++)
+        cluster_submit(&c, a, MANY);
+    cluster_run(&c, c.now_us + SECOND);
+    for (uint16_t a = 0; a < 3; a++)
+        cluster_connect(&c, a, 3, false);
+    cluster_run(&c, c.now_us + 20 * SECOND);
+    for (uint16_t a = 0; a < 3; a++)
+        cluster_connect(&c, a, 3, true);
+    const uint32_t round = cluster_status(&c, 3).round;
+    uint32_t signed_round = round;
+    for (int k = 0; k < 5000; k++) {
+        const bool before = cluster_status(&c, 3).lagging;
+        const uint64_t taken = c.nodes[3].taken;
+        cluster_run(&c, c.now_us + MS);
+        if (!before || !cluster_status(&c, 3).lagging)
+            continue;
+        assert_int_equal(c.nodes[3].taken, taken);
+        signed_round = cluster_status(&c, 3).round;
+        lagging++;
+    }
+    assert_true(lagging > 5 && signed_round > round); /* it votes meanwhile */
+    assert_false(cluster_status(&c, 3).lagging);
+    const uint64_t taken = c.nodes[3].taken;
+    cluster_run(&c, c.now_us + 2 * SECOND);
+    assert_true(c.nodes[3].taken > taken + 10);
+    nobody_halted(&c);
+    cluster_close(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +438,12 @@ int main(void)
         cmocka_unit_test(restart_after_each_record_gives_identical_commits),
         cmocka_unit_test(broken_messages_harm_nobody),
         cmocka_unit_test(full_committee_commits_in_every_round),
+        cmocka_unit_test(validator_under_pressure_signs_empty_blocks),
+        cmocka_unit_test(rounds_without_commits_carry_nothing),
+        cmocka_unit_test(blocks_that_nobody_builds_on_carry_nothing),
+        cmocka_unit_test(far_leader_is_waited_for_in_the_end),
+        cmocka_unit_test(commit_time_never_goes_back),
+        cmocka_unit_test(validator_that_lags_carries_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -27,8 +27,8 @@ struct forged {
 
 /* A block of `author` at `round` on what `node` has of the round before by authors below `authors`, and on `extra`
  * (NULL: nothing more), whose author is `authors` or above. */
-static struct forged forge(struct cluster *c, const struct node *node, uint16_t author, uint32_t round, struct ch_ref own,
-                           uint16_t authors, const struct ch_ref *extra, uint64_t timestamp_ms)
+static struct forged forge(struct cluster *c, const struct node *node, uint16_t author, uint32_t round,
+                           struct ch_ref own, uint16_t authors, const struct ch_ref *extra, uint64_t timestamp_ms)
 {
     struct forged f;
     struct ch_ref ancestors[CLUSTER_NODES_MAX];
@@ -95,7 +95,7 @@ static void round_is_not_left_out_for_one_that_cannot_be_built(void **state)
 
 /* Nothing that was fetched, nor what others push of 5, reaches 0 while this holds. */
 static bool blocks_of_5_do_not_reach_0(struct cluster *c, uint16_t from, uint16_t to, enum ch_message_type type,
-                              const uint8_t *body, size_t length)
+                                       const uint8_t *body, size_t length)
 {
     struct ch_block b;
     if (to == 0 && type == CH_MESSAGE_HEADER) {
@@ -222,7 +222,8 @@ static void blocks_are_not_refused_because_a_spammer_named_them_first(void **sta
         cluster_run(&c, c.now_us + 10 * MS);
     round = cluster_status(&c, 0).round + 2;
     c.drop = round_does_not_reach_0;
-    while (!find_block(&c.nodes[1], round, 0) || !find_block(&c.nodes[1], round, 1) || !find_block(&c.nodes[1], round, 2))
+    while (!find_block(&c.nodes[1], round, 0) || !find_block(&c.nodes[1], round, 1) ||
+           !find_block(&c.nodes[1], round, 2))
         cluster_run(&c, c.now_us + MS);
     const struct forged first = forge(&c, &c.nodes[1], 3, round + 1, nothing, 3, NULL, 1);
     give(&c, 0, &first);
@@ -284,6 +285,193 @@ static void catching_up_asks_those_who_have_nothing_once(void **state)
     cluster_close(&c);
 }
 
+/* GET_COMMITS of the last validator on their way, or being answered: of each peer, [from, to]; 0: none. */
+struct flight {
+    uint64_t from[CLUSTER_NODES_MAX], to[CLUSTER_NODES_MAX];
+    unsigned now, most;
+};
+
+static bool questions_are_disjoint(struct cluster *c, uint16_t from, uint16_t to, enum ch_message_type type,
+                                   const uint8_t *body, size_t length)
+{
+    (void)length;
+    struct flight *f = c->context;
+    if (from == c->n - 1 && type == CH_MESSAGE_GET_COMMITS) {
+        assert_int_equal(f->from[to], 0); /* one question to each at once */
+        for (uint16_t p = 0; p < c->n; p++)
+            assert_true(!f->from[p] || f->to[p] < ch_load64(body) || f->from[p] > ch_load64(body + 8));
+        f->from[to] = ch_load64(body);
+        f->to[to] = ch_load64(body + 8);
+        f->most = ++f->now > f->most ? f->now : f->most;
+    } else if (to == c->n - 1 && type == CH_MESSAGE_COMMITS) {
+        assert_int_equal(f->from[from], ch_load64(body));
+        f->from[from] = 0;
+        f->now--;
+    }
+    return false;
+}
+
+/* The last of them is away for this many commits, and connected again. */
+static uint64_t leave_behind(struct cluster *c, uint64_t commits)
+{
+    const uint16_t last = (uint16_t)(c->n - 1);
+    for (uint16_t i = 0; i < c->n; i++)
+        c->nodes[i].config.min_round_delay_ms = c->nodes[i].config.idle_round_delay_ms = 50;
+    cluster_start_all(c);
+    cluster_run(c, SECOND);
+    for (uint16_t a = 0; a < last; a++)
+        cluster_connect(c, a, last, false);
+    while (c->nodes[0].commit_count < c->nodes[last].commit_count + commits)
+        cluster_run(c, c->now_us + 100 * MS);
+    return c->nodes[0].commit_count;
+}
+
+static void catch_up(struct cluster *c, uint64_t commits)
+{
+    const uint16_t last = (uint16_t)(c->n - 1);
+    for (uint16_t a = 0; a < last; a++)
+        cluster_connect(c, a, last, true);
+    for (int k = 0; k < 600 && (c->nodes[last].commit_count < commits || cluster_status(c, last).lagging); k++)
+        cluster_run(c, c->now_us + 100 * MS);
+    nobody_halted(c);
+    assert_true(c->nodes[last].commit_count >= commits);
+    assert_false(cluster_status(c, last).lagging);
+}
+
+/* 13.1 */
+static void commits_come_from_several_peers_at_once(void **state)
+{
+    struct cluster c;
+    struct flight flight = {0};
+    cluster_open(&c, 10, test_seed());
+    cluster_params(&c, 20, 10);
+    const uint64_t commits = leave_behind(&c, 3000);
+    c.delay_min_us = c.delay_max_us = 100 * MS;
+    c.drop = questions_are_disjoint;
+    c.context = &flight;
+    const uint64_t began_us = c.now_us;
+    catch_up(&c, commits);
+    assert_int_equal(flight.most, 8);
+    assert_true(c.now_us - began_us < 6 * SECOND); /* 32 questions one after another take as long in travel alone */
+    cluster_close(&c);
+}
+
+static uint64_t commits_are_late(struct cluster *c, uint16_t from, uint16_t to, enum ch_message_type type,
+                                 const uint8_t *body, size_t length)
+{
+    (void)c, (void)from, (void)to, (void)body, (void)length;
+    return type == CH_MESSAGE_COMMITS ? 1500 * MS : 0;
+}
+
+/* Payloads that the last validator asked for while it lagged: rounds and bytes. */
+struct asked {
+    uint32_t rounds[4096], bytes[4096], count;
+    uint64_t most; /* bytes at once, beyond the commit after the last */
+};
+
+static bool note_payloads(struct cluster *c, uint16_t from, uint16_t to, enum ch_message_type type, const uint8_t *body,
+                          size_t length)
+{
+    (void)to, (void)length;
+    struct asked *asked = c->context;
+    if (from != c->n - 1 || type != CH_MESSAGE_GET_PAYLOAD || !cluster_status(c, from).lagging)
+        return false;
+    const struct ch_ref ref = ch_ref_read(body);
+    const struct record *record = find_block(&c->nodes[0], ref.round, ref.author);
+    struct ch_block block;
+    uint64_t bytes = 0;
+    assert_true(record && asked->count < 4096);
+    ch_block_view(record->bytes, (uint32_t)record->length, &block);
+    asked->rounds[asked->count] = ref.round;
+    asked->bytes[asked->count++] = block.payload_length;
+    for (uint32_t i = 0; i < asked->count; i++)
+        bytes += asked->rounds[i] > cluster_status(c, from).leader_round + 2 ? asked->bytes[i] : 0;
+    asked->most = bytes > asked->most ? bytes : asked->most;
+    return false;
+}
+
+static uint64_t most_bytes_ahead(uint64_t bytes_max)
+{
+    static struct asked asked;
+    struct cluster c;
+    asked.count = asked.most = 0;
+    cluster_open(&c, 4, test_seed());
+    cluster_params(&c, 60, 1);
+    c.nodes[3].config.catch_up_bytes_max = bytes_max;
+    for (uint16_t i = 0; i < 3; i++)
+        c.nodes[i].pending = 100000;
+    const uint64_t commits = leave_behind(&c, 400);
+    c.drop = note_payloads;
+    c.context = &asked;
+    catch_up(&c, commits);
+    assert_true(asked.count > 300);
+    cluster_close(&c);
+    return asked.most;
+}
+
+/* 13.1: payloads that wait for the commits before theirs are bounded in bytes. Here one has a hundred or so. */
+static void payloads_fetched_ahead_are_bounded_in_bytes(void **state)
+{
+    assert_true(most_bytes_ahead(256u << 20) > 6000);
+    assert_in_range(most_bytes_ahead(3000), 1, 4500); /* with what was accepted before it was committed */
+    assert_true(most_bytes_ahead(0) < 2500); /* one commit after another, and it still arrives */
+}
+
+/* On a line where every answer takes longer than its deadline, answers are taken all the same. */
+static void commits_that_come_late_are_taken(void **state)
+{
+    struct cluster c;
+    cluster_open(&c, 7, test_seed());
+    cluster_params(&c, 20, 7);
+    const uint64_t commits = leave_behind(&c, 1500);
+    c.hold_us = commits_are_late;
+    catch_up(&c, commits);
+    cluster_close(&c);
+}
+
+/* 13.1: f + 1 others stand behind commits that do not follow from ours. */
+static void proven_commits_of_another_past_halt(void **state)
+{
+    struct cluster c;
+    uint8_t commit[CH_COMMIT_FIXED_BYTES + CH_REF_BYTES], vote[CH_BLOCK_VOTE_BYTES], header[2048], body[8192];
+    cluster_open(&c, 4, test_seed());
+    const uint64_t ahead = leave_behind(&c, 200);
+    const struct ch_core_status s = cluster_status(&c, 3);
+    for (uint16_t a = 0; a < 3; a++)
+        cluster_connect(&c, a, 3, true);
+    while (!cluster_status(&c, 3).lagging)
+        cluster_run(&c, c.now_us + MS);
+    assert_true(cluster_status(&c, 3).commit_index == s.commit_index && s.commit_index < ahead);
+    const struct ch_commit forged = {.index = s.commit_index + 1,
+                                     .previous = {0xbb},
+                                     .leader = {.round = s.leader_round + 1},
+                                     .gc_round = s.gc_round,
+                                     .timestamp_ms = s.commit_ms,
+                                     .block_count = 1};
+    ch_commit_write(&forged, commit);
+    memcpy(commit + CH_COMMIT_FIXED_BYTES, &forged.leader, CH_REF_BYTES);
+    ch_store64(vote, forged.index);
+    ch_commit_digest(&c.committee, commit, sizeof commit, vote + 8);
+    struct ch_writer w = ch_writer(body, sizeof body);
+    ch_write64(&w, forged.index);
+    ch_write64(&w, 1);
+    ch_write16(&w, 1);
+    ch_write16(&w, 2);
+    ch_message_item(&w, commit, sizeof commit);
+    for (uint16_t author = 0; author < 2; author++) {
+        struct ch_ref ref, ancestors[4];
+        for (uint16_t i = 0; i < 4; i++)
+            ancestors[i] = ch_committee_genesis_ref(&c.committee, i == 0 ? author : (uint16_t)(i - (i <= author)));
+        const struct ch_block_draft draft = {
+            .round = 1, .author = author, .ancestor_count = 4, .vote_count = 1, .votes = vote, .ancestors = ancestors};
+        ch_message_item(&w, header, cluster_block(&c.committee, &draft, header, &ref));
+    }
+    assert_false(w.bad);
+    cluster_inject(&c, 3, 2, CH_MESSAGE_COMMITS, body, w.used);
+    assert_int_equal(c.nodes[3].halt, CH_HALT_FORK);
+    cluster_close(&c);
+}
+
 /* C3, I15: 3 paces itself more slowly than the others. It keeps up, and leads its rounds in time. */
 static void slower_validator_leads_its_rounds(void **state)
 {
@@ -312,6 +500,10 @@ int main(void)
         cmocka_unit_test(commits_are_proven_without_those_who_do_not_vote),
         cmocka_unit_test(blocks_are_not_refused_because_a_spammer_named_them_first),
         cmocka_unit_test(catching_up_asks_those_who_have_nothing_once),
+        cmocka_unit_test(commits_come_from_several_peers_at_once),
+        cmocka_unit_test(payloads_fetched_ahead_are_bounded_in_bytes),
+        cmocka_unit_test(commits_that_come_late_are_taken),
+        cmocka_unit_test(proven_commits_of_another_past_halt),
         cmocka_unit_test(slower_validator_leads_its_rounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

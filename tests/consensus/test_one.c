@@ -179,6 +179,21 @@ static void guard_ahead_of_the_log_refuses_to_start(void **state)
     cluster_close(&c);
 }
 
+static void executor_ahead_of_the_log_refuses_to_start(void **state)
+{
+    struct cluster c;
+    cluster_open(&c, 1, test_seed());
+    cluster_start_all(&c);
+    cluster_submit(&c, 0, 3);
+    cluster_run(&c, 2 * SECOND);
+    cluster_crash(&c, 0);
+    c.nodes[0].applied++;
+    assert_int_equal(cluster_start(&c, 0), CH_ERR_LOG_DAMAGED);
+    c.nodes[0].applied--;
+    assert_ok(cluster_start(&c, 0));
+    cluster_close(&c);
+}
+
 static void clock_a_day_off_signs_nothing_until_somebody_vouches(void **state)
 {
     struct cluster c;
@@ -226,6 +241,7 @@ int main(void)
         cmocka_unit_test(restart_after_each_record_gives_identical_commits),
         cmocka_unit_test(replay_from_the_middle_of_the_log_is_enough_or_says_so),
         cmocka_unit_test(guard_ahead_of_the_log_refuses_to_start),
+        cmocka_unit_test(executor_ahead_of_the_log_refuses_to_start),
         cmocka_unit_test(clock_a_day_off_signs_nothing_until_somebody_vouches),
         cmocka_unit_test(host_without_transactions_lets_the_block_go_empty),
     };

@@ -314,6 +314,57 @@ static void a_cache_of_any_size_changes_no_verdict(void **state)
     }
 }
 
+/* Good keys, and keys and commitments with a part of small order: what is kept of them after a while changes nothing. */
+static void keys_that_come_back_often_change_no_verdict(void **state)
+{
+    enum { DIFFERENT = 64, COUNT = 256, ROUNDS = 8 };
+    static struct ed25519_case mixed[DIFFERENT];
+    const char *kernel;
+    struct ch_prng g;
+    ch_prng_seed(&g, test_seed() + 14);
+    for (int i = 0; i < DIFFERENT; i++) {
+        uint8_t wide[64], a[32], r[32];
+        test_random_bytes(&g, wide, sizeof wide);
+        crypto_core_ed25519_scalar_reduce(a, wide);
+        test_random_bytes(&g, wide, sizeof wide);
+        crypto_core_ed25519_scalar_reduce(r, wide);
+        mixed[i] = (struct ed25519_case){.message = text, .message_length = sizeof text};
+        sign_with(a, i % 8, r, i / 8, &mixed[i]);
+        items[i] = case_item(&mixed[i]);
+        assert_true(ch_ed25519_verify_reference(&items[i]));
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+        items[i] = case_item(&mixed[i % DIFFERENT]);
+        memcpy(signatures[i], items[i].signature, 64);
+        items[i].signature = signatures[i];
+    }
+    for (size_t k = 0; (kernel = ch_ed25519_kernel(k)) != NULL; k++) {
+        struct ch_ed25519_options options = {.kernel = kernel, .batch_max = COUNT, .cached_keys_max = 1024};
+        struct ch_ed25519 *v;
+        if (!ch_ed25519_kernel_usable(kernel) || strncmp(kernel, "batch-", 6) != 0)
+            continue;
+        assert_ok(ch_ed25519_open(&options, &v));
+        for (int round = 0; round < ROUNDS; round++) {
+            size_t bad = round % 2 ? ch_prng_below(&g, COUNT) : COUNT;
+            bool got[COUNT];
+            if (bad < COUNT)
+                add_to_s(signatures[bad], 1);
+            ch_ed25519_verify(v, items, COUNT, got);
+            for (size_t i = 0; i < COUNT; i++)
+                if (got[i] != (i != bad))
+                    fail_msg("%s, round %d: item %zu is %d", kernel, round, i, got[i]);
+            if (bad < COUNT)
+                memcpy(signatures[bad], case_item(&mixed[bad % DIFFERENT]).signature, 64);
+        }
+        struct ch_ed25519_counters c = ch_ed25519_counters(v);
+        assert_int_equal(c.keys_raised, DIFFERENT); /* sixteen in each of rounds 1 to 4, which is short then */
+        assert_int_equal(c.batches, ROUNDS);
+        assert_int_equal(c.batches_short, ROUNDS - 4);
+        assert_int_equal(c.batches_failed, ROUNDS / 2);
+        ch_ed25519_close(v);
+    }
+}
+
 /* A key that was only almost seen before must not be taken for it. */
 static void a_key_that_differs_in_one_bit_is_not_found_in_the_cache(void **state)
 {
@@ -492,6 +543,7 @@ static int run(void)
         cmocka_unit_test(a_poisoned_batch_after_another_is_checked_one_by_one),
         cmocka_unit_test(any_message_length_is_hashed_right),
         cmocka_unit_test(a_cache_of_any_size_changes_no_verdict),
+        cmocka_unit_test(keys_that_come_back_often_change_no_verdict),
         cmocka_unit_test(a_key_that_differs_in_one_bit_is_not_found_in_the_cache),
         cmocka_unit_test(nothing_outside_the_buffers_is_touched),
         cmocka_unit_test(mutated_signatures_get_the_verdict_of_the_reference),

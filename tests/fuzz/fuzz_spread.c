@@ -20,13 +20,17 @@ static ch_err get(void *context, enum ch_spread_kind kind, const uint8_t *name, 
     return CH_ERR_NOT_FOUND;
 }
 
-static ch_err put(void *context, enum ch_spread_kind kind, const uint8_t *name, const uint8_t *bytes, size_t length,
-                  uint64_t cookie)
+static ch_err put(void *context, const struct ch_spread_record *record, uint64_t cookie)
 {
     if (cookie_count == sizeof cookies / sizeof *cookies)
         return CH_ERR_FULL;
     cookies[cookie_count++] = cookie;
-    return name[1] & 7 ? CH_OK : CH_ERR_NO_SPACE;
+    return record->name[1] & 7 ? CH_OK : CH_ERR_NO_SPACE;
+}
+
+static ch_err drop(void *context, enum ch_spread_kind kind, const uint8_t *name)
+{
+    return CH_ERR_NOT_FOUND;
 }
 
 static ch_err list(void *context, enum ch_spread_kind kind, uint64_t *cursor, uint8_t (*names)[CH_HASH_BYTES], size_t max,
@@ -57,7 +61,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                           .keys = (const uint8_t(*)[CH_HASH_BYTES])keys,
                                           .key = &key,
                                           .chain_id = chain_id,
-                                          .store = {NULL, has, get, put, list},
+                                          .store = {NULL, has, get, put, drop, list},
                                           .repair_bytes_per_second = 1 << 30};
     CH_ASSERT(ch_spread_open(&setup, &spread) == CH_OK);
     for (uint16_t i = 1; i < 4; i++)
@@ -66,7 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct ch_cid cid, unknown;
     ch_cid_of(CH_CID_RAW, block, sizeof block, &cid);
     ch_cid_of(CH_CID_RAW, block, 9, &unknown);
-    CH_ASSERT(ch_spread_put(spread, &cid, block, sizeof block, 1) == CH_OK);
+    CH_ASSERT(ch_spread_put(spread, &cid, block, sizeof block, 0, 1) == CH_OK);
     CH_ASSERT(ch_spread_get(spread, &unknown, 2) == CH_OK && ch_spread_restore(spread, &unknown, 3) == CH_OK);
     for (struct ch_reader r = ch_reader(data, size); r.left >= 4;) {
         uint8_t type = ch_read8(&r), number = ch_read8(&r);

@@ -347,7 +347,8 @@ static void open_chain_needs_no_bond(void **state)
 static void log_and_inbox_are_as_defined(void **state)
 {
     enum { COUNT = 150 };
-    static uint8_t leaves[COUNT + 10][32];
+    struct ch_merkle_frontier tree = {.size = 0};
+    uint8_t leaf[32];
     struct chain c;
     uint8_t head[2][32] = {{0}}, root[32], expected[32];
     uint64_t sequences[2] = {0}, size = 0;
@@ -378,8 +379,10 @@ static void log_and_inbox_are_as_defined(void **state)
         ch_hash_add(&h, numbers, 16);
         ch_hash_add(&h, number, 8);
         ch_hash_add(&h, is_message ? head[to] : zero, 32);
-        ch_hash_end(&h, leaves[size++]);
-        ch_merkle_root((const uint8_t(*)[32])leaves, size, expected);
+        ch_hash_end(&h, leaf);
+        size++;
+        ch_merkle_append(&tree, leaf);
+        ch_merkle_frontier_root(&tree, expected);
         ch_merkle_frontier_root(&ch_ledger_head(c.ledger)->log, root);
         assert_memory_equal(root, expected, 32);
         c.now_ms += i % 2;

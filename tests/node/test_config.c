@@ -40,6 +40,20 @@ static void value_out_of_range_is_refused(void **state)
     assert_int_equal(parse("\t{"), CH_ERR_INVALID);
 }
 
+static void switch_that_is_neither_on_nor_off_is_refused(void **state)
+{
+    assert_ok(parse("network:\n  open: no\nstages:\n  busy: yes\n"));
+    assert_false(config.network_open);
+    assert_true(config.stages_busy);
+    static const char *const bad[] = {"flase", "0", "1", "2", "on", "\"\"", "[true]", "{}"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "network:\n  open: %s\n", bad[i]);
+        assert_int_equal(parse(text), CH_ERR_INVALID);
+        assert_non_null(strstr(message, "chappe.yaml:2: "));
+    }
+}
+
 static void word_without_meaning_is_refused(void **state)
 {
     static const struct {
@@ -89,6 +103,7 @@ int main(void)
         cmocka_unit_test(given_keys_replace_defaults),
         cmocka_unit_test(unknown_key_names_its_line_and_a_near_miss),
         cmocka_unit_test(value_out_of_range_is_refused),
+        cmocka_unit_test(switch_that_is_neither_on_nor_off_is_refused),
         cmocka_unit_test(word_without_meaning_is_refused),
         cmocka_unit_test(written_file_reads_back_equal),
     };

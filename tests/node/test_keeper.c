@@ -225,6 +225,27 @@ static void old_objects_go_with_their_segments(void **state)
     finish(&w);
 }
 
+static void one_validator_leaves_room_for_what_others_bring(void **state)
+{
+    struct world w;
+    struct ch_cid cid;
+    uint64_t number = 0;
+    begin(&w);
+    w.node->committee.n = 4;
+    while (ch_keeper_may_wait(w.keeper, 1)) {
+        uint8_t hash[CH_HASH_BYTES] = {0};
+        ch_store64(hash, number++);
+        ch_cid_make(CH_CID_RAW, hash, &cid);
+        assert_ok(ch_keeper_wait(w.keeper, &cid, 1, 1, 0, true));
+    }
+    assert_int_equal(number, CH_KEEPER_UNNAMED_MAX / 2);
+    for (uint16_t from = 0; from < 4; from++)
+        assert_int_equal(ch_keeper_may_wait(w.keeper, from), from != 1);
+    ch_keeper_stop_waiting(w.keeper, &cid);
+    assert_true(ch_keeper_may_wait(w.keeper, 1));
+    finish(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,6 +253,7 @@ int main(void)
         cmocka_unit_test(outage_of_the_chain_drops_nothing),
         cmocka_unit_test(account_is_held_to_its_quota),
         cmocka_unit_test(old_objects_go_with_their_segments),
+        cmocka_unit_test(one_validator_leaves_room_for_what_others_bring),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

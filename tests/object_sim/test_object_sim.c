@@ -29,6 +29,7 @@ static void put_some(struct world *w, unsigned count)
     for (unsigned b = 0; b < count; b++) {
         unsigned block = new_block(w, below(w, 5) ? CH_CID_RAW : CH_CID_DAG_PB);
         assert_int_equal(put(w, some_honest(w), block), CH_STATUS_OK);
+        name(w, block);
     }
 }
 
@@ -209,8 +210,8 @@ static void a_lost_shard_is_made_again(void **state)
         unsigned node = some_honest(&w), lost = 0;
         struct node *n = &w.node[node];
         for (size_t i = 0; i < n->records; i++)
-            if (n->record[i].kind == CH_SPREAD_SHARD || below(&w, 3) == 0) {
-                lost += n->record[i].kind == CH_SPREAD_SHARD;
+            if (n->record[i].kind <= CH_SPREAD_SHARD || below(&w, 3) == 0) {
+                lost += n->record[i].kind <= CH_SPREAD_SHARD;
                 memset(n->record[i].name, 0xff, CH_HASH_BYTES); /* as good as gone */
             }
         ch_spread_repair(n->spread);
@@ -256,6 +257,139 @@ static void storm_loses_nothing_that_was_called_stored(void **state)
     }
 }
 
+/* --- names --- */
+
+static void drop_everywhere(struct world *w, unsigned block)
+{
+    for (unsigned i = 0; i < w->n; i++)
+        if (w->node[i].up) {
+            until_taken(w, i, block, ch_spread_close_block);
+            until_taken(w, i, block, ch_spread_drop);
+        }
+}
+
+static void unnamed_block_that_is_dropped_stays_gone(void **state)
+{
+    for (unsigned round = 0; round < rounds() * SIZES; round++) {
+        static struct world w;
+        world_open(&w, seed_of(10, round), round % 5 == 4 ? 40 : sizes[round % SIZES]);
+        for (unsigned b = 0; b < 4; b++) {
+            unsigned block = new_block(&w, b % 2 ? CH_CID_RAW : CH_CID_DAG_PB);
+            assert_int_equal(put(&w, some_honest(&w), block), CH_STATUS_OK);
+        }
+        run_ms(&w, 5000);
+        for (unsigned i = 0; i < w.n; i++) { /* one after the other; who starts goes through all lists anew */
+            for (unsigned b = 0; b < 4; b++) {
+                until_taken(&w, i, b, ch_spread_close_block);
+                until_taken(&w, i, b, ch_spread_drop);
+            }
+            run_ms(&w, 1000);
+            stop(&w, i, false);
+            start(&w, i);
+            run_ms(&w, w.n < 20 ? 30000 : 2000);
+        }
+        run_ms(&w, 120000);
+        for (unsigned i = 0; i < w.n; i++)
+            assert_int_equal(records_of(&w, i), 0);
+        for (unsigned b = 0; b < 4; b++)
+            assert_int_equal(get(&w, some_honest(&w), b), CH_STATUS_NOT_FOUND);
+        world_close(&w);
+    }
+}
+
+/* Bytes that are at once a block of their own and a part of another one: who drops the one loses nothing of the other. */
+static void dropped_block_takes_nothing_of_another_with_it(void **state)
+{
+    for (unsigned round = 0; round < SIZES; round++) {
+        static struct world w;
+        struct ch_manifest m = {0};
+        world_open(&w, seed_of(11, round), sizes[round]);
+        /* 0: coded; 1: raw, one of its shards; 2: a node; 3: the same bytes, raw */
+        for (unsigned b = 0; b < 4; b++) {
+            struct block *one = &w.block[w.blocks++], *before = b ? one - 1 : NULL;
+            one->length = b == 2 ? 3000 : b == 3 ? before->length : CH_CODED_BYTES_MIN;
+            if (b == 1) {
+                ch_manifest_shape(&before->cid, CH_CODED_BYTES_MIN, w.n, &m);
+                one->length = m.shard_bytes;
+            }
+            one->bytes = malloc(one->length);
+            if (b % 2)
+                memcpy(one->bytes, before->bytes, one->length);
+            else
+                test_random_bytes(&w.random, one->bytes, one->length);
+            ch_cid_of(b == 2 ? CH_CID_DAG_PB : CH_CID_RAW, one->bytes, one->length, &one->cid);
+        }
+        for (unsigned b = 0; b < 4; b++)
+            assert_int_equal(put(&w, some_honest(&w), round % 2 ? b : 3 - b), CH_STATUS_OK);
+        run_ms(&w, 5000);
+        name(&w, 0);
+        name(&w, 2);
+        drop_everywhere(&w, 1);
+        drop_everywhere(&w, 3);
+        run_ms(&w, 1000);
+        for (unsigned i = 0; i < w.n; i++) {
+            assert_int_equal(get(&w, i, 0), CH_STATUS_OK);
+            assert_int_equal(get(&w, i, 2), CH_STATUS_OK);
+            assert_int_equal(stats_of(&w, i).blocks_restored, 0);
+        }
+        drop_everywhere(&w, 0);
+        drop_everywhere(&w, 2);
+        run_ms(&w, 1000);
+        for (unsigned b = 0; b < 4; b++)
+            assert_int_equal(get(&w, some_honest(&w), b), CH_STATUS_NOT_FOUND);
+        world_close(&w);
+    }
+}
+
+/* Its certificate is dropped everywhere, and then a message names it that was let in before. */
+static void closed_block_that_is_named_after_all_gets_a_certificate_anew(void **state)
+{
+    for (unsigned round = 0; round < rounds() * SIZES; round++) {
+        static struct world w;
+        world_open(&w, seed_of(12, round), sizes[round % SIZES]);
+        unsigned block = new_block(&w, CH_CID_RAW);
+        assert_int_equal(put(&w, some_honest(&w), block), CH_STATUS_OK);
+        run_ms(&w, 5000);
+        for (unsigned i = 0; i < w.n; i++)
+            until_taken(&w, i, block, ch_spread_close_block);
+        run_ms(&w, 1000);
+        for (unsigned i = 0; i < w.n; i++)
+            assert_false(ch_spread_is_stored(&w.node[i].spread->setup.store, &w.block[block].cid,
+                                             (uint32_t)w.block[block].length));
+        name(&w, block);
+        for (unsigned i = 0; i < w.n; i++)
+            await_whole(&w, i);
+        world_close(&w);
+    }
+}
+
+/* A validator that could not follow a message's tree learns from the others that a block is named; who was gone gets it. */
+static void name_is_learnt_from_the_lists_of_others(void **state)
+{
+    for (unsigned round = 0; round < rounds() * SIZES; round++) {
+        static struct world w;
+        world_open(&w, seed_of(13, round), sizes[round % SIZES]);
+        unsigned gone = some_honest(&w), late, block = new_block(&w, CH_CID_RAW);
+        stop(&w, gone, true);
+        while ((late = some_honest(&w)) == gone)
+            ;
+        assert_int_equal(put(&w, some_honest(&w), block), CH_STATUS_OK);
+        run_ms(&w, 65000); /* lists that are gone through now don't have it yet */
+        w.node[late].up = false;
+        name(&w, block);
+        w.node[late].up = true;
+        const struct ch_spread_store *store = &w.node[late].spread->setup.store;
+        assert_false(ch_spread_is_named(store, &w.block[block].cid, (uint32_t)w.block[block].length));
+        start(&w, gone);
+        run_ms(&w, 65000);
+        assert_true(ch_spread_is_named(store, &w.block[block].cid, (uint32_t)w.block[block].length));
+        assert_true(ch_spread_is_named(&w.node[gone].spread->setup.store, &w.block[block].cid,
+                                       (uint32_t)w.block[block].length));
+        await_whole(&w, gone);
+        world_close(&w);
+    }
+}
+
 static int start_crypto(void **state)
 {
     return ch_sign_init() == CH_OK ? 0 : -1;
@@ -273,6 +407,10 @@ int main(void)
         cmocka_unit_test(erased_validators_become_whole_again),
         cmocka_unit_test(a_lost_shard_is_made_again),
         cmocka_unit_test(storm_loses_nothing_that_was_called_stored),
+        cmocka_unit_test(unnamed_block_that_is_dropped_stays_gone),
+        cmocka_unit_test(dropped_block_takes_nothing_of_another_with_it),
+        cmocka_unit_test(closed_block_that_is_named_after_all_gets_a_certificate_anew),
+        cmocka_unit_test(name_is_learnt_from_the_lists_of_others),
     };
     return cmocka_run_group_tests_name("object_sim", tests, start_crypto, NULL);
 }

@@ -115,13 +115,12 @@ static ch_err disk_get(void *context, enum ch_spread_kind kind, const uint8_t *n
     return CH_OK;
 }
 
-static ch_err disk_put(void *context, enum ch_spread_kind kind, const uint8_t *name, const uint8_t *bytes, size_t length,
-                       uint64_t cookie)
+static ch_err disk_put(void *context, const struct ch_spread_record *what, uint64_t cookie)
 {
     const struct disk *d = context;
     struct world *w = d->w;
     struct node *node = &w->node[d->node];
-    const struct record *there = find(context, kind, name);
+    const struct record *there = find(context, what->kind, what->name);
     if (there && !there->durable_at)
         return CH_ERR_EXISTS;
     if (below(w, 20) == 0)
@@ -132,12 +131,27 @@ static ch_err disk_put(void *context, enum ch_spread_kind kind, const uint8_t *n
     }
     /* where one is on its way already, a second of the same name stands for the second cookie */
     struct record *r = &node->record[node->records++];
-    *r = (struct record){.kind = kind, .length = length, .cookie = cookie};
+    *r = (struct record){.kind = what->kind, .length = what->length, .cookie = cookie};
     r->durable_at = w->now_ns + MS + below(w, 8 * MS);
-    r->bytes = malloc(length + 1);
-    memcpy(r->name, name, CH_HASH_BYTES);
-    if (length)
-        memcpy(r->bytes, bytes, length);
+    r->bytes = malloc(what->length + 1);
+    memcpy(r->name, what->name, CH_HASH_BYTES);
+    if (what->length)
+        memcpy(r->bytes, what->bytes, what->length);
+    return CH_OK;
+}
+
+static ch_err disk_drop(void *context, enum ch_spread_kind kind, const uint8_t *name)
+{
+    const struct disk *d = context;
+    struct record *r = find(context, kind, name);
+    if (!r)
+        return CH_ERR_NOT_FOUND;
+    if (below(d->w, 20) == 0)
+        return CH_ERR_FULL;
+    for (; r; r = find(context, kind, name)) {
+        memset(r->name, 0xff, CH_HASH_BYTES); /* what lies behind keeps its place, for cursors */
+        r->kind = CH_SPREAD_SHARD;
+    }
     return CH_OK;
 }
 
@@ -177,7 +191,7 @@ static void start(struct world *w, unsigned i)
         .keys = (const uint8_t(*)[CH_HASH_BYTES])w->keys,
         .key = &node->key,
         .chain_id = w->chain_id,
-        .store = {&disks[i], disk_has, disk_get, disk_put, disk_list},
+        .store = {&disks[i], disk_has, disk_get, disk_put, disk_drop, disk_list},
         .repair_bytes_per_second = 64 << 20,
     };
     assert_ok(ch_spread_open(&setup, &node->spread));
@@ -413,7 +427,7 @@ static void begin_put(struct world *w, unsigned node, unsigned block)
     struct block *b = &w->block[block];
     w->done[node][block].is = false;
     ch_err err;
-    while ((err = ch_spread_put(w->node[node].spread, &b->cid, b->bytes, b->length, block + 1)) == CH_ERR_FULL)
+    while ((err = ch_spread_put(w->node[node].spread, &b->cid, b->bytes, b->length, 0, block + 1)) == CH_ERR_FULL)
         step(w);
     assert_ok(err);
 }
@@ -439,6 +453,38 @@ static enum ch_status get(struct world *w, unsigned node, unsigned block)
         assert_memory_equal(w->done[node][block].bytes, b->bytes, b->length);
     }
     return status;
+}
+
+/* Of a node that is up; again as long as the disk takes no more. */
+static void until_taken(struct world *w, unsigned node, unsigned block,
+                        ch_err (*call)(struct ch_spread *, const struct ch_cid *, uint32_t))
+{
+    const struct block *b = &w->block[block];
+    ch_err err;
+    while ((err = call(w->node[node].spread, &b->cid, (uint32_t)b->length)) == CH_ERR_FULL)
+        step(w);
+    assert_ok(err);
+}
+
+/* A message names the block, and every validator that is up and has something of it learns of that. */
+static void name(struct world *w, unsigned block)
+{
+    const struct block *b = &w->block[block];
+    for (unsigned i = 0; i < w->n; i++) {
+        struct ch_spread_store store = {&disks[i], disk_has, disk_get, disk_put, disk_drop, disk_list};
+        if (w->node[i].up && (ch_spread_is_stored(&store, &b->cid, (uint32_t)b->length) ||
+                              ch_spread_is_held(&store, w->n, &b->cid)))
+            until_taken(w, i, block, ch_spread_name);
+    }
+}
+
+/* How many records a node has that were not dropped. */
+static unsigned records_of(const struct world *w, unsigned node)
+{
+    unsigned count = 0;
+    for (size_t i = 0; i < w->node[node].records; i++)
+        count += w->node[node].record[i].name[0] != 0xff || w->node[node].record[i].name[1] != 0xff;
+    return count;
 }
 
 static unsigned some_honest(struct world *w)

@@ -295,7 +295,7 @@ void sim_disk_crash(struct sim *sim, struct sim_node *node)
     struct ch_sim_disk *left;
     const uint64_t seed = ch_prng_next(&sim->prng);
     /* The process alone is gone, or the power. After a failed sync it is the power: what a cache still shows then can be
-     * lost although it was read and synced once more (STORE.md, contract 4). */
+     * lost although it was read and synced once more. */
     if (!d->fails && sim_chance(sim, 400))
         must(ch_sim_disk_after_kill(d->files, seed, &left));
     else

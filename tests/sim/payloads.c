@@ -109,16 +109,12 @@ static void verify(struct sim_payload_tx *item, const uint8_t *bytes, size_t len
     item->approval_ok = memcmp(tx->approval, expected, sizeof expected) == 0;
 }
 
-/* CONSENSUS.md 2.2: from the start; the first record that can't be one discards the rest. */
+/* docs/consensus.md 2.2: from the start; the first record that can't be one discards the rest. */
 static void take_apart(struct sim_payload *p)
 {
     p->txs = sim_alloc((p->length / CH_TX_BYTES_MIN + 1) * sizeof *p->txs);
-    for (uint32_t at = 0, length; p->length - at >= CH_TX_BYTES_MIN; at += length) {
-        length = ch_load16(p->bytes + at + CH_TX_LENGTH_OFFSET);
-        if (length < CH_TX_BYTES_MIN || length > CH_TX_BYTES_MAX || length > p->length - at)
-            break;
+    for (uint32_t at = 0, length; (length = ch_tx_length(p->bytes + at, p->length - at)) != 0; at += length)
         verify(&p->txs[p->count++], p->bytes + at, length);
-    }
 }
 
 uint64_t sim_payload_make(struct sim *sim, const uint32_t *txs, size_t count, size_t junk)

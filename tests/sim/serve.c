@@ -124,7 +124,7 @@ void sim_serve_commits(struct sim *sim, struct sim_node *node, uint16_t to, uint
     for (size_t k = 0; k < node->durable; k++) {
         const struct sim_record *r = &node->log[k];
         const uint64_t index = r->type == CH_RECORD_VOTE_CERT ? ch_load64(r->bytes) : 0;
-        if (index < from || index > node->applied || index >= from + CH_MESSAGE_COMMITS_MAX || (proof && index > last))
+        if (index < from || index > node->applied || index >= from + CH_MESSAGE_COMMITS_MAX || (proof && end >= last))
             continue;
         proof = r;
         end = index;

@@ -1,4 +1,4 @@
-/* sim - whole clusters under faults, seed by seed (CONSENSUS.md 19, 20, 22).
+/* sim - whole clusters under faults, seed by seed (docs/consensus.md 19, 20, 22).
  *
  *   sim --seeds N [--first S] [--mode safety|liveness] [--events E]   N seeds; without a mode they take turns
  *   sim --seed X [--mode ...]                                          one seed, with the state at its end

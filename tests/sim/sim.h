@@ -1,4 +1,4 @@
-/* tests/sim/sim.h - whole clusters of the real consensus machine, ledger and log in one process (CONSENSUS.md 19, 20,
+/* tests/sim/sim.h - whole clusters of the real consensus machine, ledger and log in one process (docs/consensus.md 19, 20,
  * 22): one queue of events, one seeded PRNG, simulated network, disks and clocks, Byzantine validators, invariants after
  * each event.
  *
@@ -31,7 +31,7 @@
 #define SIM_VARIANTS_MAX 4 /* of one author and round that the adversary remembers */
 #define SIM_EARLY        1024
 #ifndef CH_SMALL_WORLD
-#define SIM_LIMIT_ROUNDS 64u /* CONSENSUS.md 16, L2, L3 */
+#define SIM_LIMIT_ROUNDS 64u /* docs/consensus.md 16, L2, L3 */
 #else
 #define SIM_LIMIT_ROUNDS 8u
 #endif
@@ -441,7 +441,7 @@ struct sim_totals { /* over seeds */
 void sim_run(uint64_t seed, const struct sim_options *options, struct sim_totals *totals, struct sim_result *out);
 
 /* byzantine.c */
-/* CONSENSUS.md 8, rank 0. */
+/* docs/consensus.md 8, rank 0. */
 uint16_t sim_leader(const struct sim *sim, uint32_t round);
 void sim_byzantine_act(struct sim *sim, struct sim_node *node);
 void sim_byzantine_message(struct sim *sim, struct sim_node *node, const struct sim_body *body);

@@ -265,6 +265,79 @@ static void tree_is_there_when_every_leaf_is(void **state)
     finish(&w);
 }
 
+/* A node with `count` links to the same thing. */
+static struct ch_unixfs_link node_of(struct world *w, const struct ch_unixfs_link *below, size_t count)
+{
+    static struct ch_unixfs_link links[CH_UNIXFS_LINKS_MAX];
+    static uint8_t encoded[CH_UNIXFS_NODE_BYTES_MAX];
+    struct ch_unixfs_link node;
+    for (size_t i = 0; i < count; i++)
+        links[i] = *below;
+    size_t length = ch_unixfs_encode(links, count, encoded, &node);
+    w->known[BLOCKS_MAX - 1] = ASKED;
+    assert_ok(put_node(w, &node.cid, encoded, length));
+    assert_ok(settle(w));
+    return node;
+}
+
+static uint64_t calls_of_tree(struct world *w, const struct ch_unixfs_link *root, ch_err expected)
+{
+    uint64_t bytes = 0, before = ch_sim_disk_calls(w->disk);
+    assert_int_equal(ch_object_has_tree(w->reader, &root->cid, &bytes), expected);
+    if (expected == CH_OK)
+        assert_int_equal(bytes, root->file_bytes);
+    return ch_sim_disk_calls(w->disk) - before;
+}
+
+static void count_one(void *context, const struct ch_cid *cid)
+{
+    ++*(unsigned *)context;
+}
+
+/* Who names such a tree pays with three blocks; it must not cost a node hundreds of reads, again and again. */
+static void subtree_that_stands_in_many_places_is_read_once(void **state)
+{
+    struct world w;
+    if (in_pool())
+        skip(); /* no call of a pool is counted */
+    uint8_t block[LENGTH_MAX];
+    begin(&w, test_seed());
+    struct ch_unixfs_link leaf = {.tree_bytes = block_of(1, block), .file_bytes = block_of(1, block)};
+    cid_of(1, &leaf.cid);
+    assert_ok(put(&w, 1));
+    struct ch_unixfs_link middle = node_of(&w, &leaf, 400), root = node_of(&w, &middle, 400);
+    struct ch_unixfs_link twice = node_of(&w, &root, 2), thrice = node_of(&w, &root, 3);
+    assert_in_range(calls_of_tree(&w, &root, CH_OK), 2, 8);
+    assert_int_equal(calls_of_tree(&w, &root, CH_OK), 0);
+    assert_in_range(calls_of_tree(&w, &twice, CH_OK), 1, 2);
+    /* What is remembered changes no answer: 1,204 nodes are too many, read or not, and so is a level too much. */
+    calls_of_tree(&w, &thrice, CH_ERR_INVALID);
+    struct ch_unixfs_link deep = node_of(&w, &twice, 1);
+    calls_of_tree(&w, &deep, CH_ERR_INVALID);
+    calls_of_tree(&w, &deep, CH_ERR_INVALID);
+    struct ch_unixfs_link lying = root; /* of another length than its links say */
+    lying.file_bytes++;
+    struct ch_unixfs_link liar = node_of(&w, &lying, 1);
+    calls_of_tree(&w, &liar, CH_ERR_INVALID);
+    /* Told once, and again when something may have come back. */
+    unsigned told = 0;
+    assert_ok(ch_object_walk_tree(w.reader, &root.cid, count_one, &told));
+    assert_int_equal(told, 1 + 1 + 400); /* root, middle, and the leaf as often as one middle names it */
+    assert_ok(ch_object_walk_tree(w.reader, &twice.cid, count_one, &told));
+    assert_int_equal(told, 1 + 1 + 400 + 1);
+    /* What is gone is missed at once, and found when it is back. */
+    assert_ok(drop(&w, 1));
+    calls_of_tree(&w, &root, CH_ERR_NOT_FOUND);
+    assert_ok(settle(&w));
+    assert_ok(put(&w, 1));
+    assert_ok(settle(&w));
+    calls_of_tree(&w, &root, CH_OK);
+    told = 0;
+    assert_ok(ch_object_walk_tree(w.reader, &root.cid, count_one, &told));
+    assert_int_equal(told, 1 + 1 + 400);
+    finish(&w);
+}
+
 /* --- compaction --- */
 
 static void drain(struct world *w)
@@ -633,6 +706,7 @@ int main(void)
         cmocka_unit_test(other_key_is_refused),
         cmocka_unit_test(both_ciphers_hide_and_give_back),
         cmocka_unit_test(tree_is_there_when_every_leaf_is),
+        cmocka_unit_test(subtree_that_stands_in_many_places_is_read_once),
         cmocka_unit_test(named_records_are_kept_apart_and_listed_in_order),
         cmocka_unit_test(compaction_gives_space_back_and_keeps_what_lives),
         cmocka_unit_test(blocks_keep_owner_and_age_and_expire_by_it),

@@ -372,7 +372,6 @@ static void full_disk_refuses_and_goes_on_when_there_is_room(void **state)
     while ((err = append_next(w.wal, &position)) == CH_OK)
         ;
     assert_int_equal(err, CH_ERR_NO_SPACE);
-    assert_true(ch_wal_room_bytes(w.wal) < SEGMENT_BYTES);
     uint64_t count = ch_wal_appended_lsn(w.wal);
     assert_ok(ch_wal_settle(w.wal));
     assert_int_equal(ch_wal_durable_lsn(w.wal), count);

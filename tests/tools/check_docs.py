@@ -29,12 +29,20 @@ metrics = items("node/metrics.h", r'X\((\w+), (\w+), "([^"]*)"\)')
 for stage, name, what in metrics:
     expect(operations, f"| {stage}_{name} | {what} |", "operations.md")
 names = {f"{stage}_{name}" for stage, name, what in metrics}
+told = [line.strip() for line in (root / "docs/operations.md").read_text().splitlines() if re.match(r"\| \w+_\w+ \|", line)]
+missing += [f"docs/operations.md has twice: {row}" for row in sorted(set(told)) if told.count(row) > 1]
 for row in operations:
     found = re.match(rf"\| ((?:{'|'.join({stage for stage, name, what in metrics})})_\w+) \|", row)
     if found and found.group(1) not in names:
         missing.append(f"node/metrics.h lacks: {found.group(1)}")
 for name, what in items("dataplane/port.h", r'X\(([a-z_]+), "([^"]*)"\)'):
     expect(operations, f"| {name} | {what} |", "operations.md")
+for name, what in items("dataplane/quic.h", r'X\(([a-z_]+), "([^"]*)"\)'):
+    expect(operations, f"| {name} | {what} |", "operations.md")
+counted = (root / "docs/operations.md").read_text().split("`chappe_consensus_NAME_total`", 1)[-1].split("\n\n", 1)[0]
+for name in re.findall(r"X\(([a-z_]+)\)", (root / "consensus/core.h").read_text().split("CH_CORE_COUNTER_LIST(X)", 1)[1].split("struct", 1)[0]):
+    if not re.search(rf"\b{name}\b", counted):
+        missing.append(f"docs/operations.md lacks the consensus machine's {name}")
 keys = items("node/config.h", r'(TEXT|NUMBER|SWITCH)\((\w+), (\w+), ([^,]+), (?:[^,"]+, [^,"]+, )?"([^"]*)"\)')
 for kind, section, name, preset, what in keys:
     text = preset.strip()

@@ -313,7 +313,7 @@ static void show_frame(const char *name, uint16_t type, uint16_t flags, uint64_t
 static void show_receipts(const struct made *message)
 {
     say("final receipts of three transactions in one batch; the answer to the second one's SUBMIT, signed");
-    uint8_t bytes[3][CH_RECEIPT_BYTES], leaves[3][CH_HASH_BYTES], root[CH_HASH_BYTES + 4];
+    uint8_t bytes[3][CH_RECEIPT_BYTES], leaves[CH_MERKLE_NODES(3)][CH_HASH_BYTES], root[CH_HASH_BYTES + 4];
     uint8_t path[CH_MERKLE_DEPTH_MAX][CH_HASH_BYTES], signature[CH_SIGNATURE_BYTES], body[512];
     for (unsigned i = 0; i < 3; i++) {
         struct ch_receipt receipt = {.status = CH_STATUS_OK,
@@ -331,7 +331,7 @@ static void show_receipts(const struct made *message)
     show("receipt_0", bytes[0], CH_RECEIPT_BYTES);
     show("receipt_1", bytes[1], CH_RECEIPT_BYTES);
     show("receipt_2", bytes[2], CH_RECEIPT_BYTES);
-    ch_merkle_root((const uint8_t(*)[CH_HASH_BYTES])leaves, 3, root);
+    ch_merkle_build(leaves, 3, root);
     ch_store32(root + CH_HASH_BYTES, 3);
     show("receipts_root", root, CH_HASH_BYTES);
     sign(&validator, CH_DOMAIN_RECEIPT, root, sizeof root, signature);
@@ -440,6 +440,36 @@ static void show_rows(const struct made *message)
 
 /* --- consensus --- */
 
+static void show_later_block(const struct ch_committee *committee, const struct ch_ref *parent,
+                             const uint8_t commit_digest[CH_HASH_BYTES])
+{
+    static uint8_t bytes[4096];
+    uint8_t votes[2 * CH_BLOCK_VOTE_BYTES], cksig[CH_BLOCK_CKSIG_BYTES], digest[CH_HASH_BYTES];
+    say("the block of round 2: no payload, a vote for that commit and one for a second (digest 07 07 ..), a checkpoint signature");
+    ch_store64(votes, 1);
+    memcpy(votes + 8, commit_digest, CH_HASH_BYTES);
+    ch_store64(votes + CH_BLOCK_VOTE_BYTES, 2);
+    memset(votes + CH_BLOCK_VOTE_BYTES + 8, 7, CH_HASH_BYTES);
+    ch_store64(cksig, 5);
+    memset(cksig + 8, 8, CH_HASH_BYTES);
+    memset(cksig + 8 + CH_HASH_BYTES, 9, CH_BLOCK_SIGNATURE_BYTES);
+    const struct ch_block_draft draft = {.round = 2,
+                                         .ancestor_count = 1,
+                                         .vote_count = 2,
+                                         .cksig_count = 1,
+                                         .timestamp_ms = TX_MS + 6,
+                                         .ancestors = parent,
+                                         .votes = votes,
+                                         .cksigs = cksig};
+    uint32_t length = ch_block_write(&draft, bytes);
+    struct ch_block block;
+    CH_ASSERT(ch_block_parse(committee, bytes, length, &block) == CH_BLOCK_OK);
+    ch_block_digest(committee, &block, digest);
+    sign(&validator, CH_DOMAIN_BLOCK_SIGNATURE, digest, sizeof digest, bytes + length - CH_BLOCK_SIGNATURE_BYTES);
+    show("later_block", bytes, length);
+    show("later_block_digest", digest, sizeof digest);
+}
+
 static void show_consensus(const struct made *message)
 {
     static struct ch_committee committee;
@@ -476,6 +506,7 @@ static void show_consensus(const struct made *message)
     ch_commit_digest(&committee, commit_bytes, sizeof commit_bytes, digest);
     show("commit", commit_bytes, sizeof commit_bytes);
     show("commit_digest", digest, sizeof digest);
+    show_later_block(&committee, &leader, digest);
 }
 
 int main(void)

@@ -108,6 +108,19 @@ static bool garbage(struct ch_client *client)
     return hurl(client, (uint16_t)(CH_FRAME_CONSENSUS + ch_prng_below(&prng, 32)), length);
 }
 
+/* What a client may ask, with any bytes for its body. */
+static bool questions(struct ch_client *client)
+{
+    static const uint16_t types[] = {CH_FRAME_SUBMIT,      CH_FRAME_GET_ACCOUNT, CH_FRAME_GET_HANDLE,
+                                     CH_FRAME_GET_INBOX,   CH_FRAME_WATCH_INBOX, CH_FRAME_GET_RECORD,  CH_FRAME_GET_RELATIONS,
+                                     CH_FRAME_PUT_OBJECT,  CH_FRAME_GET_OBJECT,  CH_FRAME_HAS_OBJECT};
+    const uint16_t type = types[ch_prng_below(&prng, sizeof types / sizeof *types)];
+    size_t length = ch_prng_below(&prng, 64) ? ch_prng_below(&prng, 80) : ch_prng_below(&prng, sizeof body + 1);
+    for (size_t i = 0; i < length && i < 4096; i++)
+        body[i] = (uint8_t)ch_prng_next(&prng);
+    return hurl(client, type, length);
+}
+
 /* As large as they can be, of blocks that there are not. */
 static bool payloads(struct ch_client *client)
 {
@@ -219,6 +232,7 @@ int main(int argc, char **argv)
         const char *name;
         bool (*once)(struct ch_client *client);
     } deeds[] = {{"garbage", garbage},
+                 {"questions", questions},
                  {"payloads", payloads},
                  {"requests", requests},
                  {"blocks", blocks},
@@ -246,7 +260,7 @@ int main(int argc, char **argv)
         }
     if (!node || !genesis_file || optind + 1 != argc)
         die("usage: rogue --node IP:PORT --genesis FILE [--key FILE] [--count N] [--seed N] "
-            "garbage|payloads|requests|blocks|equivocate|half-open|wrong-chain");
+            "garbage|questions|payloads|requests|blocks|equivocate|half-open|wrong-chain");
     if (ch_sign_init() != CH_OK)
         die("libsodium");
     ch_prng_seed(&prng, seed);

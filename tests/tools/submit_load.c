@@ -5,8 +5,10 @@
  * how the connection ended. Bad signatures are sent where asked for, and the same transactions to a second node after the
  * first has answered all of them.
  */
+#include "base/merkle.h"
 #include "base/time.h"
 #include "client/client_impl.h"
+#include "crypto/ed25519.h"
 #include "crypto/keyfile.h"
 #include "wire/genesis.h"
 
@@ -19,7 +21,7 @@
 
 static struct {
     const char *node, *again, *genesis, *registrar, *handle;
-    uint64_t messages, per_frame, in_flight, bad_every, rate, inline_bytes, patience_ms;
+    uint64_t messages, per_frame, in_flight, bad_every, rate, inline_bytes, patience_ms, with_proof;
 } o = {.messages = 1000, .per_frame = 64, .in_flight = 8, .inline_bytes = 120, .patience_ms = 60000};
 
 static struct ch_genesis genesis;
@@ -32,7 +34,7 @@ static uint8_t *bytes;
 static size_t *offsets; /* messages + 1 */
 
 static uint64_t early[CH_STATUS_NUMBERS_MAX], final[CH_STATUS_NUMBERS_MAX];
-static uint64_t unanswered, *latencies_ns, latency_count;
+static uint64_t proofs, unanswered, *latencies_ns, latency_count;
 
 struct frame {
     struct ch_request request;
@@ -127,21 +129,54 @@ static void sign_messages(void)
     free(text);
 }
 
+/* The proof behind the receipts of a frame: all lead to one root, which the validator signed. */
+static bool proof_holds(const uint8_t *receipts, uint16_t count, struct ch_reader *r)
+{
+    uint8_t root[CH_HASH_BYTES], message[CH_HASH_BYTES + 4], leaf[CH_HASH_BYTES], prefix[CH_SIGN_PREFIX_BYTES_MAX];
+    const uint32_t leaves = ch_read32(r);
+    const uint8_t *signature = ch_read(r, CH_SIGNATURE_BYTES);
+    for (uint16_t i = 0; i < count; i++) {
+        const uint32_t at = ch_read32(r);
+        const uint8_t length = ch_read8(r), *path = ch_read(r, (size_t)length * CH_HASH_BYTES);
+        ch_merkle_leaf(receipts + (size_t)i * CH_RECEIPT_BYTES, CH_RECEIPT_BYTES, leaf);
+        if (!path || !ch_merkle_root_of_path(leaf, at, leaves, (const uint8_t(*)[CH_HASH_BYTES])path, length, root) ||
+            (i && memcmp(root, message, CH_HASH_BYTES) != 0))
+            return false;
+        memcpy(message, root, CH_HASH_BYTES);
+    }
+    ch_store32(message + CH_HASH_BYTES, leaves);
+    const struct ch_ed25519_item item = {genesis.validators[0].key,
+                                         signature,
+                                         prefix,
+                                         message,
+                                         (uint32_t)ch_sign_prefix(CH_DOMAIN_RECEIPT, chain_id, prefix),
+                                         sizeof message};
+    return ch_reader_done(r) && ch_ed25519_verify_reference(&item);
+}
+
 static ch_err on_receipts(struct ch_request *request, const struct ch_frame_header *header, const uint8_t *body)
 {
+    static const uint8_t no_tx[CH_HASH_BYTES];
     struct frame *frame = request->context;
     struct ch_reader r = ch_reader(body, header->length);
     uint64_t now_ns = ch_time_monotonic_ns();
     uint16_t count = ch_read16(&r);
     if (header->type != CH_FRAME_RECEIPTS)
         return CH_ERR_PROTOCOL;
+    if (header->flags & CH_FRAME_FLAG_SIGNED) {
+        struct ch_reader proof = r;
+        const uint8_t *receipts = ch_read(&proof, (size_t)count * CH_RECEIPT_BYTES);
+        if (!receipts || !proof_holds(receipts, count, &proof))
+            return CH_ERR_PROTOCOL;
+        proofs++;
+    }
     for (uint16_t i = 0; i < count; i++) {
         const uint8_t *one = ch_read(&r, CH_RECEIPT_BYTES);
         struct ch_receipt receipt;
         if (!one || !ch_receipt_read(one, &receipt) || receipt.status >= CH_STATUS_NUMBERS_MAX || !frame->open)
             return CH_ERR_PROTOCOL;
-        if (receipt.level == CH_LEVEL_EARLY && (receipt.status == CH_STATUS_RATE_LIMITED || receipt.status == CH_STATUS_MALFORMED)) {
-            early[receipt.status] += frame->open; /* the frame as a whole */
+        if (receipt.level == CH_LEVEL_EARLY && memcmp(receipt.tx_id, no_tx, CH_HASH_BYTES) == 0) {
+            early[receipt.status] += frame->open; /* the frame as a whole, or its rest */
             frame->open = 0;
         } else if (receipt.level == CH_LEVEL_EARLY) {
             early[receipt.status]++;
@@ -172,7 +207,8 @@ static unsigned fill(struct ch_client *client, uint64_t *next, uint64_t begin_ns
             struct ch_bytes part = {bytes + offsets[*next], offsets[*next + count] - offsets[*next]};
             *frame = (struct frame){
                 .request = {.answer = on_receipts, .context = frame}, .started_ns = now_ns, .open = (uint32_t)count};
-            ch_err err = ch_client_start(client, &frame->request, CH_FRAME_SUBMIT, CH_FRAME_FLAG_WANT_FINAL, &part, 1);
+            ch_err err = ch_client_start(client, &frame->request, CH_FRAME_SUBMIT,
+                                         o.with_proof ? CH_FRAME_FLAG_WANT_SIGNED : CH_FRAME_FLAG_WANT_FINAL, &part, 1);
             if (err == CH_OK) {
                 frame->busy = true;
                 *next += count;
@@ -217,12 +253,12 @@ static bool number(const char *text, uint64_t smallest, uint64_t largest, uint64
 
 static bool parse(int argc, char **argv)
 {
-    enum { NODE = 256, GENESIS, REGISTRAR, HANDLE, AGAIN, MESSAGES, PER_FRAME, IN_FLIGHT, BAD_EVERY, RATE, INLINE };
+    enum { NODE = 256, GENESIS, REGISTRAR, HANDLE, AGAIN, MESSAGES, PER_FRAME, IN_FLIGHT, BAD_EVERY, RATE, INLINE, SIGNED };
     static const struct option options[] = {
         {"node", 1, NULL, NODE}, {"genesis", 1, NULL, GENESIS}, {"registrar", 1, NULL, REGISTRAR},
         {"handle", 1, NULL, HANDLE}, {"again", 1, NULL, AGAIN}, {"messages", 1, NULL, MESSAGES}, {"per-frame", 1, NULL, PER_FRAME},
         {"in-flight", 1, NULL, IN_FLIGHT}, {"bad-every", 1, NULL, BAD_EVERY}, {"rate", 1, NULL, RATE},
-        {"inline", 1, NULL, INLINE}, {0},
+        {"inline", 1, NULL, INLINE}, {"signed", 1, NULL, SIGNED}, {0},
     };
     bool good = true;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
@@ -237,6 +273,7 @@ static bool parse(int argc, char **argv)
         case IN_FLIGHT: good &= number(optarg, 1, FRAMES_IN_FLIGHT_MAX, &o.in_flight); break;
         case BAD_EVERY: good &= number(optarg, 1, UINT64_MAX, &o.bad_every); break;
         case RATE: good &= number(optarg, 1, 1000000000, &o.rate); break;
+        case SIGNED: good &= number(optarg, 0, 1, &o.with_proof); break;
         case INLINE: good &= number(optarg, 0, 1000, &o.inline_bytes); break;
         default: good = false;
         }
@@ -276,7 +313,7 @@ int main(int argc, char **argv)
 {
     if (!parse(argc, argv))
         die("usage: submit_load --node IP:PORT --genesis F --registrar F --handle NAME [--messages N] [--per-frame N] "
-            "[--in-flight FRAMES] [--bad-every N] [--rate N a second] [--inline BYTES] [--again IP:PORT]");
+            "[--in-flight FRAMES] [--bad-every N] [--rate N a second] [--inline BYTES] [--signed 1] [--again IP:PORT]");
     if (ch_sign_init() != CH_OK)
         die("libsodium");
     read_chain();
@@ -299,7 +336,7 @@ int main(int argc, char **argv)
     printf("{\"sent\": %llu, \"unanswered\": %llu", (unsigned long long)next, (unsigned long long)unanswered);
     print_statuses("early", early);
     print_statuses("final", final);
-    printf(", \"seconds\": %.3f, \"final_p50_ms\": %.3f, \"final_p99_ms\": %.3f", seconds, percentile_ms(50),
+    printf(", \"proofs\": %llu, \"seconds\": %.3f, \"final_p50_ms\": %.3f, \"final_p99_ms\": %.3f", (unsigned long long)proofs, seconds, percentile_ms(50),
            percentile_ms(99));
     if (closed)
         printf(", \"closed_with\": %llu", (unsigned long long)client->closed.code);

@@ -131,6 +131,8 @@ static void values_out_of_range_are_refused(void **state)
     refused("more leaders than validators");
     g.params.wait_ranks = 3;
     refused("more ranks than leaders");
+    g.params.max_votes = g.params.leaders_per_round - 1;
+    refused("a round's commits do not fit into a block's votes");
     g.params.gc_depth = 7;
     refused("too little depth");
     g.params.profile = 2;
