@@ -88,7 +88,8 @@ static ch_err disk_drop(void *context, enum ch_spread_kind kind, const uint8_t n
     const struct ch_cid address = ch_tree_address(kind, name);
     ch_err err = ch_object_drop(o->node->objects, &address, 0);
     o->puts |= err == CH_OK || err == CH_ERR_FULL;
-    if (err != CH_OK && err != CH_ERR_NOT_FOUND && err != CH_ERR_FULL && err != CH_ERR_NO_SPACE && err != CH_ERR_TIMEOUT)
+    if (err != CH_OK && err != CH_ERR_NOT_FOUND && err != CH_ERR_FULL && err != CH_ERR_NO_SPACE &&
+        err != CH_ERR_TIMEOUT)
         fail(o, err);
     return err;
 }

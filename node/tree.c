@@ -153,8 +153,9 @@ static bool visit_below(struct ch_tree *t, struct visit *v, const struct ch_cid 
     if (depth == CH_UNIXFS_DEPTH_MAX || t->nodes_left == 0)
         return true;
     t->nodes_left--;
-    if (ch_object_get(t->reader, cid, t->node, sizeof t->node, &length) != CH_OK)
-        return true;
+    ch_err err = ch_object_get(t->reader, cid, t->node, sizeof t->node, &length);
+    if (err != CH_OK)
+        return err != CH_ERR_TIMEOUT; /* while the storage does not answer nobody knows what else is named: not now */
     if (!visit_one(v, cid, length))
         return false;
     size_t count = ch_unixfs_decode(t->node, length, t->link[depth]);

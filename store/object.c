@@ -108,7 +108,6 @@ ch_err object_segment_seal(struct ch_object_store *s, struct object_segment *seg
     segment->file_bytes = segment->data_end + bytes;
     segment->sealed = true;
     pthread_rwlock_unlock(&s->lock);
-    s->unsealed--;
     ch_io_close_file(s->io, segment->file);
     segment->file = NULL;
     free(segment->entry);
@@ -201,7 +200,6 @@ static ch_err begin_segment(struct ch_object_store *s, uint64_t reserve_bytes)
         return left ? object_refusal(err) : (s->failed = gone);
     }
     s->next_number++;
-    s->unsealed++;
     s->active = segment;
     s->counter = 0;
     object_key_derive(s->crypt, s->master_key, &segment->slot, segment->slot.incarnation, s->key);

@@ -95,8 +95,8 @@ bool ch_object_busy(const struct ch_object_store *store);
 
 /* Moves up to about `bytes_max` bytes of live blocks, *moved how many, out of the segment that has most to gain, and
  * destroys it when all of it has moved (blocks for its reads). Call it as often as the rate allows, with polls in
- * between. CH_ERR_NOT_FOUND: no segment is half dead. CH_ERR_NO_SPACE: nowhere to move to, CH_ERR_TIMEOUT: the storage
- * does not answer; later again.
+ * between. CH_ERR_NOT_FOUND: no segment is half dead. CH_ERR_NO_SPACE: nowhere to move to, CH_ERR_TIMEOUT: the
+ * storage does not answer; later again.
  * A damaged footer that it or a scrubber meets is made again from the records (blocks for reading the segment).
  * CH_ERR_CORRUPT: it could not be; that segment is left alone from then on. */
 CH_MUST_CHECK ch_err ch_object_compact(struct ch_object_store *store, uint64_t bytes_max, uint64_t *moved);

@@ -240,7 +240,6 @@ struct ch_object_store {
     struct object_index index;
     struct object_segment **segment; /* ascending */
     size_t segment_count, segment_capacity;
-    size_t unsealed; /* of them; the owner's */
     _Atomic uint64_t removals; /* of segments: readers then let go of files */
     _Atomic uint32_t footer_damaged; /* the segment whose footer a scrubber found so; 0: none */
     /* Readers and owner write under the write lock: blocks found damaged that nobody asked for yet, the newest kept. */

@@ -368,8 +368,6 @@ ch_err object_recover(struct ch_object_store *s)
         err = load_segment(s, found.number[i], i + 1 == found.count);
         s->next_number = found.number[i] + 1;
     }
-    for (size_t i = 0; i < s->segment_count; i++)
-        s->unsealed += !s->segment[i]->sealed;
     for (size_t i = 0; err == CH_OK && i < s->segment_count; i++)
         err = finish_segment(s, s->segment[i], i + 1 == s->segment_count);
     free(found.number);

@@ -88,7 +88,7 @@ def refusals_to_start(the_lab, cluster, folder):
 def run(the_lab, cluster):
     folder = the_lab.init("node", "--port", str(PORT))
     lab.configure(folder, objects='"rados"', rados_config=f'"{cluster.config}"', rados_user='"admin"', low_water_mib=64,
-                 rados_timeout_seconds=2)
+                 rados_timeout_seconds=4)
     process = the_lab.start(folder)
     node = f"127.0.0.1:{PORT}"
     registrar = new_registrar(the_lab, folder, node)

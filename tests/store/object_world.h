@@ -76,6 +76,8 @@ static inline bool in_pool(void)
     return getenv("CHAPPE_CEPH") != NULL;
 }
 
+static unsigned pool_timeout_seconds = 30; /* a busy machine is not a silent cluster */
+
 static inline ch_err open_pool(const char *space, const char *holder, struct ch_io **io)
 {
     const struct ch_io_rados_options options = {.config = getenv("CHAPPE_CEPH"),
@@ -83,7 +85,7 @@ static inline ch_err open_pool(const char *space, const char *holder, struct ch_
                                                 .pool = "chappe",
                                                 .space = space,
                                                 .holder = holder,
-                                                .timeout_seconds = 3};
+                                                .timeout_seconds = pool_timeout_seconds};
     return ch_io_rados_open(&options, io);
 }
 

@@ -56,6 +56,7 @@ static void silent_cluster_is_a_refusal_in_time_and_its_return_is_noticed(void *
     struct world w;
     ch_err why, err;
     uint64_t moved;
+    pool_timeout_seconds = 3;
     begin(&w, 0);
     put_many(&w, 0, 400);
     for (uint64_t i = 0; i < 200; i++)
@@ -85,6 +86,7 @@ static void silent_cluster_is_a_refusal_in_time_and_its_return_is_noticed(void *
     open_world(&w);
     check_all(&w, 560);
     finish(&w);
+    pool_timeout_seconds = 30;
 }
 
 static void set_quota(uint64_t bytes)
