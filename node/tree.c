@@ -1,6 +1,18 @@
 #include "node/tree.h"
 
+#include "crypto/sign.h"
+
 #include <stdlib.h>
+
+/* A subtree that this walk has passed. Without it, one that stands in a thousand places would be read a thousand times. */
+struct passed {
+    struct ch_cid cid;
+    uint64_t walk; /* which one, counted from 1; 0: an empty slot */
+    uint64_t file_bytes;
+    uint32_t nodes;
+    int height; /* levels of nodes */
+};
+#define PASSED_SLOTS 2048u
 
 struct ch_tree {
     struct ch_object_reader *reader;
@@ -9,6 +21,8 @@ struct ch_tree {
     struct ch_cid *missing;
     size_t missing_count;
     uint32_t nodes_left;
+    uint64_t walk, salt; /* which subtrees take each other's slot can't be chosen from outside */
+    struct passed passed[PASSED_SLOTS];
     uint8_t node[CH_UNIXFS_NODE_BYTES_MAX];
     struct ch_unixfs_link link[CH_UNIXFS_DEPTH_MAX][CH_UNIXFS_LINKS_MAX];
 };
@@ -53,6 +67,7 @@ ch_err ch_tree_open(struct ch_object_reader *reader, unsigned validators, struct
         return CH_ERR_NO_MEMORY;
     t->reader = reader;
     t->validators = validators;
+    ch_random(&t->salt, sizeof t->salt);
     t->store = (struct ch_spread_store){.context = &t->reader, .has = ch_tree_has, .get = ch_tree_get};
     *out = t;
     return CH_OK;
@@ -76,19 +91,44 @@ static bool goes_on(const struct ch_tree *t, ch_err err)
     return err == CH_OK || (err == CH_ERR_NOT_FOUND && t->missing && t->missing_count < CH_TREE_MISSING_MAX);
 }
 
-static ch_err look_below(struct ch_tree *t, const struct ch_cid *cid, int depth, uint64_t *file_bytes)
+static struct passed *passed_of(struct ch_tree *t, const struct ch_cid *cid)
 {
-    uint64_t expected = *file_bytes, sum = 0;
+    return &t->passed[(ch_load64(ch_cid_digest(cid)) ^ t->salt) * 0x9e3779b97f4a7c15u >> 32 & (PASSED_SLOTS - 1)];
+}
+
+/* NULL: this walk has not. */
+static const struct passed *already_passed(struct ch_tree *t, const struct ch_cid *cid)
+{
+    const struct passed *p = passed_of(t, cid);
+    return p->walk == t->walk && memcmp(&p->cid, cid, sizeof *cid) == 0 ? p : NULL;
+}
+
+static void add_below(struct passed *p, const struct passed *below)
+{
+    p->nodes += below->nodes;
+    if (p->height < below->height + 1)
+        p->height = below->height + 1;
+}
+
+/* The tree under one link; `expected` bytes of the file, UINT64_MAX: not known. */
+static ch_err look_below(struct ch_tree *t, const struct ch_cid *cid, int depth, uint64_t expected, struct passed *out)
+{
     size_t length;
     if (ch_cid_codec(cid) == CH_CID_RAW) {
-        if (expected == UINT64_MAX && !ch_spread_length(&t->store, t->validators, cid, file_bytes))
+        *out = (struct passed){.file_bytes = expected};
+        if (expected == UINT64_MAX && !ch_spread_length(&t->store, t->validators, cid, &out->file_bytes))
             return is_missing(t, cid);
-        bool stored = *file_bytes <= CH_BLOCK_BYTES_MAX && ch_spread_is_stored(&t->store, cid, (uint32_t)*file_bytes);
+        bool stored = out->file_bytes <= CH_BLOCK_BYTES_MAX &&
+                      ch_spread_is_stored(&t->store, cid, (uint32_t)out->file_bytes);
         return stored ? CH_OK : is_missing(t, cid);
     }
-    if (depth == CH_UNIXFS_DEPTH_MAX || t->nodes_left == 0)
+    const struct passed *known = already_passed(t, cid);
+    *out = known ? *known : (struct passed){.cid = *cid, .walk = t->walk, .nodes = 1, .height = 1};
+    if (depth + out->height > CH_UNIXFS_DEPTH_MAX || t->nodes_left < out->nodes)
         return CH_ERR_INVALID;
-    t->nodes_left--;
+    t->nodes_left -= out->nodes;
+    if (known)
+        return depth && expected != known->file_bytes ? CH_ERR_INVALID : CH_OK;
     ch_err err = ch_object_get(t->reader, cid, t->node, sizeof t->node, &length);
     if (err == CH_ERR_FULL)
         return CH_ERR_INVALID;
@@ -101,29 +141,31 @@ static ch_err look_below(struct ch_tree *t, const struct ch_cid *cid, int depth,
         return CH_ERR_INVALID;
     ch_err worst = CH_OK;
     for (size_t i = 0; i < count && goes_on(t, worst); i++) {
-        uint64_t bytes = t->link[depth][i].file_bytes;
-        err = look_below(t, &t->link[depth][i].cid, depth + 1, &bytes);
+        const struct ch_unixfs_link *link = &t->link[depth][i];
+        struct passed below;
+        err = look_below(t, &link->cid, depth + 1, link->file_bytes, &below);
         worst = err != CH_OK ? err : worst;
-        sum += t->link[depth][i].file_bytes;
+        out->file_bytes += link->file_bytes;
+        add_below(out, &below);
     }
-    if (worst == CH_OK && depth && expected != sum)
-        return CH_ERR_INVALID;
-    *file_bytes = sum;
-    return worst;
+    if (worst == CH_OK)
+        *passed_of(t, cid) = *out;
+    return worst == CH_OK && depth && expected != out->file_bytes ? CH_ERR_INVALID : worst;
 }
 
 ch_err ch_tree_look(struct ch_tree *t, const struct ch_cid *root, uint64_t *file_bytes, struct ch_cid *missing,
                     size_t *count)
 {
-    uint64_t bytes = *file_bytes;
+    struct passed tree;
     if (!ch_cid_valid(root->bytes))
         return CH_ERR_INVALID;
     t->missing = missing;
     t->missing_count = 0;
     t->nodes_left = CH_OBJECT_TREE_NODES;
-    ch_err err = look_below(t, root, 0, &bytes);
+    t->walk++;
+    ch_err err = look_below(t, root, 0, *file_bytes, &tree);
     if (err == CH_OK)
-        *file_bytes = bytes;
+        *file_bytes = tree.file_bytes;
     if (count)
         *count = t->missing_count;
     return err;
@@ -150,6 +192,8 @@ static bool visit_below(struct ch_tree *t, struct visit *v, const struct ch_cid 
     size_t length;
     if (ch_cid_codec(cid) == CH_CID_RAW)
         return visit_one(v, cid, bytes);
+    if (already_passed(t, cid))
+        return true; /* its blocks were told of */
     if (depth == CH_UNIXFS_DEPTH_MAX || t->nodes_left == 0)
         return true;
     t->nodes_left--;
@@ -162,6 +206,7 @@ static bool visit_below(struct ch_tree *t, struct visit *v, const struct ch_cid 
     for (size_t i = 0; i < count; i++)
         if (!visit_below(t, v, &t->link[depth][i].cid, depth + 1, t->link[depth][i].file_bytes))
             return false;
+    *passed_of(t, cid) = (struct passed){.cid = *cid, .walk = t->walk};
     return true;
 }
 
@@ -170,6 +215,7 @@ uint64_t ch_tree_each(struct ch_tree *t, const struct ch_cid *root, uint64_t roo
 {
     struct visit v = {.skip = skip, .each = each, .context = context};
     t->nodes_left = CH_OBJECT_TREE_NODES;
+    t->walk++;
     *end = !ch_cid_valid(root->bytes) || visit_below(t, &v, root, 0, root_bytes);
     return v.at;
 }

@@ -1,7 +1,8 @@
 /* node/tree.h - whether all blocks of an object are stored over the committee, by what is known here.
  *
  * What:    walks the tree under a root: its nodes are here whole, every block has its certificate here (node/spread.h).
- * Thread:  the one whose reader it is. Memory: 250 KiB. Limits: CH_OBJECT_TREE_NODES nodes.
+ * Thread:  the one whose reader it is. Memory: 400 KiB. Limits: CH_OBJECT_TREE_NODES nodes; a subtree
+ *          that stands in several places is read once in a walk, and counted in each.
  */
 #ifndef CHAPPE_NODE_TREE_H
 #define CHAPPE_NODE_TREE_H
@@ -26,7 +27,7 @@ CH_MUST_CHECK ch_err ch_tree_look(struct ch_tree *tree, const struct ch_cid *roo
                                   struct ch_cid *missing, size_t *count);
 
 /* Tells of the blocks of the tree under a root (`root_bytes` long where it is one raw block), it too, in their order, from the
- * one behind `skip` others on, until `each` says false. What is below a node that isn't here is not told of. Returns how many
+ * one behind `skip` others on, until `each` says false; of those of a subtree that stands in several places once. What is below a node that isn't here is not told of. Returns how many
  * were passed or told and taken; *end: that is all of them. */
 uint64_t ch_tree_each(struct ch_tree *tree, const struct ch_cid *root, uint64_t root_bytes, uint64_t skip,
                       bool (*each)(void *context, const struct ch_cid *cid, uint32_t length), void *context, bool *end);
