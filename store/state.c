@@ -68,16 +68,23 @@ static ch_err open_databases(struct ch_state *s)
         {"log", MDB_INTEGERKEY, &s->db.log},
     };
     MDB_txn *txn;
+    MDB_dbi names;
+    MDB_stat stat;
     int rc = mdb_txn_begin(s->env, NULL, 0, &txn);
     if (rc)
         return state_err(rc);
+    rc = mdb_dbi_open(txn, NULL, 0, &names);
+    if (rc == 0)
+        rc = mdb_stat(txn, names, &stat);
+    /* All are made at once, in a new file: one that is missing later has lost its name, and must not begin again empty. */
+    const unsigned create = rc == 0 && stat.ms_entries == 0 ? MDB_CREATE : 0;
     for (size_t i = 0; i < sizeof list / sizeof *list && rc == 0; i++)
-        rc = mdb_dbi_open(txn, list[i].name, MDB_CREATE | list[i].flags, list[i].db);
+        rc = mdb_dbi_open(txn, list[i].name, create | list[i].flags, list[i].db);
     ch_err err = state_err(rc);
     if (err == CH_OK)
-        err = runs_open(txn, &s->runs[INBOX], "inbox");
+        err = runs_open(txn, &s->runs[INBOX], "inbox", create);
     if (err == CH_OK)
-        err = runs_open(txn, &s->runs[IDS], "ids");
+        err = runs_open(txn, &s->runs[IDS], "ids", create);
     if (err == CH_OK)
         err = read_directory(s, txn, &s->runs[INBOX], &s->runs[IDS]);
     if (err == CH_OK)

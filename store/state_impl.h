@@ -146,6 +146,8 @@ struct ch_state_reader {
         unsigned db;
         size_t key_length;
         uint8_t key[CHECK_KEY_BYTES_MAX];
+        uint64_t count; /* of this database so far, */
+        size_t txn;     /* all as of this transaction; 0: of several */
     } check;
 };
 
@@ -187,7 +189,7 @@ CH_MUST_CHECK ch_err sync_commit(struct ch_state *s, uint64_t applied_index, uin
 void sync_close(struct ch_state *s);
 
 /* state_runs.c */
-CH_MUST_CHECK ch_err runs_open(MDB_txn *txn, struct runs *runs, const char *name);
+CH_MUST_CHECK ch_err runs_open(MDB_txn *txn, struct runs *runs, const char *name, unsigned flags);
 /* Sorts the entries (scratch is of the same size) and adds them as the newest run. */
 CH_MUST_CHECK ch_err runs_add(MDB_txn *txn, struct runs *runs, struct entry *entries, struct entry *scratch,
                               uint32_t count);

@@ -418,12 +418,12 @@ ch_err runs_add(MDB_txn *txn, struct runs *runs, struct entry *entries, struct e
 
 /* --- the directory --- */
 
-ch_err runs_open(MDB_txn *txn, struct runs *runs, const char *name)
+ch_err runs_open(MDB_txn *txn, struct runs *runs, const char *name, unsigned flags)
 {
     for (unsigned i = 0; i < RUN_SLOTS; i++) {
         char full[32];
         snprintf(full, sizeof full, "%s.%u", name, i);
-        int rc = mdb_dbi_open(txn, full, MDB_CREATE, &runs->slots[i]);
+        int rc = mdb_dbi_open(txn, full, flags, &runs->slots[i]);
         if (rc)
             return state_err(rc);
     }

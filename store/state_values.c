@@ -77,31 +77,39 @@ static int check_database(struct ch_state_reader *r, MDB_dbi db, uint64_t *left,
     MDB_cursor *cursor;
     MDB_val key = val(r->check.key, r->check.key_length), value, last = {0};
     MDB_stat stat;
-    uint64_t count = 0;
-    bool whole = r->check.key_length == 0;
+    const size_t txn = mdb_txn_id(r->txn);
+    const bool begins = r->check.key_length == 0;
     *ended = false;
+    if (begins) {
+        r->check.count = 0;
+        r->check.txn = txn;
+    } else if (r->check.txn != txn) {
+        r->check.txn = 0;
+    } else {
+        r->check.count--; /* the key where it stopped is met again */
+    }
     int rc = mdb_stat(r->txn, db, &stat);
     if (rc == 0)
         rc = mdb_cursor_open(r->txn, db, &cursor);
     if (rc)
         return rc;
-    rc = mdb_cursor_get(cursor, &key, &value, whole ? MDB_FIRST : MDB_SET_RANGE);
+    rc = mdb_cursor_get(cursor, &key, &value, begins ? MDB_FIRST : MDB_SET_RANGE);
     while (rc == 0 && *left) {
         rc = check_entry(r->txn, db, &key, &value);
-        if (rc == 0 && count && mdb_cmp(r->txn, db, &last, &key) >= 0)
+        if (rc == 0 && last.mv_size && mdb_cmp(r->txn, db, &last, &key) >= 0)
             rc = MDB_CORRUPTED;
         if (rc)
             break;
         last = key;
-        count++;
+        r->check.count++;
         --*left;
         rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
     }
     if (rc == MDB_NOTFOUND) {
         *ended = true;
-        rc = whole && count != stat.ms_entries ? MDB_CORRUPTED : 0;
+        rc = r->check.txn && r->check.count != stat.ms_entries ? MDB_CORRUPTED : 0;
     }
-    if (count) {
+    if (last.mv_size) {
         r->check.key_length = last.mv_size;
         memcpy(r->check.key, last.mv_data, last.mv_size);
     }

@@ -277,7 +277,7 @@ static void unnamed_block_that_is_dropped_stays_gone(void **state)
             unsigned block = new_block(&w, b % 2 ? CH_CID_RAW : CH_CID_DAG_PB);
             assert_int_equal(put(&w, some_honest(&w), block), CH_STATUS_OK);
         }
-        run_ms(&w, 5000);
+        run_ms(&w, 2 * CH_SPREAD_TASK_NS / 1000000); /* no coder is at it any more */
         for (unsigned i = 0; i < w.n; i++) { /* one after the other; who starts goes through all lists anew */
             for (unsigned b = 0; b < 4; b++) {
                 until_taken(&w, i, b, ch_spread_close_block);

@@ -695,6 +695,32 @@ static void flipped_bit_is_found_or_changes_nothing(void **state)
     life_remove(&l);
 }
 
+/* A database whose name has changed is not made anew, empty: what it held would be called missing. */
+static void database_without_its_name_is_damage(void **state)
+{
+    static const char *const names[] = {"accounts", "relations_of", "inbox.0", "ids.0", "log"};
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        struct life l;
+        uint8_t *data = NULL;
+        unsigned places = 0;
+        life_open(&l, NULL, 64);
+        for (uint64_t i = 1; i <= 3; i++)
+            assert_ok(life_commit(&l, i, 40));
+        life_close(&l);
+        const size_t length = read_file(l.folder, "data.mdb", &data), name_length = strlen(names[k]);
+        for (size_t at = 0; at + name_length <= length; at++)
+            if (memcmp(data + at, names[k], name_length) == 0) { /* older copies of the page as well */
+                data[at] ^= 0x80;
+                places++;
+            }
+        assert_true(places > 0);
+        write_file(l.folder, "data.mdb", data, length);
+        assert_int_equal(state_open(&l), CH_ERR_CORRUPT);
+        free(data);
+        life_remove(&l);
+    }
+}
+
 static void large_batches_ask_to_be_committed(void **state)
 {
     struct life l;
@@ -730,6 +756,7 @@ int main(void)
         cmocka_unit_test(second_opening_is_refused),
         cmocka_unit_test(damaged_file_is_refused),
         cmocka_unit_test(flipped_bit_is_found_or_changes_nothing),
+        cmocka_unit_test(database_without_its_name_is_damage),
         cmocka_unit_test(large_batches_ask_to_be_committed),
     };
     int failed = cmocka_run_group_tests_name("io_uring", tests, NULL, NULL);

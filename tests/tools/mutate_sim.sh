@@ -37,7 +37,7 @@ mutate() {
     # shellcheck disable=SC2086
     $cc $flags $small -I "$root" -c "$mutant" -o "$work/mutant.o"
     link $parts "$machine" "$work/mutant.o"
-    if timeout 900 "$work/sim" --seeds 60 --until-one-fails --mode "$4" >"$work/out" 2>&1; then
+    if timeout 900 "$work/sim" --seeds 300 --until-one-fails --mode "$4" >"$work/out" 2>&1; then
         echo "$1: NOT noticed"
         failed=$((failed + 1))
     elif grep -qE "$5" "$work/out"; then
