@@ -189,6 +189,7 @@ CH_MUST_CHECK ch_err sync_commit(struct ch_state *s, uint64_t applied_index, uin
 void sync_close(struct ch_state *s);
 
 /* state_runs.c */
+/* `flags`: MDB_CREATE in a new file; else CH_ERR_NOT_FOUND for one that is not there. */
 CH_MUST_CHECK ch_err runs_open(MDB_txn *txn, struct runs *runs, const char *name, unsigned flags);
 /* Sorts the entries (scratch is of the same size) and adds them as the newest run. */
 CH_MUST_CHECK ch_err runs_add(MDB_txn *txn, struct runs *runs, struct entry *entries, struct entry *scratch,
