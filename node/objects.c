@@ -129,12 +129,13 @@ static bool begin(struct ch_objects *o, struct ch_request *request)
     const uint8_t *block = request->body + CH_CID_BYTES;
     size_t length = request->header.length - (size_t)CH_CID_BYTES;
     /* What is stored already costs nothing, and needs no room. */
-    enum ch_status status = ch_spread_is_stored(&o->store, &cid, (uint32_t)length)
-                                ? CH_STATUS_OK
-                                : ch_keeper_admit(o->keeper, request->account, length);
+    bool stored = ch_spread_is_stored(&o->store, &cid, (uint32_t)length);
+    enum ch_status status = stored ? CH_STATUS_OK : ch_keeper_admit(o->keeper, request->account, length);
     ch_err err = CH_OK;
     if (status == CH_STATUS_OK)
         err = ch_spread_put(o->spread, &cid, block, length, request->account + 1, ticket_of(request));
+    if (err == CH_OK && stored)
+        ch_keeper_put_again(o->keeper, &cid, request->account);
     if (err == CH_ERR_INVALID)
         status = CH_STATUS_BAD_OBJECT;
     if (status != CH_STATUS_OK)

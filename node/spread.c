@@ -540,7 +540,7 @@ bool ch_spread_next_send(struct ch_spread *s, uint16_t *to, struct ch_frame_head
             (t->phase == PHASE_FETCH && fetch_next_send(s, t, to, header, body)))
             return true;
     }
-    return repair_next_send(s, to, header, body);
+    return hold_next_renewal(s, to, header, body) || repair_next_send(s, to, header, body);
 }
 
 bool ch_spread_next_done(struct ch_spread *s, struct ch_spread_done *done)

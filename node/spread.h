@@ -111,6 +111,8 @@ void ch_spread_durable(struct ch_spread *spread, uint64_t cookie);
 /* A message names the block, which is kept from now on: this is told to those who repair. CH_ERR_FULL: later again;
  * CH_ERR_NO_SPACE. */
 CH_MUST_CHECK ch_err ch_spread_name(struct ch_spread *spread, const struct ch_cid *cid, uint32_t length);
+/* The block waits on for a message that names it, here: the others are told. CH_ERR_FULL: later again. */
+CH_MUST_CHECK ch_err ch_spread_renew(struct ch_spread *spread, const struct ch_cid *cid, uint32_t length);
 /* Drops the certificate: it no longer counts as stored here, and a message that names it is refused. Whatever else is here
  * stays, for messages on their way: naming it makes the certificate anew. CH_ERR_FULL, CH_ERR_NO_SPACE: later again. */
 CH_MUST_CHECK ch_err ch_spread_close_block(struct ch_spread *spread, const struct ch_cid *cid, uint32_t length);

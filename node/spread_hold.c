@@ -499,9 +499,9 @@ static void told_stored(struct ch_spread *s, uint16_t from, struct ch_reader r)
     if (!ch_stored_read(&r, s->setup.validators, &stored) || !ch_reader_done(&r))
         s->stats.frames_malformed++;
     else if (ch_spread_is_stored(&s->setup.store, &stored.cid, stored.length))
-        return;
+        (void)repair_put_certificate(s, &stored, from, false); /* it is there: that only renews how long it waits */
     else if (hold_proves(s, &stored))
-        repair_told(s, &stored);
+        repair_told(s, from, &stored);
     else
         spread_lie(s, from);
 }
@@ -574,6 +574,43 @@ static enum ch_frame_type write_list(struct ch_spread *s, struct answer *a, stru
             ch_write(w, bytes, ch_stored_write(&stored, bytes));
     }
     return CH_FRAME_STORED_LIST;
+}
+
+ch_err ch_spread_renew(struct ch_spread *s, const struct ch_cid *cid, uint32_t length)
+{
+    const struct ch_spread_store *store = &s->setup.store;
+    uint8_t name[CH_HASH_BYTES];
+    size_t bytes;
+    if (s->renewal_count == RENEWALS_MAX)
+        return CH_ERR_FULL;
+    struct renewal *r = &s->renewal[(s->renewal_first + s->renewal_count) % RENEWALS_MAX];
+    hold_stored_name(cid, length, name);
+    ch_err err = store->get(store->context, CH_SPREAD_STORED, name, r->bytes, sizeof r->bytes, &bytes);
+    if (err != CH_OK)
+        return err;
+    r->length = (uint32_t)bytes;
+    for (unsigned i = 0; i < s->setup.validators; i++)
+        if (i != s->setup.me && s->peer[i].up)
+            r->announce[i / 64] |= UINT64_C(1) << i % 64;
+    s->renewal_count++;
+    return CH_OK;
+}
+
+bool hold_next_renewal(struct ch_spread *s, uint16_t *to, struct ch_frame_header *header, uint8_t *body)
+{
+    for (; s->renewal_count; s->renewal_count--, s->renewal_first = (s->renewal_first + 1) % RENEWALS_MAX) {
+        struct renewal *r = &s->renewal[s->renewal_first];
+        for (unsigned word = 0; word < sizeof r->announce / sizeof *r->announce; word++)
+            if (r->announce[word]) {
+                unsigned i = word * 64 + (unsigned)__builtin_ctzll(r->announce[word]);
+                r->announce[word] &= r->announce[word] - 1;
+                memcpy(body, r->bytes, r->length);
+                *to = (uint16_t)i;
+                *header = (struct ch_frame_header){.type = CH_FRAME_OBJECT_STORED, .length = r->length};
+                return true;
+            }
+    }
+    return false;
 }
 
 bool hold_next_send(struct ch_spread *s, uint16_t *to, struct ch_frame_header *header, uint8_t *body)

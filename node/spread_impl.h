@@ -11,6 +11,7 @@
 /* Cookies: generation, then the slot of a task or of an answer. 0 is nobody's. */
 #define COOKIE_SLOTS     1024u
 #define REPAIR_QUEUE_MAX 128
+#define RENEWALS_MAX     64 /* certificates that are told again, at once */
 #define REPAIR_TRIES     5 /* then a block that enough validators answered for is given up */
 
 enum kind { KIND_PUT, KIND_GET, KIND_RESTORE };
@@ -90,6 +91,13 @@ struct answer {
     unsigned refused_count;
 };
 
+/* A certificate that the others are told of again: its block still waits for its name. */
+struct renewal {
+    uint64_t announce[(CH_VALIDATORS_MAX + 63) / 64];
+    uint32_t length;
+    uint8_t bytes[CH_STORED_BYTES_MAX];
+};
+
 struct missing {
     struct ch_stored stored; /* count 0: no certificate is known */
     bool named;              /* by a message: another validator says so */
@@ -122,6 +130,8 @@ struct ch_spread {
     uint16_t ready[CH_SPREAD_ANSWERS_MAX]; /* ring of answers to be sent */
     unsigned ready_first, ready_count;
     struct peer peer[CH_VALIDATORS_MAX];
+    struct renewal renewal[RENEWALS_MAX]; /* ring */
+    unsigned renewal_first, renewal_count;
     struct missing missing[REPAIR_QUEUE_MAX];
     unsigned missing_count;
     uint64_t tokens, tokens_ns, relist_ns;
@@ -153,6 +163,8 @@ void fetch_answer(struct ch_spread *s, struct task *t, unsigned i, const uint8_t
 /* --- spread_hold.c --- */
 bool hold_frame(struct ch_spread *s, uint16_t from, const struct ch_frame_header *header, const uint8_t *body);
 void hold_durable(struct ch_spread *s, struct answer *a);
+/* Next certificate to be told again. */
+bool hold_next_renewal(struct ch_spread *s, uint16_t *to, struct ch_frame_header *header, uint8_t *body);
 bool hold_next_send(struct ch_spread *s, uint16_t *to, struct ch_frame_header *header, uint8_t *body);
 /* Our own part of a block by the wanted manifest, else by any that isn't refused: manifest, digest, and the shard where
  * there is one for us. */
@@ -179,9 +191,11 @@ bool hold_proves(struct ch_spread *s, const struct ch_stored *stored);
 /* --- spread_repair.c --- */
 void repair_tick(struct ch_spread *s);
 bool repair_next_send(struct ch_spread *s, uint16_t *to, struct ch_frame_header *header, uint8_t *body);
+/* False: not taken now. `from`: who vouches for it. */
+bool repair_put_certificate(struct ch_spread *s, const struct ch_stored *stored, uint16_t from, bool named);
 void repair_list(struct ch_spread *s, uint16_t from, uint64_t request, const uint8_t *body, size_t length);
 /* A certificate has come by itself. */
-void repair_told(struct ch_spread *s, const struct ch_stored *stored);
+void repair_told(struct ch_spread *s, uint16_t from, const struct ch_stored *stored);
 /* A block without a certificate that ours may be the only one to follow up. */
 void repair_unproven(struct ch_spread *s, const struct ch_manifest *m);
 void repair_ended(struct ch_spread *s, const struct task *t);

@@ -29,8 +29,7 @@ static bool is_queued(const struct ch_spread *s, const struct ch_cid *cid)
     return false;
 }
 
-/* False: not taken now. */
-static bool put_certificate(struct ch_spread *s, const struct ch_stored *stored, bool named)
+bool repair_put_certificate(struct ch_spread *s, const struct ch_stored *stored, uint16_t from, bool named)
 {
     const struct ch_spread_store *store = &s->setup.store;
     uint8_t name[CH_HASH_BYTES], bytes[CH_STORED_BYTES_MAX];
@@ -42,7 +41,7 @@ static bool put_certificate(struct ch_spread *s, const struct ch_stored *stored,
                                             .cid = &stored->cid,
                                             .block_bytes = stored->length,
                                             .fresh = !named,
-                                            .from = s->setup.me};
+                                            .from = from};
     ch_err err = named ? hold_put_named(s, &stored->cid, stored->length, 0) : CH_OK;
     if (err == CH_OK || err == CH_ERR_EXISTS)
         err = store->put(store->context, &record, 0);
@@ -57,9 +56,9 @@ static bool queue(struct ch_spread *s, const struct missing *one)
     return true;
 }
 
-void repair_told(struct ch_spread *s, const struct ch_stored *stored)
+void repair_told(struct ch_spread *s, uint16_t from, const struct ch_stored *stored)
 {
-    if (hold_mine(s, stored) && put_certificate(s, stored, false))
+    if (hold_mine(s, stored) && repair_put_certificate(s, stored, from, false))
         return;
     if (!is_queued(s, &stored->cid)) /* no room: when a message names it, a list will tell */
         (void)queue(s, &(struct missing){.stored = *stored, .not_before_ns = s->now_ns + GRACE_NS});
@@ -115,7 +114,7 @@ static bool take_certificate(struct ch_spread *s, uint16_t from, const struct ch
         return true;
     }
     if (from != s->setup.me && hold_mine(s, stored))
-        return put_certificate(s, stored, true);
+        return repair_put_certificate(s, stored, s->setup.me, true);
     return queue(s, &(struct missing){.stored = *stored, .named = true, .not_before_ns = s->now_ns});
 }
 
@@ -232,7 +231,7 @@ static bool restore_next(struct ch_spread *s)
         if (entry->named && hold_put_named(s, &entry->stored.cid, entry->stored.length, 0) == CH_ERR_FULL)
             return false;
     } else if (entry->stored.count && hold_mine(s, &entry->stored)) {
-        if (!put_certificate(s, &entry->stored, entry->named))
+        if (!repair_put_certificate(s, &entry->stored, s->setup.me, entry->named))
             return false;
     } else {
         struct task *t = spread_task(s, KIND_RESTORE, &entry->stored.cid, 0);

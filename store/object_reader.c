@@ -237,6 +237,18 @@ void object_note_damage(struct ch_object_store *s, const struct ch_cid *cid, con
     pthread_rwlock_unlock(&s->lock);
 }
 
+/* As what was found damaged, which is there and does not count. */
+void ch_object_withhold(struct ch_object_store *s, const struct ch_cid *cid, bool withhold)
+{
+    pthread_rwlock_wrlock(&s->lock);
+    struct place *there = object_index_find(&s->index, ch_cid_digest(cid));
+    if (there && there->durable) {
+        there->damaged = withhold;
+        atomic_fetch_add(&s->index.losses, withhold);
+    }
+    pthread_rwlock_unlock(&s->lock);
+}
+
 size_t ch_object_damaged(struct ch_object_store *s, struct ch_cid *cids, size_t max)
 {
     size_t count = 0;
@@ -310,7 +322,7 @@ static ch_err walk_below(struct ch_object_reader *r, const struct walk *walk, co
     *out = (struct whole){.cid = *cid, .losses = walk->losses, .nodes = 1, .height = 1, .told = walk->each};
     if (ch_cid_codec(cid) == CH_CID_RAW) {
         err = ch_object_length(r, cid, &length);
-        if (err == CH_OK && walk->each)
+        if (walk->each)
             walk->each(walk->context, cid);
         *out = (struct whole){.file_bytes = err == CH_OK ? length : 0};
         return err == CH_OK && expected != UINT64_MAX && expected != length ? CH_ERR_INVALID : err;

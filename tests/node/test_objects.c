@@ -32,6 +32,7 @@ struct world {
     struct ch_bell nobody;
     uint64_t commit_ms, now_ns, requests, low_water_bytes;
     unsigned status; /* of the last put that was answered; 0xffff: none */
+    unsigned told;   /* certificates of block 0 that went to the others */
 };
 
 static void open_objects(struct world *w)
@@ -164,6 +165,11 @@ static void answer(struct world *w)
             ch_store16(body, CH_STATUS_OK);
             ch_sign(&w->key[sent->validator], prefix, prefix_length, message, sizeof message, body + 2);
             tell(w, sent->validator, CH_FRAME_SHARD_STORED, sent->header.request, body, sizeof body);
+        } else if (sent->header.type == CH_FRAME_OBJECT_STORED) {
+            uint8_t block[BLOCK_BYTES];
+            struct ch_cid first;
+            block_of(0, block, &first);
+            w->told += memcmp(sent->body, first.bytes, CH_CID_BYTES) == 0;
         } else if (sent->header.type == CH_FRAME_GET_OBJECT_SHARD) {
             give_shard(w, sent);
         }
@@ -363,6 +369,61 @@ static void put_again_waits_anew(void **state)
     finish(&w);
 }
 
+/* An upload that takes half an hour, with a restart in the middle: what came first is stored to the end, here, and the others
+ * hear in time that it waits on. */
+static void long_upload_keeps_its_first_blocks(void **state)
+{
+    struct world w;
+    begin(&w);
+    w.node->config.store_object_quota_mib = 64;
+    for (uint64_t i = 0; i < 30; i++) {
+        assert_int_equal(put(&w, ACCOUNT, i), CH_STATUS_OK);
+        live(&w, 60);
+        if (i == 14) {
+            close_objects(&w);
+            open_objects(&w);
+            settle(&w);
+        }
+    }
+    for (uint64_t i = 0; i < 30; i++)
+        assert_true(is_stored(&w, i));
+    assert_true(w.told >= 3 * (N - 1) && w.told <= 6 * (N - 1)); /* of block 0: when it was stored, and every five minutes */
+    live(&w, 2500);
+    assert_int_equal(records(&w), 0);
+    finish(&w);
+}
+
+/* Validator 1 tells of its certificate again and again: our part waits as long. */
+static void part_waits_as_long_as_its_certificate_is_told(void **state)
+{
+    struct world w;
+    begin(&w);
+    bring(&w, 1);
+    for (int i = 0; i < 5; i++) {
+        certify(&w, 1, (const uint16_t[]){0, 1, 2}, 3, -1);
+        live(&w, 500);
+        assert_true(is_stored(&w, 1));
+    }
+    live(&w, 1100);
+    assert_int_equal(records(&w), 0);
+    finish(&w);
+}
+
+/* Two clients put the same block, ten minutes apart: it waits for the second one's message. */
+static void block_that_another_puts_too_waits_for_both(void **state)
+{
+    struct world w;
+    begin(&w);
+    assert_int_equal(put(&w, ACCOUNT, 0), CH_STATUS_OK);
+    live(&w, 590);
+    w.told = 0;
+    assert_int_equal(put(&w, ACCOUNT + 1, 0), CH_STATUS_OK);
+    live(&w, 590);
+    assert_true(is_stored(&w, 0));
+    assert_true(w.told >= N - 1);
+    finish(&w);
+}
+
 static void restart_forgets_no_name(void **state)
 {
     struct world w;
@@ -396,7 +457,7 @@ static void name_is_written_down_though_the_disk_is_low(void **state)
     for (uint64_t i = 0; i < 4; i++)
         assert_int_equal(put(&w, ACCOUNT, i), CH_STATUS_OK);
     w.low_water_bytes = SEGMENT_BYTES;
-    w.node->config.store_object_quota_mib = 0;
+    w.node->config.store_object_quota_mib = 64;
     ch_sim_disk_set_capacity(w.disk, 3 * SEGMENT_BYTES + SEGMENT_BYTES / 2);
     close_objects(&w);
     open_objects(&w);
@@ -476,6 +537,9 @@ int main(void)
         cmocka_unit_test(parts_that_nobody_names_are_closed_and_then_dropped),
         cmocka_unit_test(without_a_certificate_that_holds_no_message_is_let_in),
         cmocka_unit_test(put_again_waits_anew),
+        cmocka_unit_test(long_upload_keeps_its_first_blocks),
+        cmocka_unit_test(part_waits_as_long_as_its_certificate_is_told),
+        cmocka_unit_test(block_that_another_puts_too_waits_for_both),
         cmocka_unit_test(restart_forgets_no_name),
         cmocka_unit_test(name_is_written_down_though_the_disk_is_low),
         cmocka_unit_test(account_is_held_to_its_quota),
