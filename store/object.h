@@ -143,6 +143,9 @@ void ch_object_reader_close(struct ch_object_reader *reader);
  * CH_ERR_TIMEOUT: the storage does not answer. */
 CH_MUST_CHECK ch_err ch_object_get(struct ch_object_reader *reader, const struct ch_cid *cid, void *to, size_t capacity,
                                    size_t *length);
+/* The same, and whose the block is. */
+CH_MUST_CHECK ch_err ch_object_get_tagged(struct ch_object_reader *reader, const struct ch_cid *cid, void *to,
+                                          size_t capacity, size_t *length, struct ch_object_tag *tag);
 /* The block's length, without reading it. CH_ERR_NOT_FOUND, also where it was found damaged: it is to be put again. */
 CH_MUST_CHECK ch_err ch_object_length(struct ch_object_reader *reader, const struct ch_cid *cid, size_t *length);
 /* Whose the block is, and its length. CH_ERR_NOT_FOUND, CH_ERR_CORRUPT as above. */

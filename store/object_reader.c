@@ -208,6 +208,13 @@ ch_err object_read_at(struct ch_object_reader *r, const uint8_t digest[CH_HASH_B
 
 ch_err ch_object_get(struct ch_object_reader *r, const struct ch_cid *cid, void *to, size_t capacity, size_t *length)
 {
+    struct ch_object_tag tag;
+    return ch_object_get_tagged(r, cid, to, capacity, length, &tag);
+}
+
+ch_err ch_object_get_tagged(struct ch_object_reader *r, const struct ch_cid *cid, void *to, size_t capacity,
+                            size_t *length, struct ch_object_tag *tag)
+{
     struct place place;
     struct record record;
     ch_err err = CH_ERR_NOT_FOUND;
@@ -216,8 +223,10 @@ ch_err ch_object_get(struct ch_object_reader *r, const struct ch_cid *cid, void 
             return CH_ERR_NOT_FOUND;
         err = object_read_at(r, ch_cid_digest(cid), &place, &record, to, capacity);
     }
-    if (err == CH_OK)
+    if (err == CH_OK) {
         *length = place.length;
+        *tag = record.tag;
+    }
     if (err == CH_ERR_CORRUPT)
         object_note_damage(r->store, cid, &place);
     return err;
