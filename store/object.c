@@ -256,7 +256,8 @@ static ch_err launch(struct ch_object_store *s)
 {
     struct batch *b = s->filling;
     uint32_t length = (uint32_t)round_up(b->used, CH_IO_BLOCK_BYTES);
-    memset(b->memory + b->used, 0, length - b->used);
+    memset(s->gather + b->used, 0, length - b->used);
+    ch_io_copy(b->memory, s->gather, length);
     ch_err err = write_batch(s, b);
     if (err != CH_OK)
         return err;
@@ -312,7 +313,7 @@ ch_err object_append(struct ch_object_store *s, const struct object_append *what
     if (err != CH_OK)
         return s->failed = err;
     object_note_age(b->segment, &entry);
-    object_record_seal(s->crypt, s->key, &record, what->plain, b->memory + b->used);
+    object_record_seal(s->crypt, s->key, &record, what->plain, s->gather + b->used);
     b->record[b->record_count] = what->record;
     b->record[b->record_count++].at = b->used;
     b->used += need;
@@ -605,9 +606,10 @@ static ch_err take_memory(struct ch_object_store *s)
     if (batches < CH_OBJECT_BATCH_BYTES) /* recovery reads any record with it */
         batches = CH_OBJECT_BATCH_BYTES;
     s->memory_bytes = batches + SLOT_BYTES;
-    if (posix_memalign((void **)&s->memory, CH_IO_BLOCK_BYTES, s->memory_bytes) != 0)
+    s->memory = ch_io_memory(s->memory_bytes);
+    s->gather = aligned_alloc(CH_IO_BLOCK_BYTES, s->batch_bytes);
+    if (!s->memory || !s->gather)
         return CH_ERR_NO_MEMORY;
-    memset(s->memory, 0, s->memory_bytes);
     for (int i = 0; i < BATCH_SLOTS; i++) {
         s->batch[i].memory = s->memory + (size_t)i * s->batch_bytes;
         s->batch[i].record = calloc(s->batch_records_max, sizeof *s->batch[i].record);
@@ -698,6 +700,7 @@ void ch_object_close(struct ch_object_store *s)
     for (int i = 0; i < BATCH_SLOTS; i++)
         free(s->batch[i].record);
     free(s->memory);
+    free(s->gather);
     free(s->compaction.entry);
     free(s->listing.entry);
     object_key_free(s->key);
