@@ -340,12 +340,7 @@ static ch_err join(struct ch_object_store *s, const struct place *place, uint64_
     CH_ASSERT(false); /* what isn't durable is in a batch */
 }
 
-ch_err ch_object_put(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
-                     uint64_t cookie)
-{
-    return ch_object_put_for(s, cid, block, length, &(struct ch_object_tag){0}, cookie);
-}
-
+/* The bytes are known to be the CID's. */
 static ch_err put(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
                   const struct ch_object_tag *tag, uint64_t cookie, bool reserved)
 {
@@ -356,9 +351,7 @@ static ch_err put(struct ch_object_store *s, const struct ch_cid *cid, const voi
     const struct place *there = object_index_find(&s->index, ch_cid_digest(cid));
     bool repairs = there && there->durable && there->damaged;
     if (there && there->durable && !repairs)
-        return object_cid_holds(cid, block, length) ? CH_ERR_EXISTS : CH_ERR_INVALID;
-    if (!object_cid_holds(cid, block, length))
-        return CH_ERR_INVALID;
+        return CH_ERR_EXISTS;
     if (there && !repairs)
         return s->refusing != CH_OK ? s->refusing : join(s, there, cookie);
 
@@ -388,16 +381,27 @@ static ch_err put(struct ch_object_store *s, const struct ch_cid *cid, const voi
     return CH_OK;
 }
 
-ch_err ch_object_put_for(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
-                         const struct ch_object_tag *tag, uint64_t cookie)
+ch_err ch_object_put_for(struct ch_object_store *s, const struct ch_cid_block *block, const struct ch_object_tag *tag,
+                         uint64_t cookie)
 {
-    return put(s, cid, block, length, tag, cookie, false);
+    CH_ASSERT(ch_cid_is_checked(block));
+    return put(s, &block->cid, block->bytes, block->length, tag, cookie, false);
 }
 
-ch_err ch_object_put_reserved(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
-                              const struct ch_object_tag *tag, uint64_t cookie)
+ch_err ch_object_put_record(struct ch_object_store *s, const struct ch_cid *name, const void *bytes, size_t length,
+                            const struct ch_object_tag *tag, bool reserved, uint64_t cookie)
 {
-    return put(s, cid, block, length, tag, cookie, true);
+    CH_ASSERT(object_is_name(name->bytes));
+    return put(s, name, bytes, length, tag, cookie, reserved);
+}
+
+ch_err ch_object_put(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
+                     uint64_t cookie)
+{
+    const struct ch_object_tag nobodys = {0};
+    if (!object_cid_valid(cid->bytes) || !object_cid_holds(cid, block, length))
+        return s->failed != CH_OK ? s->failed : CH_ERR_INVALID;
+    return put(s, cid, block, length, &nobodys, cookie, false);
 }
 
 ch_err ch_object_drop(struct ch_object_store *s, const struct ch_cid *cid, uint64_t cookie)

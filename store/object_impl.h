@@ -183,6 +183,7 @@ struct batch {
     bool refused; /* by the storage, at least once: it is written again until it is durable */
 };
 
+bool object_is_name(const uint8_t bytes[CH_CID_BYTES]);
 /* A CID, or a name. */
 bool object_cid_valid(const uint8_t bytes[CH_CID_BYTES]);
 /* The bytes are the CID's; of a name any are. */
