@@ -349,19 +349,25 @@ static void put_object(struct ch_serve *s, struct ch_request *request)
         reply_status(s, request, CH_FRAME_STATUS, CH_STATUS_DISK_FULL);
         return;
     }
+    size_t length = request->header.length - (size_t)CH_CID_BYTES;
+    if (!request->hashed) /* it was a stranger's a moment ago */
+        (void)ch_cid_check(&cid, request->body + CH_CID_BYTES, length, &request->block);
+    request->hashed = true;
+    if (!ch_cid_is_checked(&request->block)) {
+        reply_status(s, request, CH_FRAME_STATUS, CH_STATUS_BAD_OBJECT);
+        return;
+    }
     if (s->spread) {
         ch_objects_put(s->spread, request, serial);
         return;
     }
-    size_t length = request->header.length - (size_t)CH_CID_BYTES;
     enum ch_status status = ch_keeper_admit(s->keeper, serial, length);
     if (status != CH_STATUS_OK) {
         reply_status(s, request, CH_FRAME_STATUS, status);
         return;
     }
     const struct ch_object_tag tag = ch_keeper_tag(serial);
-    ch_err err = ch_object_put_for(s->node->objects, &cid, request->body + CH_CID_BYTES, length, &tag,
-                                   (uint64_t)(uintptr_t)request);
+    ch_err err = ch_object_put_for(s->node->objects, &request->block, &tag, (uint64_t)(uintptr_t)request);
     if (err == CH_OK || err == CH_ERR_EXISTS) {
         ch_err kept = ch_keeper_stored(s->keeper, &cid, serial, err == CH_OK ? length : 0);
         if (kept != CH_OK)

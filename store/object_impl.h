@@ -173,8 +173,8 @@ struct batch_record {
 };
 
 struct batch {
-    uint8_t *memory;
-    uint32_t used; /* 0: nothing in it and no place yet */
+    uint8_t *memory; /* that the disk reads */
+    uint32_t used;   /* 0: nothing in it and no place yet */
     uint32_t record_count, told;
     struct batch_record *record;
     struct object_segment *segment;
@@ -183,6 +183,7 @@ struct batch {
     bool refused; /* by the storage, at least once: it is written again until it is durable */
 };
 
+bool object_is_name(const uint8_t bytes[CH_CID_BYTES]);
 /* A CID, or a name. */
 bool object_cid_valid(const uint8_t bytes[CH_CID_BYTES]);
 /* The bytes are the CID's; of a name any are. */
@@ -224,7 +225,8 @@ struct ch_object_store {
     uint32_t next_number;
 
     struct batch batch[BATCH_SLOTS];
-    struct batch *filling;
+    struct batch *filling; /* its bytes are in `gather` until it is launched */
+    uint8_t *gather;
     unsigned flights;
     bool flush_wanted;
     uint8_t *memory;

@@ -468,12 +468,14 @@ static void put_for(struct world *w, uint64_t number, struct totals *totals)
 {
     uint8_t block[LENGTH_MAX];
     struct ch_cid cid;
+    struct ch_cid_block checked;
     const struct ch_object_tag tag = {.owner = number % OWNERS, .put_ms = number % 7 ? 1000 + number : 0};
     size_t length = block_of(number, block);
     ch_err err;
     ch_cid_of(CH_CID_RAW, block, length, &cid);
+    assert_true(ch_cid_check(&cid, block, length, &checked));
     w->known[number] = ASKED;
-    while ((err = ch_object_put_for(w->store, &cid, block, length, &tag, number)) == CH_ERR_FULL)
+    while ((err = ch_object_put_for(w->store, &checked, &tag, number)) == CH_ERR_FULL)
         assert_ok(poll(w));
     assert_ok(err);
     totals->bytes[tag.owner] += length;
