@@ -55,7 +55,7 @@ def not_started(the_lab, folder, why):
 
 def away(the_lab, cluster, files, folder):
     """The OSD is killed: what is not an object goes on."""
-    cluster.kill("osd")
+    cluster.kill("osd.0")
     files.send(refused="STORE_AWAY")
     files.fetch(0, refused="STORE_AWAY")
     files.person.run("send", files.handle, "a text is no object")
@@ -74,7 +74,7 @@ def refusals_to_start(the_lab, cluster, folder):
         lab.configure(folder, **settings)
         not_started(the_lab, folder, why)
         (folder / "chappe.yaml").write_text(before)
-    cluster.kill("osd")
+    cluster.kill("osd.0")
     not_started(the_lab, folder, "the cluster does not answer")
     cluster.start_osd()
     the_lab.wait_until(cluster.answers, 60, "the cluster answers")
@@ -87,7 +87,7 @@ def refusals_to_start(the_lab, cluster, folder):
 
 def run(the_lab, cluster):
     folder = the_lab.init("node", "--port", str(PORT))
-    lab.configure(folder, objects='"rados"', rados_config=f'"{cluster.config}"', rados_user='"admin"', low_water_mib=64,
+    lab.configure(folder, objects='"rados"', rados_config=f'"{cluster.config}"', low_water_mib=64,
                  rados_timeout_seconds=4)
     process = the_lab.start(folder)
     node = f"127.0.0.1:{PORT}"
@@ -99,7 +99,7 @@ def run(the_lab, cluster):
     files.send()
     files.fetch_all()
     lab.expect(not list((folder / "obj").glob("*.obj")), "a segment lies in the node's folder")
-    listed = cluster.run("rados", "-c", cluster.config, "-p", ceph.POOL, "--all", "ls")
+    listed = cluster.rados("--all", "ls")
     lab.expect("obj/00000001.obj" in listed, f"in the pool: {listed}")
 
     process.send_signal(signal.SIGKILL)

@@ -52,7 +52,7 @@ static size_t given_up(struct world *w, ch_err *why)
 
 static void silent_cluster_is_a_refusal_in_time_and_its_return_is_noticed(void **state)
 {
-    pid_t osd = (pid_t)atoi(getenv("CHAPPE_CEPH_OSD"));
+    pid_t osd = (pid_t)atoi(getenv("CHAPPE_CEPH_OSDS"));
     struct world w;
     ch_err why, err;
     uint64_t moved;
@@ -135,7 +135,7 @@ static void full_pool_is_a_refusal_until_there_is_room(void **state)
 static void what_is_not_there_is_named(void **state)
 {
     struct ch_io_rados_options options = {.config = getenv("CHAPPE_CEPH"),
-                                          .user = "admin",
+                                          .user = "chappe",
                                           .pool = "nowhere",
                                           .space = "",
                                           .holder = "test",
