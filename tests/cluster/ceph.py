@@ -19,8 +19,8 @@ import uuid
 SKIP = 77
 PACKAGES = {"ceph-mon": "ceph-mon", "ceph-mgr": "ceph-mgr", "ceph-osd": "ceph-osd", "ceph": "ceph-common"}
 POOL, USER = "chappe", "chappe"
-# What a validator may do: read maps, use one pool, and shut out a client that had the validator's lock before it.
-CAPS = ["mon", 'profile rbd', "osd", f"allow rwx pool={POOL}"]
+# What a validator may do: read maps, shut out a client that had the validator's lock before it, and use one pool.
+CAPS = ["mon", "profile rbd", "osd", f"allow rwx pool={POOL}"]
 # Loopback; a copy on each OSD, of which one is enough to go on; who is silent is soon missed; statistics each second; a file
 # that grows as it is written.
 CONFIG = """[global]
@@ -115,7 +115,7 @@ class Ceph:
         self.run("ceph-authtool", keys, "--import-keyring", self.keyring("client.admin"))
         self.run("monmaptool", "--create", "--fsid", fsid, "--addv", "a", "[v2:127.0.0.1:3300]", monmap)
         self.run("ceph-mon", "-c", self.config, "--mkfs", "-i", "a", "--monmap", monmap, "--keyring", keys)
-        self.start("mon", "ceph-mon", "-i", "a")
+        self.start_mon()
         self.new_key("mgr.x", "mon", "profile mgr", "osd", "allow *")
         self.start("mgr", "ceph-mgr", "-i", "x")
         for i, name in enumerate(self.osds):
@@ -151,6 +151,9 @@ class Ceph:
         with open(self.folder / f"{name}.out", "ab") as out:
             words = ["setpriv", "--pdeathsig", "KILL", *words, "-c", str(self.config), "-f"]
             self.processes[name] = subprocess.Popen(words, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+
+    def start_mon(self):
+        self.start("mon", "ceph-mon", "-i", "a")
 
     def start_osd(self, i=0):
         self.start(self.osds[i], "ceph-osd", "-i", str(i))
