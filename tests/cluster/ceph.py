@@ -169,7 +169,7 @@ class Ceph:
 
     def answers(self):
         """An object can be written: the OSD is back."""
-        words = ["rados", "-c", str(self.config), "--rados-osd-op-timeout", "2", "-p", POOL, "create", "answers"]
+        words = ["rados", "-c", str(self.config), "--rados-osd-op-timeout", "2", "-p", POOL, "put", "answers", "/dev/null"]
         return subprocess.run(words, capture_output=True, timeout=60).returncode == 0
 
     def is_whole(self):
