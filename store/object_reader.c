@@ -370,13 +370,18 @@ static ch_err walk_below(struct ch_object_reader *r, const struct walk *walk, co
     return worst == CH_OK && expected != UINT64_MAX && expected != out->file_bytes ? CH_ERR_INVALID : worst;
 }
 
+uint64_t ch_object_losses(const struct ch_object_reader *r)
+{
+    return atomic_load(&r->store->index.losses);
+}
+
 static ch_err walk_from(struct ch_object_reader *r, struct walk *walk, const struct ch_cid *root, uint64_t *file_bytes)
 {
     struct whole tree;
     if (!ch_cid_valid(root->bytes))
         return CH_ERR_INVALID;
     r->nodes_left = CH_OBJECT_TREE_NODES;
-    walk->losses = atomic_load(&r->store->index.losses) + 1;
+    walk->losses = ch_object_losses(r) + 1;
     ch_err err = walk_below(r, walk, root, 0, UINT64_MAX, &tree);
     if (err == CH_OK)
         *file_bytes = tree.file_bytes;
