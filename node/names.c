@@ -6,7 +6,7 @@
 
 #define NAMED_MAX  1024u /* blocks looked at in one poll */
 #define LOOKS_MAX  32u   /* records looked through in one poll, after the start */
-#define REPLAY_MAX (1u << 22)
+#define REPLAY_MAX (1u << 20) /* 44 MiB */
 
 struct ch_names {
     struct ch_node *node;
@@ -29,8 +29,12 @@ struct ch_names {
 ch_err ch_names_replayed(struct ch_node *node, const struct ch_tx *tx)
 {
     struct ch_names_replayed *r = &node->names;
-    if (!tx->location || r->count == REPLAY_MAX)
+    if (!tx->location)
         return CH_OK;
+    if (r->count == REPLAY_MAX) {
+        r->more = true;
+        return CH_OK;
+    }
     if (r->count == r->capacity) {
         size_t capacity = r->capacity ? 2 * r->capacity : 256;
         struct ch_name *larger = realloc(r->name, capacity * sizeof *larger);
@@ -183,7 +187,7 @@ ch_err ch_names_open(struct ch_node *node, struct ch_object_reader *reader, stru
     n->store = store;
     n->tree = tree;
     n->keeper = keeper;
-    n->kind = CH_SPREAD_MANIFEST;
+    n->kind = node->names.more ? CH_SPREAD_NAMED : CH_SPREAD_MANIFEST; /* any block may be what was not written up: all stay */
     ch_keeper_hold(keeper, node->names.count != 0);
     *out = n;
     return CH_OK;

@@ -479,6 +479,58 @@ static void replaced_disk_begins_another_list(void **state)
     }
 }
 
+/* The status of node 0's answer to a validator that asks for its list from a cursor on; *next where to go on. */
+static unsigned list_of(struct world *w, uint16_t from, uint64_t *cursor, bool *end)
+{
+    static uint8_t body[CH_FRAME_BODY_BYTES_MAX];
+    struct ch_frame_header header = {.type = CH_FRAME_LIST_STORED, .request = 77, .length = 8};
+    uint16_t to;
+    ch_store64(body, *cursor);
+    assert_true(ch_spread_frame(w->node[0].spread, from, &header, body));
+    while (ch_spread_next_send(w->node[0].spread, &to, &header, body))
+        if (header.type == CH_FRAME_STORED_LIST && header.request == 77 && to == from) {
+            if (header.length > 2) {
+                *cursor = ch_load64(body + 10);
+                *end = body[18];
+            }
+            return ch_load16(body);
+        }
+    fail();
+    return 0;
+}
+
+/* One after the other, and forward: another part of the list is another segment's index to read. */
+static void list_is_gone_through_by_one_at_a_time(void **state)
+{
+    static struct world w;
+    uint64_t one = 0, other = 0;
+    bool end = false;
+    world_open(&w, seed_of(18, 0), 7);
+    struct ch_spread *s = w.node[0].spread;
+    for (unsigned i = 0; i < 70; i++) { /* more than one answer has */
+        struct ch_cid cid;
+        uint8_t hash[CH_HASH_BYTES] = {(uint8_t)i};
+        ch_cid_make(CH_CID_RAW, hash, &cid);
+        while (ch_spread_name(s, &cid, 9) != CH_OK)
+            step(&w);
+    }
+    run_ms(&w, 1000);
+    assert_int_equal(list_of(&w, 1, &one, &end), CH_STATUS_OK);
+    assert_false(end);
+    assert_int_equal(list_of(&w, 2, &other, &end), CH_STATUS_OVERLOADED);
+    uint64_t jump = one - 1;
+    assert_int_equal(list_of(&w, 1, &jump, &end), CH_STATUS_OVERLOADED); /* it has just begun anew */
+    assert_int_equal(list_of(&w, 1, &one, &end), CH_STATUS_OK);
+    assert_true(end);
+    assert_int_equal(list_of(&w, 2, &other, &end), CH_STATUS_OK); /* the first one is through */
+    assert_int_equal(list_of(&w, 1, &one, &end), CH_STATUS_OVERLOADED);
+    ch_spread_tick(s, w.now_ns += 1100 * MS);
+    assert_int_equal(list_of(&w, 1, &one, &end), CH_STATUS_OK); /* the other one is silent */
+    ch_spread_tick(s, w.now_ns += 9000 * MS);
+    assert_int_equal(list_of(&w, 1, &jump, &end), CH_STATUS_OK);
+    world_close(&w);
+}
+
 /* What was stored long ago and is restored now is old, whatever f liars say, and never older than it is. */
 static void restored_parts_are_as_old_as_the_block(void **state)
 {
@@ -531,6 +583,7 @@ int main(void)
         cmocka_unit_test(repair_goes_on_after_a_restart),
         cmocka_unit_test(repair_that_is_interrupted_leaves_nothing_out),
         cmocka_unit_test(replaced_disk_begins_another_list),
+        cmocka_unit_test(list_is_gone_through_by_one_at_a_time),
         cmocka_unit_test(restored_parts_are_as_old_as_the_block),
     };
     return cmocka_run_group_tests_name("object_sim", tests, start_crypto, NULL);
