@@ -257,8 +257,6 @@ static void storm_loses_nothing_that_was_called_stored(void **state)
     }
 }
 
-/* --- names --- */
-
 static void drop_everywhere(struct world *w, unsigned block)
 {
     for (unsigned i = 0; i < w->n; i++)
@@ -267,6 +265,121 @@ static void drop_everywhere(struct world *w, unsigned block)
             until_taken(w, i, block, ch_spread_drop);
         }
 }
+
+/* Any of the records of a put, and some after it, find the disk full: either it is not called stored, or it is read. */
+static void disk_full_at_any_step_calls_nothing_stored_that_is_not(void **state)
+{
+    unsigned stored = 0, refused = 0;
+    for (unsigned round = 0; round < 40; round++) {
+        static struct world w;
+        world_open(&w, seed_of(19, round), round % 2 ? 4 : 7);
+        unsigned block = new_block(&w, round % 4 ? CH_CID_RAW : CH_CID_DAG_PB), node = some_honest(&w);
+        w.refused_from = w.puts + 1 + round % 20;
+        w.refused = 1 + below(&w, 12);
+        bool is = put(&w, node, block) == CH_STATUS_OK;
+        stored += is;
+        refused += !is;
+        for (unsigned i = 0; i < w.f; i++)
+            if (w.node[(node + 1 + i) % w.n].up)
+                stop(&w, (node + 1 + i) % w.n, true);
+        read_all_everywhere(&w);
+        w.refused = 0; /* there is room again */
+        assert_int_equal(put(&w, node, block), CH_STATUS_OK);
+        read_all_everywhere(&w);
+        world_close(&w);
+    }
+    assert_true(stored > 0 && refused > 0);
+}
+
+/* Power fails where it is put, at any moment: what was answered is read, and what was not can be put at another one. */
+static void power_loss_in_the_middle_of_a_put_leaves_no_half_block(void **state)
+{
+    for (unsigned round = 0; round < rounds() * 10; round++) {
+        static struct world w;
+        world_open(&w, seed_of(20, round), sizes[round % SIZES]);
+        unsigned block = new_block(&w, CH_CID_RAW), node = some_honest(&w), other = (node + 1) % w.n;
+        begin_put(&w, node, block);
+        run_ms(&w, 5 * below(&w, 20));
+        w.block[block].stored = w.done[node][block].is && w.done[node][block].status == CH_STATUS_OK;
+        stop(&w, node, false);
+        read_all_everywhere(&w);
+        if (round % 2)
+            start(&w, node);
+        assert_int_equal(put(&w, other, block), CH_STATUS_OK);
+        name(&w, block);
+        if (round % 2 == 0)
+            start(&w, node);
+        await_whole(&w, node);
+        read_all_everywhere(&w);
+        world_close(&w);
+    }
+}
+
+/* Two clients, two validators, the same bytes. */
+static void same_block_put_at_two_validators_at_once(void **state)
+{
+    for (unsigned round = 0; round < rounds() * SIZES; round++) {
+        static struct world w;
+        world_open(&w, seed_of(21, round), sizes[round % SIZES]);
+        unsigned block = new_block(&w, round % 3 ? CH_CID_RAW : CH_CID_DAG_PB), one = some_honest(&w);
+        unsigned other = (one + 1 + (unsigned)below(&w, w.n - 1)) % w.n;
+        begin_put(&w, one, block);
+        run_ms(&w, 5 * below(&w, 6));
+        begin_put(&w, other, block);
+        assert_int_equal(await(&w, one, block), CH_STATUS_OK);
+        assert_int_equal(await(&w, other, block), CH_STATUS_OK);
+        w.block[block].stored = true;
+        run_ms(&w, 5000);
+        read_all_everywhere(&w);
+        for (unsigned i = 0; i < w.n; i++)
+            assert_int_equal(stats_of(&w, i).blocks_failed + lies_seen_of(&w, i), 0);
+        drop_everywhere(&w, block);
+        run_ms(&w, 100000);
+        for (unsigned i = 0; i < w.n; i++)
+            assert_int_equal(records_of(&w, i), 0);
+        world_close(&w);
+    }
+}
+
+/* It is dropped while it is read, and while a validator is restoring it: it comes whole, or it is not there. */
+static void block_dropped_while_it_is_read_or_restored_comes_whole_or_not(void **state)
+{
+    unsigned whole = 0, gone = 0;
+    for (unsigned round = 0; round < rounds() * 10; round++) {
+        static struct world w;
+        world_open(&w, seed_of(22, round), sizes[round % SIZES]);
+        unsigned block = new_block(&w, CH_CID_RAW), reader = some_honest(&w), erased = (reader + 1) % w.n;
+        struct block *b = &w.block[block];
+        b->length = 50000;
+        b->bytes = realloc(b->bytes, b->length);
+        test_random_bytes(&w.random, b->bytes, b->length);
+        ch_cid_of(CH_CID_RAW, b->bytes, b->length, &b->cid);
+        assert_int_equal(put(&w, some_honest(&w), block), CH_STATUS_OK);
+        name(&w, block);
+        run_ms(&w, 4000);
+        stop(&w, erased, true);
+        start(&w, erased);
+        run_ms(&w, 5 * below(&w, 30));
+        w.done[reader][block].is = false;
+        while (ch_spread_get(w.node[reader].spread, &b->cid, block + 1) == CH_ERR_FULL)
+            step(&w);
+        run_ms(&w, 5 * below(&w, 12));
+        for (unsigned i = 0; i < w.n; i++) /* as their age does: the name too */
+            lose(&w.node[i], true);
+        enum ch_status status = await(&w, reader, block);
+        assert_true(status == CH_STATUS_OK || status == CH_STATUS_NOT_FOUND);
+        if (status == CH_STATUS_OK)
+            assert_memory_equal(w.done[reader][block].bytes, b->bytes, b->length);
+        whole += status == CH_STATUS_OK;
+        gone += status != CH_STATUS_OK;
+        run_ms(&w, 100000); /* nobody is stuck with it */
+        assert_int_equal(put(&w, some_honest(&w), block), CH_STATUS_OK);
+        world_close(&w);
+    }
+    assert_true(whole > 0 && gone > 0);
+}
+
+/* --- names --- */
 
 static void unnamed_block_that_is_dropped_stays_gone(void **state)
 {
@@ -576,6 +689,10 @@ int main(void)
         cmocka_unit_test(erased_validators_become_whole_again),
         cmocka_unit_test(a_lost_shard_is_made_again),
         cmocka_unit_test(storm_loses_nothing_that_was_called_stored),
+        cmocka_unit_test(disk_full_at_any_step_calls_nothing_stored_that_is_not),
+        cmocka_unit_test(power_loss_in_the_middle_of_a_put_leaves_no_half_block),
+        cmocka_unit_test(same_block_put_at_two_validators_at_once),
+        cmocka_unit_test(block_dropped_while_it_is_read_or_restored_comes_whole_or_not),
         cmocka_unit_test(unnamed_block_that_is_dropped_stays_gone),
         cmocka_unit_test(dropped_block_takes_nothing_of_another_with_it),
         cmocka_unit_test(closed_block_that_is_named_after_all_gets_a_certificate_anew),
