@@ -8,6 +8,9 @@
  */
 #include "node/spread_impl.h"
 
+#define LISTER_IDLE_NS UINT64_C(1000000000)  /* without a question, and */
+#define LISTER_TURN_NS UINT64_C(10000000000) /* after so long another one has its turn */
+#define JUMP_NS        UINT64_C(10000000000) /* between two questions of one validator that don't follow the answer before */
 #define ANSWERS_OF_ONE (2 * CH_SPREAD_ASKED_MAX) /* waiting: more than an honest validator asks at once */
 
 void hold_manifest_name(const struct ch_cid *cid, uint16_t writer, uint8_t name[CH_HASH_BYTES])
@@ -507,6 +510,26 @@ static void told_stored(struct ch_spread *s, uint16_t from, struct ch_reader r)
         spread_lie(s, from);
 }
 
+/* Each part of the list that is entered anew costs reading all of a segment's index. So one validator at a time goes through
+ * it, and forward. */
+static bool may_be_listed(struct ch_spread *s, uint16_t from, uint64_t cursor)
+{
+    struct peer *peer = &s->peer[from];
+    bool taken = s->lister != from && s->lister != s->setup.validators && s->now_ns - s->listed_ns < LISTER_IDLE_NS &&
+                 s->now_ns - s->lister_ns < LISTER_TURN_NS;
+    bool jump = cursor != peer->given_cursor;
+    if (taken || (jump && s->now_ns < peer->jump_again_ns))
+        return false;
+    if (jump)
+        peer->jump_again_ns = s->now_ns + JUMP_NS;
+    if (s->lister != from) {
+        s->lister = from;
+        s->lister_ns = s->now_ns;
+    }
+    s->listed_ns = s->now_ns;
+    return true;
+}
+
 bool hold_frame(struct ch_spread *s, uint16_t from, const struct ch_frame_header *header, const uint8_t *body)
 {
     struct ch_reader r = ch_reader(body, header->length);
@@ -523,6 +546,7 @@ bool hold_frame(struct ch_spread *s, uint16_t from, const struct ch_frame_header
         a = header->length == 8 ? answer_new(s, from, header) : NULL;
         if (a) {
             a->cursor = ch_read64(&r);
+            a->status = may_be_listed(s, from, a->cursor) ? CH_STATUS_OK : CH_STATUS_OVERLOADED;
             answer_ready(s, a);
         }
         s->stats.frames_malformed += !a;
@@ -563,10 +587,13 @@ static enum ch_frame_type write_list(struct ch_spread *s, struct answer *a, stru
     uint8_t names[CH_SPREAD_LIST_MAX][CH_HASH_BYTES];
     size_t count = 0;
     bool end = true;
-    if (store->list(store->context, CH_SPREAD_NAMED, &a->cursor, names, CH_SPREAD_LIST_MAX, &count, &end) != CH_OK) {
+    if (a->status != CH_STATUS_OK || store->list(store->context, CH_SPREAD_NAMED, &a->cursor, names, CH_SPREAD_LIST_MAX, &count, &end) != CH_OK) {
         ch_write16(w, CH_STATUS_OVERLOADED);
         return CH_FRAME_STORED_LIST;
     }
+    s->peer[a->from].given_cursor = a->cursor;
+    if (end && s->lister == a->from)
+        s->lister = s->setup.validators;
     ch_write16(w, CH_STATUS_OK);
     ch_write64(w, s->mark.store);
     ch_write64(w, a->cursor);

@@ -130,6 +130,8 @@ struct peer {
     bool listed;
     uint64_t store; /* the number of the store that the cursor is of */
     uint64_t cursor, list_request, list_at_ns, list_again_ns;
+    /* our list, for it */
+    uint64_t given_cursor, jump_again_ns;
 };
 
 struct ch_spread {
@@ -152,6 +154,8 @@ struct ch_spread {
     struct missing missing[REPAIR_QUEUE_MAX];
     unsigned missing_count;
     unsigned list_hand; /* whose list is asked for next */
+    unsigned lister;    /* who goes through our list now, n: nobody; since when, and when it asked last */
+    uint64_t lister_ns, listed_ns;
     uint64_t tokens, list_tokens, tokens_ns, relist_ns;
     struct mark mark, saved; /* as it was a turn ago; as it is on the disk */
     bool marked;

@@ -15,6 +15,7 @@
 #define UNPROVEN_NS     CH_SPREAD_TASK_NS     /* for so long its coder may still be at it */
 #define TURN_NS         UINT64_C(1000000000)
 #define LIST_AGAIN_NS   UINT64_C(100000000) /* after a list of which not all could be taken */
+#define LIST_BUSY_NS    UINT64_C(500000000) /* after OVERLOADED: another one goes through that list */
 #define LIST_COST_BYTES 65536u                /* of the rate of lists, half that of repair */
 #define MARK_NS         UINT64_C(60000000000)
 #define MARK_VERSION    1
@@ -215,8 +216,10 @@ void repair_list(struct ch_spread *s, uint16_t from, uint64_t request, const uin
     uint16_t status = ch_read16(&r);
     uint64_t its_store = ch_read64(&r), cursor = ch_read64(&r);
     uint8_t end = ch_read8(&r);
-    if (status != CH_STATUS_OK)
-        return; /* later again */
+    if (status != CH_STATUS_OK) {
+        peer->list_again_ns = s->now_ns + LIST_BUSY_NS;
+        return;
+    }
     if (!r.bad && its_store != peer->store && peer->cursor) { /* its disk was replaced: the cursor means nothing there */
         peer->store = its_store;
         peer->cursor = 0;

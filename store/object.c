@@ -201,7 +201,7 @@ static ch_err begin_segment(struct ch_object_store *s, uint64_t reserve_bytes)
     }
     s->next_number++;
     s->active = segment;
-    s->counter = 0;
+    s->counter = object_counter_start();
     object_key_derive(s->crypt, s->master_key, &segment->slot, segment->slot.incarnation, s->key);
     return CH_OK;
 }

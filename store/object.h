@@ -154,6 +154,8 @@ CH_MUST_CHECK ch_err ch_object_length(struct ch_object_reader *reader, const str
 /* Whose the block is, and its length. CH_ERR_NOT_FOUND, CH_ERR_CORRUPT as above. */
 CH_MUST_CHECK ch_err ch_object_tag(struct ch_object_reader *reader, const struct ch_cid *cid, struct ch_object_tag *tag,
                                    size_t *length);
+/* Counts what the store dropped, gave up or found damaged: as long as it stays the same nothing has gone. Any thread. */
+uint64_t ch_object_losses(const struct ch_object_reader *reader);
 /* CH_OK when every block of the tree under `root` is there, CH_ERR_NOT_FOUND when one is missing; *file_bytes is the
  * file's length. Reads the nodes, not the leaves, and not those again that were whole, as for walk_tree below. CH_ERR_INVALID: a node isn't one of a UnixFS file, lengths don't
  * agree, or the tree has more than CH_OBJECT_TREE_NODES nodes. CH_ERR_CORRUPT as above. */

@@ -101,6 +101,9 @@ void object_key_free(struct object_key *key);
 /* The key of a segment's incarnation. */
 void object_key_derive(struct object_crypt *crypt, const uint8_t *master_key, const struct slot *slot,
                        uint32_t incarnation, struct object_key *key);
+/* Where the nonces of a key begin to count: anywhere. Who puts an older copy of the disk back goes on with an incarnation that
+ * was used already, and still repeats no nonce. */
+uint64_t object_counter_start(void);
 /* Writes the whole record: header, ciphertext, tag, zeros up to record_bytes. */
 void object_record_seal(struct object_crypt *crypt, const struct object_key *key, const struct record *record,
                         const void *plain, uint8_t *to);
@@ -220,7 +223,7 @@ struct ch_object_store {
 
     struct object_crypt *crypt;
     struct object_key *key; /* of the active segment */
-    uint64_t counter;       /* nonces used of it */
+    uint64_t counter;       /* of its nonces, the next one */
     struct object_segment *active;
     uint32_t next_number;
 

@@ -32,7 +32,8 @@ struct whole {
     int height; /* levels of nodes */
     bool told;  /* its blocks were told by ch_object_walk_tree then */
 };
-#define WHOLE_SLOTS 2048u
+#define WHOLE_WAYS 8u
+#define WHOLE_SETS 512u /* a tree's nodes nearly always find room for all */
 
 struct ch_object_reader {
     struct ch_object_store *store;
@@ -44,7 +45,8 @@ struct ch_object_reader {
     uint8_t node[CH_UNIXFS_NODE_BYTES_MAX];
     struct ch_unixfs_link link[CH_UNIXFS_DEPTH_MAX][CH_UNIXFS_LINKS_MAX];
     uint32_t nodes_left; /* of a tree */
-    struct whole whole[WHOLE_SLOTS];
+    struct whole whole[WHOLE_SETS][WHOLE_WAYS];
+    unsigned whole_hand; /* which way is given up next */
     uint64_t whole_salt; /* which trees take each other's slot can't be chosen from outside */
     struct scrub scrub;
 };
@@ -312,7 +314,13 @@ struct walk {
 static struct whole *whole_of(struct ch_object_reader *r, const struct ch_cid *cid)
 {
     uint64_t hash = (ch_load64(ch_cid_digest(cid)) ^ r->whole_salt) * 0x9e3779b97f4a7c15u;
-    return &r->whole[hash >> 32 & (WHOLE_SLOTS - 1)];
+    struct whole *set = r->whole[hash >> 32 & (WHOLE_SETS - 1)], *empty = NULL;
+    for (unsigned i = 0; i < WHOLE_WAYS; i++) {
+        if (memcmp(&set[i].cid, cid, sizeof *cid) == 0)
+            return &set[i];
+        empty = set[i].losses || empty ? empty : &set[i];
+    }
+    return empty ? empty : &set[r->whole_hand++ % WHOLE_WAYS];
 }
 
 static bool known_whole(struct ch_object_reader *r, const struct walk *walk, const struct ch_cid *cid, struct whole *out)
@@ -370,13 +378,18 @@ static ch_err walk_below(struct ch_object_reader *r, const struct walk *walk, co
     return worst == CH_OK && expected != UINT64_MAX && expected != out->file_bytes ? CH_ERR_INVALID : worst;
 }
 
+uint64_t ch_object_losses(const struct ch_object_reader *r)
+{
+    return atomic_load(&r->store->index.losses);
+}
+
 static ch_err walk_from(struct ch_object_reader *r, struct walk *walk, const struct ch_cid *root, uint64_t *file_bytes)
 {
     struct whole tree;
     if (!ch_cid_valid(root->bytes))
         return CH_ERR_INVALID;
     r->nodes_left = CH_OBJECT_TREE_NODES;
-    walk->losses = atomic_load(&r->store->index.losses) + 1;
+    walk->losses = ch_object_losses(r) + 1;
     ch_err err = walk_below(r, walk, root, 0, UINT64_MAX, &tree);
     if (err == CH_OK)
         *file_bytes = tree.file_bytes;

@@ -353,7 +353,7 @@ static ch_err finish_segment(struct ch_object_store *s, struct object_segment *s
     if (err != CH_OK)
         return err;
     s->active = segment;
-    s->counter = 0;
+    s->counter = object_counter_start();
     object_key_derive(s->crypt, s->master_key, &segment->slot, segment->slot.incarnation, s->key);
     return CH_OK;
 }
