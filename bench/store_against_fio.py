@@ -7,8 +7,9 @@ import argparse
 import json
 import pathlib
 import shutil
-import statistics
 import subprocess
+
+from machine import durable_write, spread
 
 parser = argparse.ArgumentParser()
 parser.add_argument("programs", type=pathlib.Path, help="the folder of bench_log and bench_object")
@@ -16,20 +17,6 @@ parser.add_argument("folder", type=pathlib.Path)
 parser.add_argument("--mib", type=int, default=512)
 parser.add_argument("--repeats", type=int, default=3)
 args = parser.parse_args()
-
-
-def fio(block, depth):
-    """MB/s of writes with fdatasync after each, into a file that was written before; and the median latency of the sync."""
-    file = args.folder / "fio.file"
-    words = ["fio", "--name=durable", f"--filename={file}", f"--size={args.mib}m", "--ioengine=io_uring", "--direct=1",
-             "--rw=write", f"--bs={block}", f"--iodepth={depth}", "--fdatasync=1", "--output-format=json"]
-    if not file.exists():
-        subprocess.run(["dd", "if=/dev/zero", f"of={file}", "bs=1M", f"count={args.mib}", "conv=fsync", "status=none"],
-                       check=True)
-    if block == "4k":
-        words += ["--time_based", "--runtime=3"]
-    job = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)["jobs"][0]
-    return job["write"]["bw_bytes"] / 1e6, job["sync"]["lat_ns"]["percentile"]["50.000000"] / 1e3
 
 
 def bench(program):
@@ -43,19 +30,15 @@ def bench(program):
 
 
 def one_run():
-    rates = [fio("512k", 4)[0]]
-    sync_us = [fio("4k", 1)[1]]
+    rates = [durable_write(args.folder, args.mib)[0]]
+    sync_us = [durable_write(args.folder, args.mib, "4k", 1)[1]]
     found = bench("bench_log")
-    rates.append(fio("512k", 4)[0])
-    sync_us.append(fio("4k", 1)[1])
+    rates.append(durable_write(args.folder, args.mib)[0])
+    sync_us.append(durable_write(args.folder, args.mib, "4k", 1)[1])
     found |= {"fio_log_mb_s": max(rates), "fio_4k_sync_p50_us": min(sync_us)}
     found |= bench("bench_object")
-    rates.append(fio("512k", 4)[0])
+    rates.append(durable_write(args.folder, args.mib)[0])
     return found | {"fio_mb_s": max(rates)}
-
-
-def spread(values):
-    return f"{statistics.median(values):9.2f}   {min(values):.2f} .. {max(values):.2f}"
 
 
 args.folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@
 
 #define SLOTS         3 /* blocks under way: one being answered, one on its way, one being filled */
 #define BUSY_PAUSE_NS UINT64_C(200000000)
-#define CHATTER_BYTES 2048 /* received, that may be acknowledgements alone */
+#define CHATTER_BYTES 2048 /* sent, that may be questions for a sign of life alone */
 #define SEEN_BYTES    16   /* of a leaf's digest, kept to know it again */
 #define PASSES_MAX    32
 
@@ -51,15 +51,15 @@ static ch_err put_round(struct ch_putter *p)
     ch_client_look(c, ch_time_monotonic_ns());
     if (err != CH_OK || !c->conn || ch_quic_conn_stats(c->engine, c->conn, &stats) != CH_OK)
         return err;
-    bool new_connection = stats.rx_bytes < p->received_bytes;
-    if (new_connection || stats.send_bytes_waiting != p->waiting_bytes ||
-        stats.rx_bytes > p->received_bytes + CHATTER_BYTES) {
-        p->waiting_bytes = stats.send_bytes_waiting;
-        p->received_bytes = stats.rx_bytes;
+    bool moved = stats.rx_bytes < p->received_bytes || stats.send_bytes_waiting + CHATTER_BYTES < p->waiting_bytes;
+    if (moved) /* bytes of a block have arrived, or there is a new connection; a block's answer moves it too */
         p->deadline_ns = now + c->timeout_ns;
+    if (moved || stats.send_bytes_waiting > p->waiting_bytes) {
+        p->waiting_bytes = stats.send_bytes_waiting;
         if (p->progress)
             p->progress(p->progress_context, p->begun > p->waiting_bytes ? p->begun - p->waiting_bytes : 0, p->total);
     }
+    p->received_bytes = stats.rx_bytes;
     return err;
 }
 
@@ -122,14 +122,14 @@ static ch_err slot_answered(struct ch_putter *p, struct slot *slot)
         p->any = true;
         return CH_OK;
     }
+    if (r->result == CH_ERR_CLOSED) /* it may have come all the same */
+        return slot_start(p, slot, CH_FRAME_HAS_OBJECT);
+    if (slot->type == CH_FRAME_HAS_OBJECT && r->result == CH_ERR_REFUSED) /* or it can't tell: the parts of a lost put */
+        return slot_start(p, slot, CH_FRAME_PUT_OBJECT);
     if (too_busy(r)) {
         ch_err err = pause_busy(p);
         return err == CH_OK ? slot_start(p, slot, slot->type) : err;
     }
-    if (r->result == CH_ERR_CLOSED) /* it may have come all the same */
-        return slot_start(p, slot, CH_FRAME_HAS_OBJECT);
-    if (slot->type == CH_FRAME_HAS_OBJECT && r->result == CH_ERR_REFUSED)
-        return slot_start(p, slot, CH_FRAME_PUT_OBJECT);
     return ch_client_outcome(p->client, r);
 }
 

@@ -131,7 +131,7 @@ static void look_for_waiting(struct ch_names *n)
         struct ch_cid cid, address = ch_tree_address(CH_SPREAD_STORED, hashes[i]);
         struct ch_object_tag tag = {0};
         uint32_t block_bytes;
-        if (n->store->get(n->store->context, n->kind, hashes[i], bytes, sizeof bytes, &length) != CH_OK ||
+        if (n->store->get(n->store->context, n->kind, hashes[i], bytes, sizeof bytes, &length, NULL) != CH_OK ||
             !ch_spread_record_block(n->kind, n->node->committee.n, bytes, length, &cid, &block_bytes) ||
             ch_spread_is_named(n->store, &cid, block_bytes))
             continue;

@@ -665,6 +665,7 @@ static ch_err open_port(struct ch_net *net, char why[CH_PORT_WHY_BYTES])
         config.locals[i].address = address;
         config.locals[i].address.port = (uint16_t)ports[i];
         config.locals[i].prefix_bits = (uint8_t)c->network_prefix;
+        config.locals[i].brief = i == LOCAL_QUIC;
     }
     if (config.profile == CH_PORT_SOCKET) {
         config.device = NULL;

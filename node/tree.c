@@ -32,7 +32,8 @@ unsigned ch_tree_name_kind(enum ch_spread_kind kind)
     static const unsigned kinds[] = {[CH_SPREAD_SHARD] = CH_NAME_SHARD,
                                      [CH_SPREAD_MANIFEST] = CH_NAME_MANIFEST,
                                      [CH_SPREAD_STORED] = CH_NAME_STORED,
-                                     [CH_SPREAD_NAMED] = CH_NAME_NAMED};
+                                     [CH_SPREAD_NAMED] = CH_NAME_NAMED,
+                                     [CH_SPREAD_MARK] = CH_NAME_MARK};
     return kinds[kind];
 }
 
@@ -54,10 +55,14 @@ bool ch_tree_has(void *context, enum ch_spread_kind kind, const uint8_t name[CH_
 }
 
 ch_err ch_tree_get(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES], uint8_t *to,
-                   size_t capacity, size_t *length)
+                   size_t capacity, size_t *length, uint64_t *put_ms)
 {
     struct ch_cid address = ch_tree_address(kind, name);
-    return ch_object_get(*(struct ch_object_reader **)context, &address, to, capacity, length);
+    struct ch_object_tag tag;
+    ch_err err = ch_object_get_tagged(*(struct ch_object_reader **)context, &address, to, capacity, length, &tag);
+    if (err == CH_OK && put_ms)
+        *put_ms = tag.put_ms;
+    return err;
 }
 
 ch_err ch_tree_open(struct ch_object_reader *reader, unsigned validators, struct ch_tree **out)

@@ -13,7 +13,7 @@
 #define CH_TREE_MISSING_MAX 64
 
 /* What is kept of blocks, as names of the object store. */
-enum { CH_NAME_MANIFEST = 1, CH_NAME_STORED = 2, CH_NAME_SHARD = 3, CH_NAME_NAMED = 4 };
+enum { CH_NAME_MANIFEST = 1, CH_NAME_STORED = 2, CH_NAME_SHARD = 3, CH_NAME_NAMED = 4, CH_NAME_MARK = 5 };
 
 struct ch_tree;
 CH_MUST_CHECK ch_err ch_tree_open(struct ch_object_reader *reader, unsigned validators, struct ch_tree **out);
@@ -35,7 +35,7 @@ uint64_t ch_tree_each(struct ch_tree *tree, const struct ch_cid *root, uint64_t 
 /* Reads of the object store as a spread machine wants them; `context` is the address of a reader pointer. */
 bool ch_tree_has(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES]);
 ch_err ch_tree_get(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES], uint8_t *to,
-                   size_t capacity, size_t *length);
+                   size_t capacity, size_t *length, uint64_t *put_ms);
 /* The object store's kind of name of a record, and its address. */
 unsigned ch_tree_name_kind(enum ch_spread_kind kind);
 struct ch_cid ch_tree_address(enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES]);

@@ -82,6 +82,9 @@ CH_MUST_CHECK ch_err ch_object_put(struct ch_object_store *store, const struct c
 /* Forgets a block, at once for readers; durable with the cookie. CH_ERR_NOT_FOUND, CH_ERR_FULL, CH_ERR_NO_SPACE,
  * CH_ERR_TIMEOUT as above. */
 CH_MUST_CHECK ch_err ch_object_drop(struct ch_object_store *store, const struct ch_cid *cid, uint64_t cookie);
+/* A block that is withheld counts as not there for ch_object_length and ch_object_has_tree, but can be got, and a put writes it
+ * again. Not over a restart; ended by compaction. */
+void ch_object_withhold(struct ch_object_store *store, const struct ch_cid *cid, bool withhold);
 /* What was taken goes to the disk now, or as soon as fewer than four batches are in flight. Never blocks. */
 CH_MUST_CHECK ch_err ch_object_flush(struct ch_object_store *store);
 /* Gives up to `max` cookies of what became durable; *count how many. Seals a segment that is full (blocks for the time
@@ -143,6 +146,9 @@ void ch_object_reader_close(struct ch_object_reader *reader);
  * CH_ERR_TIMEOUT: the storage does not answer. */
 CH_MUST_CHECK ch_err ch_object_get(struct ch_object_reader *reader, const struct ch_cid *cid, void *to, size_t capacity,
                                    size_t *length);
+/* The same, and whose the block is. */
+CH_MUST_CHECK ch_err ch_object_get_tagged(struct ch_object_reader *reader, const struct ch_cid *cid, void *to,
+                                          size_t capacity, size_t *length, struct ch_object_tag *tag);
 /* The block's length, without reading it. CH_ERR_NOT_FOUND, also where it was found damaged: it is to be put again. */
 CH_MUST_CHECK ch_err ch_object_length(struct ch_object_reader *reader, const struct ch_cid *cid, size_t *length);
 /* Whose the block is, and its length. CH_ERR_NOT_FOUND, CH_ERR_CORRUPT as above. */
@@ -153,7 +159,7 @@ CH_MUST_CHECK ch_err ch_object_tag(struct ch_object_reader *reader, const struct
  * agree, or the tree has more than CH_OBJECT_TREE_NODES nodes. CH_ERR_CORRUPT as above. */
 CH_MUST_CHECK ch_err ch_object_has_tree(struct ch_object_reader *reader, const struct ch_cid *root,
                                         uint64_t *file_bytes);
-/* Calls `each` for the blocks of the tree under `root`, it too, as far as they are there; not again for those of a subtree
+/* Calls `each` for the blocks of the tree under `root`, it too, leaves also where they are not there; not again for those of a subtree
  * that was whole when this reader told them, while nothing was dropped, lost or found damaged since. Results as above. */
 CH_MUST_CHECK ch_err ch_object_walk_tree(struct ch_object_reader *reader, const struct ch_cid *root,
                                          void (*each)(void *context, const struct ch_cid *cid), void *context);

@@ -298,6 +298,13 @@ ch_err object_read_at(struct ch_object_reader *r, const uint8_t digest[CH_HASH_B
 
 ch_err ch_object_get(struct ch_object_reader *r, const struct ch_cid *cid, void *to, size_t capacity, size_t *length)
 {
+    struct ch_object_tag tag;
+    return ch_object_get_tagged(r, cid, to, capacity, length, &tag);
+}
+
+ch_err ch_object_get_tagged(struct ch_object_reader *r, const struct ch_cid *cid, void *to, size_t capacity,
+                            size_t *length, struct ch_object_tag *tag)
+{
     struct place place;
     struct record record;
     ch_err err = CH_ERR_NOT_FOUND;
@@ -306,8 +313,10 @@ ch_err ch_object_get(struct ch_object_reader *r, const struct ch_cid *cid, void 
             return CH_ERR_NOT_FOUND;
         err = object_read_at(r, ch_cid_digest(cid), &place, &record, to, capacity);
     }
-    if (err == CH_OK)
+    if (err == CH_OK) {
         *length = place.length;
+        *tag = record.tag;
+    }
     if (err == CH_ERR_CORRUPT)
         object_note_damage(r->store, cid, &place);
     return err;
@@ -323,6 +332,18 @@ void object_note_damage(struct ch_object_store *s, const struct ch_cid *cid, con
         s->damaged[s->damaged_end++ % CH_OBJECT_DAMAGED_MAX] = *cid;
         if (s->damaged_end - s->damaged_first > CH_OBJECT_DAMAGED_MAX)
             s->damaged_first++;
+    }
+    pthread_rwlock_unlock(&s->lock);
+}
+
+/* As what was found damaged, which is there and does not count. */
+void ch_object_withhold(struct ch_object_store *s, const struct ch_cid *cid, bool withhold)
+{
+    pthread_rwlock_wrlock(&s->lock);
+    struct place *there = object_index_find(&s->index, ch_cid_digest(cid));
+    if (there && there->durable) {
+        there->damaged = withhold;
+        atomic_fetch_add(&s->index.losses, withhold);
     }
     pthread_rwlock_unlock(&s->lock);
 }
@@ -400,7 +421,7 @@ static ch_err walk_below(struct ch_object_reader *r, const struct walk *walk, co
     *out = (struct whole){.cid = *cid, .losses = walk->losses, .nodes = 1, .height = 1, .told = walk->each};
     if (ch_cid_codec(cid) == CH_CID_RAW) {
         err = ch_object_length(r, cid, &length);
-        if (err == CH_OK && walk->each)
+        if (walk->each)
             walk->each(walk->context, cid);
         *out = (struct whole){.file_bytes = err == CH_OK ? length : 0};
         return err == CH_OK && expected != UINT64_MAX && expected != length ? CH_ERR_INVALID : err;

@@ -15,7 +15,7 @@ static bool has(void *context, enum ch_spread_kind kind, const uint8_t *name)
 }
 
 static ch_err get(void *context, enum ch_spread_kind kind, const uint8_t *name, uint8_t *to, size_t capacity,
-                  size_t *length)
+                  size_t *length, uint64_t *put_ms)
 {
     return CH_ERR_NOT_FOUND;
 }

@@ -150,7 +150,7 @@ static bool is_whole(struct world *w, unsigned node)
         struct ch_stored stored;
         size_t length;
         hold_stored_name(&w->block[b].cid, (uint32_t)w->block[b].length, name);
-        whole = disk_get(&disks[node], CH_SPREAD_STORED, name, bytes, sizeof bytes, &length) == CH_OK;
+        whole = disk_get(&disks[node], CH_SPREAD_STORED, name, bytes, sizeof bytes, &length, NULL) == CH_OK;
         struct ch_reader r = ch_reader(bytes, length);
         whole = whole && ch_stored_read(&r, w->n, &stored) && hold_mine(w->node[node].spread, &stored);
     }
@@ -390,6 +390,123 @@ static void name_is_learnt_from_the_lists_of_others(void **state)
     }
 }
 
+/* What a node has gone through of lists since its last start, once it has nothing left to do. */
+static uint64_t seen_until_whole(struct world *w, unsigned node)
+{
+    await_whole(w, node);
+    return stats_of(w, node).repair_seen;
+}
+
+/* A start goes on where repair was, and only an erased disk begins with everything. */
+static void repair_goes_on_after_a_restart(void **state)
+{
+    for (unsigned round = 0; round < rounds(); round++) {
+        static struct world w;
+        world_open(&w, seed_of(14, round), sizes[round % SIZES]);
+        put_some(&w, 30);
+        for (unsigned i = 0; i < w.n; i++)
+            await_whole(&w, i);
+        run_ms(&w, 250000);
+        unsigned node = some_honest(&w);
+        stop(&w, node, false);
+        start(&w, node);
+        assert_in_range(seen_until_whole(&w, node), 0, 10);
+        stop(&w, node, true);
+        start(&w, node);
+        assert_in_range(seen_until_whole(&w, node), 30, UINT64_MAX);
+        world_close(&w);
+    }
+}
+
+/* In the middle of it: what was not restored yet is not passed over. */
+static void repair_that_is_interrupted_leaves_nothing_out(void **state)
+{
+    for (unsigned round = 0; round < rounds() * SIZES; round++) {
+        static struct world w;
+        world_open(&w, seed_of(15, round), sizes[round % SIZES]);
+        unsigned node = some_honest(&w);
+        stop(&w, node, true);
+        put_some(&w, 20);
+        w.drop_of_1000 = 400; /* slowly */
+        start(&w, node);
+        for (int i = 0; i < 4; i++) {
+            run_ms(&w, 50000 + below(&w, 90000));
+            stop(&w, node, false);
+            start(&w, node);
+        }
+        w.drop_of_1000 = 0;
+        await_whole(&w, node);
+        world_close(&w);
+    }
+}
+
+/* A node that was up all the time reads the list of one that came back with an empty disk from the first on. */
+static void replaced_disk_begins_another_list(void **state)
+{
+    for (unsigned round = 0; round < rounds() * SIZES; round++) {
+        static struct world w;
+        world_open(&w, seed_of(16, round), sizes[round % SIZES]);
+        put_some(&w, 4);
+        for (unsigned b = 0; b < 20; b++) /* lists that are long where they are old */
+            assert_int_equal(put(&w, some_honest(&w), new_block(&w, CH_CID_RAW)), CH_STATUS_OK);
+        run_ms(&w, 2 * CH_SPREAD_TASK_NS / 1000000);
+        for (unsigned b = 4; b < 24; b++)
+            drop_everywhere(&w, b);
+        unsigned block = new_block(&w, CH_CID_RAW), node = some_honest(&w);
+        assert_int_equal(put(&w, node, block), CH_STATUS_OK);
+        name(&w, block);
+        run_ms(&w, 65000);
+        w.blocks = 4; /* for await_whole */
+        for (unsigned i = 0; i < w.n; i++)
+            if (i != node) {
+                stop(&w, i, true);
+                run_ms(&w, 1000);
+                start(&w, i);
+                await_whole(&w, i);
+            }
+        w.blocks = 25;
+        block = new_block(&w, CH_CID_RAW);
+        w.node[node].up = false;
+        assert_int_equal(put(&w, some_honest(&w), block), CH_STATUS_OK);
+        name(&w, block);
+        run_ms(&w, 1000);
+        w.node[node].up = true;
+        const struct ch_spread_store *store = &w.node[node].spread->setup.store;
+        assert_false(ch_spread_is_named(store, &w.block[block].cid, (uint32_t)w.block[block].length));
+        run_ms(&w, 65000);
+        assert_true(ch_spread_is_named(store, &w.block[block].cid, (uint32_t)w.block[block].length));
+        world_close(&w);
+    }
+}
+
+/* What was stored long ago and is restored now is old, whatever f liars say, and never older than it is. */
+static void restored_parts_are_as_old_as_the_block(void **state)
+{
+    for (unsigned round = 0; round < rounds() * SIZES; round++) {
+        static struct world w;
+        world_open(&w, seed_of(17, round), sizes[round % SIZES]);
+        run_ms(&w, 10000);
+        put_some(&w, 6);
+        uint64_t stored_ms = w.now_ns / MS;
+        run_ms(&w, 100000);
+        unsigned node = some_honest(&w);
+        stop(&w, node, true);
+        for (unsigned i = 0, liars = 0; i < w.n && liars < w.f; i++)
+            if (i != node) {
+                w.node[i].fault = round % 2 ? LIES_AGES : HONEST;
+                liars++;
+            }
+        start(&w, node);
+        await_whole(&w, node);
+        for (size_t i = 0; i < w.node[node].records; i++) {
+            const struct record *r = &w.node[node].record[i];
+            if (r->kind <= CH_SPREAD_MANIFEST)
+                assert_in_range(r->put_ms, 10000, stored_ms);
+        }
+        world_close(&w);
+    }
+}
+
 static int start_crypto(void **state)
 {
     return ch_sign_init() == CH_OK ? 0 : -1;
@@ -411,6 +528,10 @@ int main(void)
         cmocka_unit_test(dropped_block_takes_nothing_of_another_with_it),
         cmocka_unit_test(closed_block_that_is_named_after_all_gets_a_certificate_anew),
         cmocka_unit_test(name_is_learnt_from_the_lists_of_others),
+        cmocka_unit_test(repair_goes_on_after_a_restart),
+        cmocka_unit_test(repair_that_is_interrupted_leaves_nothing_out),
+        cmocka_unit_test(replaced_disk_begins_another_list),
+        cmocka_unit_test(restored_parts_are_as_old_as_the_block),
     };
     return cmocka_run_group_tests_name("object_sim", tests, start_crypto, NULL);
 }

@@ -81,7 +81,7 @@ static unsigned pool_timeout_seconds = 30; /* a busy machine is not a silent clu
 static inline ch_err open_pool(const char *space, const char *holder, struct ch_io **io)
 {
     const struct ch_io_rados_options options = {.config = getenv("CHAPPE_CEPH"),
-                                                .user = "admin",
+                                                .user = "chappe",
                                                 .pool = "chappe",
                                                 .space = space,
                                                 .holder = holder,
