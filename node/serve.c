@@ -13,6 +13,7 @@
 /* Bytes of records in one answer: below a frame's, so that the last one always fits. */
 #define RECORDS_BYTES_MAX (CH_FRAME_BODY_BYTES_MAX - CH_RECORD_HEADER_BYTES - CH_TX_BYTES_MAX)
 #define RECORDS_HEAD_BYTES 12
+#define WANTED_MAX         256 /* records of one answer that the disk fetches side by side */
 #define PIECES_BYTES_MAX   8192 /* of an ASSEMBLE: each piece names up to a block, a commit or a payload */
 
 struct ch_serve {
@@ -198,6 +199,16 @@ static ch_err first_kept(struct ch_serve *s, uint64_t serial, uint64_t from, uin
     return CH_OK;
 }
 
+/* The records are about to be read. */
+static void want_records(struct ch_serve *s, const uint64_t *indices, size_t count)
+{
+    for (size_t i = 0; i < count && i < WANTED_MAX; i++) {
+        struct ch_log_entry entry;
+        if (ch_state_read_log_entry(s->state, indices[i], &entry) == CH_OK)
+            ch_wal_want(s->log, entry.position, CH_TX_BYTES_MAX);
+    }
+}
+
 /* Writes as many of the inbox's records from `from` on as fit; *next is the first one that was not written. Where the
  * one at `from` is no longer kept the answer says so, and where to go on. */
 static ch_err write_inbox(struct ch_serve *s, const uint8_t *account, uint64_t from, size_t limit, uint8_t *body,
@@ -212,6 +223,8 @@ static ch_err write_inbox(struct ch_serve *s, const uint8_t *account, uint64_t f
         err = ch_state_read_inbox(s->state, serial, from, limit, s->indices, &count, last);
     if (err != CH_OK)
         return err;
+    if (count > 1)
+        want_records(s, s->indices, count);
     struct ch_writer w = ch_writer(body, CH_FRAME_BODY_BYTES_MAX);
     (void)ch_write_room(&w, RECORDS_HEAD_BYTES);
     uint16_t written = 0;

@@ -59,6 +59,12 @@ ch_err ch_io_read(struct ch_io *io, struct ch_file *file, void *to, size_t lengt
     return io->ops->read(io, file, to, length, offset, got);
 }
 
+void ch_io_want(struct ch_io *io, struct ch_file *file, size_t length, uint64_t offset)
+{
+    if (io->ops->want)
+        io->ops->want(io, file, length, offset);
+}
+
 ch_err ch_io_write(struct ch_io *io, struct ch_file *file, const void *from, size_t length, uint64_t offset)
 {
     return io->ops->write(io, file, from, length, offset);

@@ -5,8 +5,11 @@
  *          reorders what was not synced, and whose k-th call fails (store/io_sim.h).
  * Not:     no buffering, no retries. After a failed sync nobody knows what the disk holds: the caller gives up.
  * Thread:  the queue (submit, poll, wait) and every call that changes something belong to one owner thread.
- *          ch_io_open for reading, ch_io_read, ch_io_size, ch_io_close_file and ch_io_free_bytes may come from any
+ *          ch_io_open for reading, ch_io_read, ch_io_want, ch_io_size, ch_io_close_file and ch_io_free_bytes may come from any
  *          thread (with the simulated disk: from one thread, as all calls).
+ * Which:   frames and batches are written, and blocks read, by the queue, from memory made by ch_io_memory and registered.
+ *          Blocking are: what a start reads, slots and footers, and single small records, which ch_io_read fetches out of
+ *          the page cache in less time than a turn of the queue takes (docs/decisions/0088).
  * Memory:  bytes given to a submit stay the caller's and must stay as they are until its completion was polled.
  * Limits:  CH_IO_PATH_BYTES_MAX, CH_IO_DEPTH_MAX requests in flight. Direct files: memory, offset and length are
  *          multiples of CH_IO_BLOCK_BYTES.
@@ -57,6 +60,8 @@ CH_MUST_CHECK ch_err ch_io_truncate(struct ch_io *io, struct ch_file *file, uint
 /* Reads up to `length` bytes; *got is less only at the end of the file. */
 CH_MUST_CHECK ch_err ch_io_read(struct ch_io *io, struct ch_file *file, void *to, size_t length, uint64_t offset,
                                 size_t *got);
+/* These bytes of a file that is read by the page cache will be read soon: the disk begins with it. Never blocks. A hint. */
+void ch_io_want(struct ch_io *io, struct ch_file *file, size_t length, uint64_t offset);
 CH_MUST_CHECK ch_err ch_io_write(struct ch_io *io, struct ch_file *file, const void *from, size_t length,
                                  uint64_t offset);
 /* The file's bytes and size are durable (fdatasync). */

@@ -107,9 +107,15 @@ uint64_t object_counter_start(void);
 /* Writes the whole record: header, ciphertext, tag, zeros up to record_bytes. */
 void object_record_seal(struct object_crypt *crypt, const struct object_key *key, const struct record *record,
                         const void *plain, uint8_t *to);
-/* Opens a record's ciphertext into `plain`; false when a bit of header, ciphertext or tag isn't as it was. */
-bool object_record_open(struct object_crypt *crypt, const struct object_key *key, const uint8_t *record_start,
-                        const struct record *record, void *plain);
+/* Opens a record into `plain` as its bytes come; one at a time. Its header is there; `record` stays as it is until the end.
+ * `check_cid`: of a block, hash what comes out, too. */
+void object_open_begin(struct object_crypt *crypt, const struct object_key *key, const uint8_t *record_start,
+                       const struct record *record, void *plain, bool check_cid);
+/* The first `length` bytes of its ciphertext are there, or all of it. */
+void object_open_until(struct object_crypt *crypt, size_t length);
+/* All is there, and the tag: false when a bit of header, ciphertext or tag isn't as it was, or the CID isn't the bytes'.
+ * Before it is true, nothing in `plain` may be believed. */
+bool object_open_end(struct object_crypt *crypt);
 
 /* --- object_index.c: digest to place --- */
 

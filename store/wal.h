@@ -98,6 +98,9 @@ CH_MUST_CHECK ch_err ch_wal_cut_below(struct ch_wal *wal, ch_wal_position positi
 /* A reader for one other thread. */
 CH_MUST_CHECK ch_err ch_wal_reader_open(struct ch_wal *wal, struct ch_wal_reader **out);
 void ch_wal_reader_close(struct ch_wal_reader *reader);
+/* Bytes at `position` will be read soon: of many that are wanted first and then read, the disk fetches one beside the
+ * other. (What was appended went past the page cache: its first reader finds it on the disk.) A hint, for any position. */
+void ch_wal_want(struct ch_wal_reader *reader, ch_wal_position position, size_t length);
 /* Copies `length` durable bytes at `position` (inside one body). CH_ERR_NOT_FOUND: cut. CH_ERR_AGAIN: not durable yet.
  * The bytes are not checked: the disk may have changed them, so the caller compares a hash or signature. */
 CH_MUST_CHECK ch_err ch_wal_read(struct ch_wal_reader *reader, ch_wal_position position, void *to, size_t length);
