@@ -303,8 +303,6 @@ static ch_err check_whole(struct ch_putter *p, const struct ch_cid *root)
     uint16_t status = ch_client_status(p->client);
     if (err == CH_ERR_REFUSED && (status == CH_STATUS_NOT_FOUND || status == CH_STATUS_NO_SUCH_OBJECT))
         return CH_ERR_AGAIN;
-    if (err == CH_OK && p->progress)
-        p->progress(p->progress_context, p->total, p->total);
     return err;
 }
 
@@ -318,10 +316,12 @@ ch_err ch_putter_end(struct ch_putter *p, struct ch_cid *root, uint64_t *length)
         err = finish_all(p);
     if (err == CH_OK)
         err = ch_unixfs_end(p->tree, &top);
-    if (err == CH_OK)
+    if (err == CH_OK && ch_cid_codec(&top.cid) != CH_CID_RAW) /* else it was one block, whose answer has just come */
         err = check_whole(p, &top.cid);
     if (err != CH_OK)
         return err;
+    if (p->progress)
+        p->progress(p->progress_context, p->total, p->total);
     *root = top.cid;
     *length = p->length;
     return CH_OK;
@@ -343,7 +343,11 @@ ch_err ch_putter_end_blocks(struct ch_putter *p, const struct ch_cid *root, cons
         err = ch_putter_add_block(p, root, block, length);
     if (err == CH_OK)
         err = finish_all(p);
-    return err == CH_OK ? check_whole(p, root) : err;
+    if (err == CH_OK)
+        err = check_whole(p, root);
+    if (err == CH_OK && p->progress)
+        p->progress(p->progress_context, p->total, p->total);
+    return err;
 }
 
 void ch_putter_close(struct ch_putter *p)
