@@ -5,9 +5,10 @@
 
 #include <stdlib.h>
 
-#define SLOTS         3 /* blocks under way: one being answered, one on its way, one being filled */
+#define SLOTS         10 /* blocks under way: a validator answers when the others have theirs on disk */
 #define BUSY_PAUSE_NS UINT64_C(200000000)
 #define CHATTER_BYTES 2048 /* sent, that may be questions for a sign of life alone */
+#define HAS_NS        UINT64_C(2000000000) /* then the block is sent: the validator looks for the parts of a put that was lost */
 #define SEEN_BYTES    16   /* of a leaf's digest, kept to know it again */
 #define PASSES_MAX    32
 
@@ -15,6 +16,7 @@
 struct slot {
     struct ch_request request;
     enum ch_frame_type type; /* HAS_OBJECT, then PUT_OBJECT */
+    uint64_t asked_ns;
     struct ch_cid cid;
     bool busy;
     size_t length;  /* of block */
@@ -78,6 +80,7 @@ static ch_err slot_start(struct ch_putter *p, struct slot *slot, enum ch_frame_t
     struct ch_client *c = p->client;
     const struct ch_bytes parts[2] = {{slot->cid.bytes, CH_CID_BYTES}, {slot->block, slot->length}};
     slot->type = type;
+    slot->asked_ns = ch_time_monotonic_ns();
     for (;;) {
         slot->request = (struct ch_request){0};
         ch_err err = reach_holder(p);
@@ -138,8 +141,14 @@ static ch_err slot_finish(struct ch_putter *p, struct slot *slot)
 {
     while (slot->busy) {
         ch_err err = CH_OK;
-        while (!slot->request.done && err == CH_OK)
+        while (!slot->request.done && err == CH_OK) {
             err = put_round(p);
+            bool slow = slot->type == CH_FRAME_HAS_OBJECT && ch_time_monotonic_ns() > slot->asked_ns + HAS_NS;
+            if (err == CH_OK && slow && !slot->request.done) {
+                ch_client_drop(p->client, &slot->request);
+                err = slot_start(p, slot, CH_FRAME_PUT_OBJECT);
+            }
+        }
         if (err == CH_OK)
             err = slot_answered(p, slot);
         if (err != CH_OK)
