@@ -34,7 +34,7 @@ def footer_of(path):
     """Where a sealed segment's footer begins, by its trailer; and the file's length."""
     content = path.read_bytes()
     trailer = content[-4096:]
-    lab.expect(trailer[:4] == b"COF2", f"{path} is not sealed")
+    lab.expect(trailer[:4] == b"COF3", f"{path} is not sealed")
     return int.from_bytes(trailer[24:32], "little"), len(content)
 
 
