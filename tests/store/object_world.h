@@ -251,7 +251,7 @@ static inline void keep_memory(void)
 }
 
 /* The last of a program's tests: the others went through runs, and merging ones. */
-static void index_was_in_runs_all_the_time(void **state)
+static inline void index_was_in_runs_all_the_time(void **state)
 {
     printf("runs: %" PRIu64 " made, %" PRIu64 " merged, %" PRIu64 " remade\n", runs_seen.runs_made,
            runs_seen.runs_merged, runs_seen.runs_remade);
