@@ -388,16 +388,17 @@ ch_err object_run_begin(struct ch_object_store *s, uint32_t first, uint32_t last
     ch_err err = new_run(count / PAGE_PLACES + 1, count * FILTER_BITS / (FILTER_WORDS * 64) + 1, &w->run);
     if (err != CH_OK)
         return err;
-    w->run->number = s->next_run++;
     w->run->first = first;
     w->run->last = last;
-    object_run_path(s, w->run->number, path);
     if (posix_memalign((void **)&w->memory, CH_IO_BLOCK_BYTES, WRITER_PAGES * CH_IO_BLOCK_BYTES) != 0) {
         w->memory = NULL;
         err = CH_ERR_NO_MEMORY;
     }
-    if (err == CH_OK)
+    for (int tries = 0; (err == CH_OK && !w->file) || (err == CH_ERR_EXISTS && tries < 8); tries++) {
+        w->run->number = s->next_run++; /* in a pool, what a killed process began may appear late under one of them */
+        object_run_path(s, w->run->number, path);
         err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_CREATE | CH_IO_DIRECT, &w->file);
+    }
     if (err != CH_OK)
         object_run_abandon(s, w);
     return err;
@@ -512,8 +513,13 @@ ch_err object_run_end(struct ch_object_store *s, struct run_writer *w, struct ob
 ch_err object_run_remove(struct ch_object_store *s, uint32_t number)
 {
     char path[CH_IO_PATH_BYTES_MAX];
+    struct ch_file *file;
     object_run_path(s, number, path);
-    ch_err err = ch_io_unlink(s->io, path);
+    ch_err err = ch_io_open(s->io, path, CH_IO_WRITE, &file); /* in a pool only who has it open may remove it */
+    if (err == CH_OK) {
+        err = ch_io_unlink(s->io, path);
+        ch_io_close_file(s->io, file);
+    }
     return err == CH_ERR_NOT_FOUND ? CH_OK : err;
 }
 
