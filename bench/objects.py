@@ -93,7 +93,7 @@ def raw(folder):
 def stages(what, size, n, fio):
     """MB/s of the raw stages one after another: each once, and as often as this machine does it for all validators. A put: the
     client and the validator that takes the block hash it, that one codes and hashes the shards, the others hash theirs; all
-    encrypt and write. A get: decrypt, hash the shards that came, decode, code again, hash all shards and the block, at the
+    encrypt and write. A get: decrypt, hash the shards that came, decode, code again, hash the shards made and the block, at the
     client too."""
     block = "4 KiB" if size == "4 KiB" else "1 MiB"
     hashed, cipher = middle(f"hash {block}"), middle(f"cipher {block}")
@@ -106,7 +106,7 @@ def stages(what, size, n, fio):
         shards = kept + (kept - 1 / k) if n > 1 else 0
         return 1 / once, 1 / ((2 + shards) / hashed + kept / cipher + 1 / code + kept / fio)
     once = 1 / hashed + 1 / cipher + 1 / decode
-    shards = (k - 1) / k + kept if k > 1 else 0
+    shards = (k - 1) / k + kept - 1 if k > 1 else 0
     return 1 / once, 1 / ((2 + shards) / hashed + 1 / cipher + 1 / decode + (1 / code if k > 1 else 0))
 
 

@@ -7,7 +7,7 @@
  * Not:     no sealing (crypto/seal.h).
  * Thread, errors: client/chappe.h. A block is put or got again after a lost connection or when the node was too busy,
  *          until nothing has moved for the client's timeout.
- * Memory:  from open to close 3 MiB to put and 16 bytes for each MiB of the object; 12 MiB to get.
+ * Memory:  from open to close 10 MiB to put and 16 bytes for each MiB of the object; 12 MiB to get.
  */
 #ifndef CHAPPE_CLIENT_OBJECT_H
 #define CHAPPE_CLIENT_OBJECT_H

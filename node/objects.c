@@ -68,8 +68,13 @@ static ch_err disk_put(void *context, const struct ch_spread_record *record, uin
     if (waits && !ch_keeper_is_waiting(o->keeper, record->cid) && !ch_keeper_may_wait(o->keeper, record->from))
         return CH_ERR_NO_SPACE;
     /* A name is of an object that was stored and promised to stay: it needs no room of others. */
-    ch_err err = (record->kind == CH_SPREAD_NAMED ? ch_object_put_reserved : ch_object_put_for)(
-        o->node->objects, &address, record->bytes, record->length, &tag, cookie << 1 | 1);
+    struct ch_cid_block block;
+    ch_err err = CH_ERR_INVALID;
+    if (record->kind != CH_SPREAD_WHOLE)
+        err = ch_object_put_record(o->node->objects, &address, record->bytes, record->length, &tag,
+                                   record->kind == CH_SPREAD_NAMED, cookie << 1 | 1);
+    else if (ch_cid_check_digest(&address, record->name, record->bytes, record->length, &block))
+        err = ch_object_put_for(o->node->objects, &block, &tag, cookie << 1 | 1);
     o->puts |= err == CH_OK || err == CH_ERR_FULL;
     if (err == CH_OK || err == CH_ERR_EXISTS) {
         ch_err kept = CH_OK;
@@ -125,20 +130,20 @@ static uint64_t ticket_of(const struct ch_request *request)
 /* False: no task is free. */
 static bool begin(struct ch_objects *o, struct ch_request *request)
 {
+    const struct ch_cid_block *block = &request->block;
     struct ch_cid cid;
-    memcpy(cid.bytes, request->body, CH_CID_BYTES);
-    if (request->header.type != CH_FRAME_PUT_OBJECT)
+    if (request->header.type != CH_FRAME_PUT_OBJECT) {
+        memcpy(cid.bytes, request->body, CH_CID_BYTES);
         return ch_spread_get(o->spread, &cid, ticket_of(request)) == CH_OK;
-    const uint8_t *block = request->body + CH_CID_BYTES;
-    size_t length = request->header.length - (size_t)CH_CID_BYTES;
+    }
     /* What is stored already costs nothing, and needs no room. */
-    bool stored = ch_spread_is_stored(&o->store, &cid, (uint32_t)length);
-    enum ch_status status = stored ? CH_STATUS_OK : ch_keeper_admit(o->keeper, request->account, length);
+    bool stored = ch_spread_is_stored(&o->store, &block->cid, (uint32_t)block->length);
+    enum ch_status status = stored ? CH_STATUS_OK : ch_keeper_admit(o->keeper, request->account, block->length);
     ch_err err = CH_OK;
     if (status == CH_STATUS_OK)
-        err = ch_spread_put(o->spread, &cid, block, length, request->account + 1, ticket_of(request));
+        err = ch_spread_put(o->spread, block, request->account + 1, ticket_of(request));
     if (err == CH_OK && stored)
-        ch_keeper_put_again(o->keeper, &cid, request->account);
+        ch_keeper_put_again(o->keeper, &block->cid, request->account);
     if (err == CH_ERR_INVALID)
         status = CH_STATUS_BAD_OBJECT;
     if (status != CH_STATUS_OK)

@@ -409,16 +409,16 @@ static bool proven_already(struct ch_spread *s, const struct task *t)
     return ch_stored_read(&r, s->setup.validators, &stored) && memcmp(stored.manifest, t->digest, CH_HASH_BYTES) == 0;
 }
 
-ch_err ch_spread_put(struct ch_spread *s, const struct ch_cid *cid, const uint8_t *block, size_t length, uint64_t owner,
-                     uint64_t ticket)
+ch_err ch_spread_put(struct ch_spread *s, const struct ch_cid_block *block, uint64_t owner, uint64_t ticket)
 {
-    if (length > CH_BLOCK_BYTES_MAX || !ch_cid_valid(cid->bytes) || !ch_cid_matches(cid, block, length))
+    CH_ASSERT(ch_cid_is_checked(block));
+    if (block->length > CH_BLOCK_BYTES_MAX)
         return CH_ERR_INVALID;
-    struct task *t = spread_task(s, KIND_PUT, cid, ticket);
+    struct task *t = spread_task(s, KIND_PUT, &block->cid, ticket);
     if (!t)
         return CH_ERR_FULL;
     t->owner = owner;
-    code_block(s, t, block, length);
+    code_block(s, t, block->bytes, block->length);
     if (proven_already(s, t)) {
         t->proven = true;
         spread_finish(s, t, CH_STATUS_OK);

@@ -59,8 +59,8 @@ struct ch_spread_store {
     bool (*has)(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES]);
     ch_err (*get)(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES], uint8_t *to,
                   size_t capacity, size_t *length, uint64_t *put_ms);
-    /* Copies the bytes. CH_OK: ch_spread_durable(cookie) will follow. CH_ERR_EXISTS: durable already. CH_ERR_FULL: later
-     * again. Other errors: not taken. */
+    /* Copies the bytes; those of a CH_SPREAD_WHOLE were hashed, and the name is theirs. CH_OK: ch_spread_durable(cookie)
+     * will follow. CH_ERR_EXISTS: durable already. CH_ERR_FULL: later again. Other errors: not taken. */
     ch_err (*put)(void *context, const struct ch_spread_record *record, uint64_t cookie);
     /* Forgets it. CH_ERR_NOT_FOUND, CH_ERR_FULL: later again; CH_ERR_NO_SPACE. */
     ch_err (*drop)(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES]);
@@ -94,9 +94,9 @@ void ch_spread_peer(struct ch_spread *spread, uint16_t validator, bool up);
 void ch_spread_full(struct ch_spread *spread, bool full);
 
 /* Each gives one `done` with this ticket, not 0. CH_ERR_FULL: no task is free, later again. The block is copied.
- * CH_ERR_INVALID: the bytes aren't the CID's. `owner` goes with the records (0: nobody). */
-CH_MUST_CHECK ch_err ch_spread_put(struct ch_spread *spread, const struct ch_cid *cid, const uint8_t *block,
-                                   size_t length, uint64_t owner, uint64_t ticket);
+ * CH_ERR_INVALID: it is too long. `owner` goes with the records (0: nobody). */
+CH_MUST_CHECK ch_err ch_spread_put(struct ch_spread *spread, const struct ch_cid_block *block, uint64_t owner,
+                                   uint64_t ticket);
 CH_MUST_CHECK ch_err ch_spread_get(struct ch_spread *spread, const struct ch_cid *cid, uint64_t ticket);
 /* Makes the block's certificate, and what should lie here of it, known here: fetches it and spreads it anew. */
 CH_MUST_CHECK ch_err ch_spread_restore(struct ch_spread *spread, const struct ch_cid *cid, uint64_t ticket);

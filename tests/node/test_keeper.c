@@ -91,13 +91,15 @@ static enum ch_status put(struct world *w, uint64_t account, uint64_t number)
 {
     uint8_t block[BLOCK_BYTES];
     struct ch_cid cid;
+    struct ch_cid_block checked;
     block_of(number, block, &cid);
+    assert_true(ch_cid_check(&cid, block, sizeof block, &checked));
     enum ch_status status = ch_keeper_admit(w->keeper, account, sizeof block);
     if (status != CH_STATUS_OK)
         return status;
     const struct ch_object_tag tag = ch_keeper_tag(account);
     ch_err err;
-    while ((err = ch_object_put_for(w->node->objects, &cid, block, sizeof block, &tag, 1)) == CH_ERR_FULL)
+    while ((err = ch_object_put_for(w->node->objects, &checked, &tag, 1)) == CH_ERR_FULL)
         settle(w);
     assert_true(err == CH_OK || err == CH_ERR_EXISTS);
     assert_ok(ch_keeper_stored(w->keeper, &cid, account, err == CH_OK ? sizeof block : 0));
@@ -203,10 +205,13 @@ static void bytes_named_under_the_other_codec_stay(void **state)
     ch_cid_make(CH_CID_RAW, ch_cid_digest(&root.cid), &raw);
     assert_int_equal(put(&w, 1, 1), CH_STATUS_OK);
     const struct ch_object_tag tag = ch_keeper_tag(1);
-    assert_ok(ch_object_put_for(w.node->objects, &raw, encoded, bytes, &tag, 1));
+    struct ch_cid_block as_leaf, as_node;
+    assert_true(ch_cid_check(&raw, encoded, bytes, &as_leaf));
+    assert_true(ch_cid_check(&root.cid, encoded, bytes, &as_node));
+    assert_ok(ch_object_put_for(w.node->objects, &as_leaf, &tag, 1));
     assert_ok(ch_keeper_stored(w.keeper, &raw, 1, bytes));
     settle(&w);
-    assert_int_equal(ch_object_put_for(w.node->objects, &root.cid, encoded, bytes, &tag, 1), CH_ERR_EXISTS);
+    assert_int_equal(ch_object_put_for(w.node->objects, &as_node, &tag, 1), CH_ERR_EXISTS);
     assert_ok(ch_keeper_stored(w.keeper, &root.cid, 1, 0));
     ch_keeper_named(w.keeper, &(struct ch_tx){.location = root.cid.bytes});
     live(&w, 1500);
@@ -295,11 +300,13 @@ static void old_objects_go_with_their_segments(void **state)
     for (uint64_t i = 0; i < 400; i++) {
         uint8_t block[BLOCK_BYTES];
         struct ch_cid cid;
+        struct ch_cid_block checked;
         struct ch_object_tag tag = ch_keeper_tag(i);
         if (i < 300)
             tag.put_ms -= 2 * 3600 * 1000;
         block_of(i, block, &cid);
-        while (ch_object_put_for(w.node->objects, &cid, block, sizeof block, &tag, 1) == CH_ERR_FULL)
+        assert_true(ch_cid_check(&cid, block, sizeof block, &checked));
+        while (ch_object_put_for(w.node->objects, &checked, &tag, 1) == CH_ERR_FULL)
             settle(&w);
     }
     settle(&w);

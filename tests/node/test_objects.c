@@ -222,6 +222,7 @@ static unsigned put(struct world *w, uint64_t account, uint64_t number)
     request->answered = NULL;
     block_of(number, request->body + CH_CID_BYTES, &cid);
     memcpy(request->body, cid.bytes, CH_CID_BYTES);
+    request->hashed = ch_cid_check(&cid, request->body + CH_CID_BYTES, BLOCK_BYTES, &request->block);
     w->status = 0xffff;
     ch_objects_put(w->objects, request, account);
     settle(w);

@@ -439,9 +439,11 @@ static enum ch_status await(struct world *w, unsigned node, unsigned block)
 static void begin_put(struct world *w, unsigned node, unsigned block)
 {
     struct block *b = &w->block[block];
+    struct ch_cid_block checked;
+    assert_true(ch_cid_check(&b->cid, b->bytes, b->length, &checked));
     w->done[node][block].is = false;
     ch_err err;
-    while ((err = ch_spread_put(w->node[node].spread, &b->cid, b->bytes, b->length, 0, block + 1)) == CH_ERR_FULL)
+    while ((err = ch_spread_put(w->node[node].spread, &checked, 0, block + 1)) == CH_ERR_FULL)
         step(w);
     assert_ok(err);
 }
