@@ -30,7 +30,8 @@ struct ch_putter {
     unsigned filling; /* slot */
     uint64_t length;  /* added in this pass */
     unsigned passes;
-    bool any; /* a block was stored in this pass, at: */
+    bool asks; /* before it sends a block, also in the first pass */
+    bool any;  /* a block was stored in this pass, at: */
     uint8_t holder[32];
     uint8_t (*seen)[SEEN_BYTES];        /* the leaves that went, in order */
     size_t seen_count, seen_room, leaf; /* leaf: of this pass */
@@ -127,8 +128,10 @@ static ch_err slot_answered(struct ch_putter *p, struct slot *slot)
     }
     if (r->result == CH_ERR_CLOSED) /* it may have come all the same */
         return slot_start(p, slot, CH_FRAME_HAS_OBJECT);
-    if (slot->type == CH_FRAME_HAS_OBJECT && r->result == CH_ERR_REFUSED) /* or it can't tell: the parts of a lost put */
+    if (slot->type == CH_FRAME_HAS_OBJECT && r->result == CH_ERR_REFUSED) { /* or it can't tell: the parts of a lost put */
+        p->asks = false;
         return slot_start(p, slot, CH_FRAME_PUT_OBJECT);
+    }
     if (too_busy(r)) {
         ch_err err = pause_busy(p);
         return err == CH_OK ? slot_start(p, slot, slot->type) : err;
@@ -171,7 +174,7 @@ static ch_err finish_all(struct ch_putter *p)
 /* A later pass, and what was lost on its way, asks what is there already. */
 static enum ch_frame_type first_frame(const struct ch_putter *p)
 {
-    return p->passes ? CH_FRAME_HAS_OBJECT : CH_FRAME_PUT_OBJECT;
+    return p->passes || p->asks ? CH_FRAME_HAS_OBJECT : CH_FRAME_PUT_OBJECT;
 }
 
 /* Starts the slot being filled and makes the next one free. */
@@ -276,6 +279,11 @@ ch_err ch_putter_open(struct ch_client *client, uint64_t total, ch_progress prog
     }
     *out = p;
     return CH_OK;
+}
+
+void ch_putter_ask_first(struct ch_putter *p)
+{
+    p->asks = true;
 }
 
 ch_err ch_putter_again(struct ch_putter *p)
