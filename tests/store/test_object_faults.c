@@ -143,7 +143,7 @@ static void power_loss_keeps_every_stored_block(void **state)
 /* How far the call that fails moves on: a pool's take a hundred times as long. */
 static uint64_t stride(struct ch_prng *g)
 {
-    return test_full() && !in_pool() ? 1 : 1 + ch_prng_below(g, !in_pool() ? 30 : test_full() ? 60 : 1000);
+    return test_full() && !in_pool() ? 1 : 1 + ch_prng_below(g, !in_pool() ? 30 : test_full() ? 30 : 200);
 }
 
 /* --- failures --- */
