@@ -334,6 +334,34 @@ static void subtree_that_stands_in_many_places_is_read_once(void **state)
     finish(&w);
 }
 
+/* Of a large tree all is remembered, not only what doesn't take another node's slot. */
+static void large_tree_is_read_once(void **state)
+{
+    struct world w;
+    if (in_pool())
+        skip();
+    uint8_t block[LENGTH_MAX];
+    static struct ch_unixfs_link middle[300], root;
+    static uint8_t encoded[CH_UNIXFS_NODE_BYTES_MAX];
+    begin(&w, test_seed());
+    struct ch_unixfs_link leaf = {.tree_bytes = block_of(1, block), .file_bytes = block_of(1, block)};
+    cid_of(1, &leaf.cid);
+    assert_ok(put(&w, 1));
+    for (size_t i = 0; i < 300; i++)
+        middle[i] = node_of(&w, &leaf, 1 + i);
+    size_t length = ch_unixfs_encode(middle, 300, encoded, &root);
+    w.known[BLOCKS_MAX - 1] = ASKED;
+    assert_ok(put_node(&w, &root.cid, encoded, length));
+    assert_ok(settle(&w));
+    assert_in_range(calls_of_tree(&w, &root, CH_OK), 301, 2000);
+    length = ch_unixfs_encode(middle + 1, 299, encoded, &root); /* another one over the same nodes */
+    w.known[BLOCKS_MAX - 1] = ASKED;
+    assert_ok(put_node(&w, &root.cid, encoded, length));
+    assert_ok(settle(&w));
+    assert_in_range(calls_of_tree(&w, &root, CH_OK), 1, 4);
+    finish(&w);
+}
+
 /* --- compaction --- */
 
 static void drain(struct world *w)
@@ -464,12 +492,14 @@ static void put_for(struct world *w, uint64_t number, struct totals *totals)
 {
     uint8_t block[LENGTH_MAX];
     struct ch_cid cid;
+    struct ch_cid_block checked;
     const struct ch_object_tag tag = {.owner = number % OWNERS, .put_ms = number % 7 ? 1000 + number : 0};
     size_t length = block_of(number, block);
     ch_err err;
     ch_cid_of(CH_CID_RAW, block, length, &cid);
+    assert_true(ch_cid_check(&cid, block, length, &checked));
     w->known[number] = ASKED;
-    while ((err = ch_object_put_for(w->store, &cid, block, length, &tag, number)) == CH_ERR_FULL)
+    while ((err = ch_object_put_for(w->store, &checked, &tag, number)) == CH_ERR_FULL)
         assert_ok(poll(w));
     assert_ok(err);
     totals->bytes[tag.owner] += length;
@@ -657,6 +687,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(both_ciphers_hide_and_give_back),
         cmocka_unit_test(tree_is_there_when_every_leaf_is),
         cmocka_unit_test(subtree_that_stands_in_many_places_is_read_once),
+        cmocka_unit_test(large_tree_is_read_once),
         cmocka_unit_test(named_records_are_kept_apart_and_listed_in_order),
         cmocka_unit_test(compaction_gives_space_back_and_keeps_what_lives),
         cmocka_unit_test(blocks_keep_owner_and_age_and_expire_by_it),

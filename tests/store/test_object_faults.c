@@ -72,6 +72,33 @@ static void nonce_never_comes_twice_over_power_losses(void **state)
     finish(&w);
 }
 
+/* A copy of the disk is put back, again and again: each life after it goes on from the same bytes. */
+static void nonce_never_comes_twice_after_a_copy_is_put_back(void **state)
+{
+    struct ch_prng g;
+    struct ch_sim_disk *copy, *disk;
+    memset(nonces, 0, sizeof nonces);
+    ch_prng_seed(&g, test_seed());
+    struct world w;
+    begin(&w, ch_prng_next(&g));
+    put_many(&w, 0, 10);
+    assert_ok(ch_sim_disk_after_kill(w.disk, 1, &copy));
+    collect_nonces(w.io, w.disk);
+    finish(&w);
+    for (int life = 0; life < 20; life++) {
+        assert_ok(ch_sim_disk_after_kill(copy, 1, &disk));
+        w = (struct world){.disk = disk};
+        assert_ok(ch_sim_io_open(disk, &w.io));
+        open_world(&w);
+        for (uint64_t i = 0; i < 20; i++)
+            assert_ok(put(&w, 10 + 20 * (uint64_t)life + i));
+        assert_ok(settle(&w));
+        collect_nonces(w.io, disk);
+        finish(&w);
+    }
+    ch_sim_disk_close(copy);
+}
+
 /* --- power loss --- */
 
 static ch_err some_work(struct world *w, struct ch_prng *g, uint64_t steps)
@@ -530,6 +557,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nonce_never_comes_twice_over_power_losses),
+        cmocka_unit_test(nonce_never_comes_twice_after_a_copy_is_put_back),
         cmocka_unit_test(power_loss_keeps_every_stored_block),
         cmocka_unit_test(any_call_that_fails_loses_nothing_stored),
         cmocka_unit_test(any_call_that_is_refused_once_is_made_good),
