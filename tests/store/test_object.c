@@ -338,8 +338,6 @@ static void subtree_that_stands_in_many_places_is_read_once(void **state)
 static void large_tree_is_read_once(void **state)
 {
     struct world w;
-    if (in_pool())
-        skip();
     uint8_t block[LENGTH_MAX];
     static struct ch_unixfs_link middle[300], root;
     static uint8_t encoded[CH_UNIXFS_NODE_BYTES_MAX];
