@@ -1,5 +1,5 @@
-/* tests/store/object_writer.h - a process of its own that puts blocks without end and tells of each that is stored, to be
- * killed or frozen. It is this program again, not a fork: librados's random numbers would be those of the parent. */
+/* tests/store/object_writer.h - a process of its own that puts blocks without end and tells of each that is stored, to
+ * be killed or frozen. It is this program again, not a fork: librados's random numbers would be those of the parent. */
 #ifndef CHAPPE_TESTS_STORE_OBJECT_WRITER_H
 #define CHAPPE_TESTS_STORE_OBJECT_WRITER_H
 
