@@ -5,9 +5,12 @@
  * One JSON object on stdout. Each kind moves MIB (default 512, at most 1024); a put counts when it is durable. As in a node
  * one thread hashes and another has the store; beside it what one thread does that hashes, too. Gets are of blocks in
  * random order, one after another, from the disk: what was put has never been in the page cache. BLOCKS (default
- * 1,000,000) small blocks tell what the index costs, in memory, at the start and for look-ups. bench/store_against_fio.py runs it between two runs of fio. */
+ * 1,000,000) small blocks tell what the index costs, in memory, at the start and for look-ups. bench/store_against_fio.py
+ * runs it between two runs of fio. Where CHAPPE_CEPH names a cluster, the blocks go into its pool
+ * (bench/pool_against_rados.py). */
 #include "base/prng.h"
 #include "base/time.h"
+#include "store/io_rados.h"
 #include "store/object_impl.h"
 
 #include <pthread.h>
@@ -105,13 +108,25 @@ struct store {
     uint64_t *put_ns, *latency_ns, durable;
 };
 
+static ch_err open_storage(struct ch_io **io)
+{
+    const struct ch_io_rados_options options = {.config = getenv("CHAPPE_CEPH"),
+                                                .user = "chappe",
+                                                .pool = "chappe",
+                                                .space = "bench",
+                                                .holder = "bench",
+                                                .timeout_seconds = 60};
+    return options.config ? ch_io_rados_open(&options, io) : ch_io_uring_open(io);
+}
+
 static void open_store(struct store *s, const char *folder, const char *name)
 {
     char path[1024];
-    const struct ch_object_options options = {.master_key = master_key};
+    const struct ch_object_options options = {.master_key = master_key,
+                                              .segment_bytes = getenv("CHAPPE_CEPH") ? 64u << 20 : 0};
     snprintf(path, sizeof path, "%s/%s", folder, name);
     s->durable = 0;
-    check(ch_io_uring_open(&s->io), "io_uring");
+    check(open_storage(&s->io), "storage");
     check(ch_object_open(s->io, path, &options, &s->objects), path);
     check(ch_object_reader_open(s->objects, &s->reader), path);
 }
