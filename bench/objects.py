@@ -7,7 +7,8 @@ stages give in the same run; with validators gone; how fast an erased one is who
 BUILD is a release build. Parts: raw (hash, cipher, erasure code, the store without a network, memory of its index), local (one
 validator), coded (a committee), degraded (the same read while f validators are gone), whole (a client moves 1 GB; a validator
 whose disk was erased becomes whole). Needs fio. All validators share this machine: the rates are of all their work together,
-and `by all stages` holds them against the same work by the raw stages one after another, counted for every validator.
+and `/ all stages` holds them against the same work by the raw stages one after another, counted for every validator. Scrubbing is
+off: each validator would read its disk beside what is measured.
 A figure is the median of the repeats, with the least and the most. Processor time is disturbed less by other work than rates."""
 import argparse
 import json
@@ -93,7 +94,7 @@ def raw(folder):
 def stages(what, size, n, fio):
     """MB/s of the raw stages one after another: each once, and as often as this machine does it for all validators. A put: the
     client and the validator that takes the block hash it, that one codes and hashes the shards, the others hash theirs; all
-    encrypt and write. A get: decrypt, hash the shards that came, decode, code again, hash all shards and the block, at the
+    encrypt and write. A get: decrypt, hash the shards that came, decode, code again, hash the shards made and the block, at the
     client too."""
     block = "4 KiB" if size == "4 KiB" else "1 MiB"
     hashed, cipher = middle(f"hash {block}"), middle(f"cipher {block}")
@@ -106,7 +107,7 @@ def stages(what, size, n, fio):
         shards = kept + (kept - 1 / k) if n > 1 else 0
         return 1 / once, 1 / ((2 + shards) / hashed + kept / cipher + 1 / code + kept / fio)
     once = 1 / hashed + 1 / cipher + 1 / decode
-    shards = (k - 1) / k + kept if k > 1 else 0
+    shards = (k - 1) / k + kept - 1 if k > 1 else 0
     return 1 / once, 1 / ((2 + shards) / hashed + 1 / cipher + 1 / decode + (1 / code if k > 1 else 0))
 
 
@@ -125,6 +126,7 @@ class Committee(lab.Devnet):
         register(self, self.person, registrar, "writer")
         self.nodes = [self.address_of(i) for i in range(1, self.n + 1)]
         self.common = ["--genesis", str(genesis), "--account", str(self.person.home / "account.key")]
+        self.restart(upkeep_mib_s=0)
         return self
 
     def cpu(self):

@@ -39,6 +39,7 @@ struct ch_name {
 struct ch_names_replayed {
     struct ch_name *name;
     size_t count, capacity;
+    bool more; /* than are remembered */
 };
 
 struct ch_node {

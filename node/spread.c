@@ -26,6 +26,7 @@ ch_err ch_spread_open(const struct ch_spread_setup *setup, struct ch_spread **ou
         ch_spread_close(s);
         return err;
     }
+    s->lister = s->setup.validators;
     repair_open(s);
     *out = s;
     return CH_OK;

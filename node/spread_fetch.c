@@ -119,15 +119,19 @@ static bool refuse(struct ch_spread *s, struct task *t)
     return true;
 }
 
-/* Decodes, encodes again, compares with the manifest, then with the CID. */
+/* Decodes, encodes again, compares with the manifest, then with the CID. The k shards that it was decoded from come out of
+ * the coder as they went in, and were held against the manifest when they came: others, or ours before it was written. */
 static bool is_whole(struct ch_spread *s, struct task *t)
 {
     const struct ch_manifest *m = &t->m;
     if (m->k > 1) {
         uint8_t hash[CH_HASH_BYTES];
+        unsigned used = 0;
         ch_erasure_decode(&s->code, t->shards, m->shard_bytes, t->present);
         ch_erasure_encode(&s->code, t->shards, m->shard_bytes);
         for (unsigned i = 0; i < m->n; i++) {
+            if ((t->present >> i & 1) && used++ < m->k)
+                continue;
             ch_hash(t->shards + (size_t)i * m->shard_bytes, m->shard_bytes, hash);
             if (memcmp(hash, m->hash[i], CH_HASH_BYTES) != 0)
                 return false;

@@ -8,6 +8,9 @@
  */
 #include "node/spread_impl.h"
 
+#define LISTER_IDLE_NS UINT64_C(1000000000)  /* without a question, and */
+#define LISTER_TURN_NS UINT64_C(10000000000) /* after so long another one has its turn */
+#define JUMP_NS        UINT64_C(10000000000) /* between two questions of one validator that don't follow the answer before */
 #define ANSWERS_OF_ONE (2 * CH_SPREAD_ASKED_MAX) /* waiting: more than an honest validator asks at once */
 
 void hold_manifest_name(const struct ch_cid *cid, uint16_t writer, uint8_t name[CH_HASH_BYTES])
@@ -131,11 +134,11 @@ static bool read_manifest(const struct ch_spread_store *store, unsigned validato
 
 /* Who brought it, or -1. */
 static int who_brought(struct ch_spread *s, const struct ch_cid *cid, const uint8_t wanted[CH_HASH_BYTES],
-                       struct ch_manifest *m)
+                       struct ch_manifest *m, uint64_t *put_ms)
 {
     uint8_t digest[CH_HASH_BYTES];
     for (unsigned w = 0; w < s->setup.validators; w++)
-        if (read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, m, digest, NULL) &&
+        if (read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, m, digest, put_ms) &&
             memcmp(digest, wanted, CH_HASH_BYTES) == 0)
             return (int)w;
     return -1;
@@ -183,14 +186,15 @@ bool hold_find(struct ch_spread *s, const struct ch_cid *cid, const uint8_t want
     return false;
 }
 
-bool hold_mine(struct ch_spread *s, const struct ch_stored *stored)
+bool hold_mine(struct ch_spread *s, const struct ch_stored *stored, uint64_t *put_ms)
 {
     uint16_t holder[CH_SHARDS_MAX];
     struct ch_manifest m;
     int own = hold_own_index(s, holder, ch_placement(&stored->cid, s->setup.keys, s->setup.validators, holder));
+    *put_ms = 0;
     if (own < 0)
         return true;
-    return who_brought(s, &stored->cid, stored->manifest, &m) >= 0 && (own >= m.copies || has_shard(s, &m, (unsigned)own));
+    return who_brought(s, &stored->cid, stored->manifest, &m, put_ms) >= 0 && (own >= m.copies || has_shard(s, &m, (unsigned)own));
 }
 
 bool ch_spread_is_held(const struct ch_spread_store *store, unsigned validators, const struct ch_cid *cid)
@@ -402,7 +406,7 @@ static ch_err keep(struct ch_spread *s, struct answer *a, const struct ch_manife
     uint64_t cookie = a->generation * COOKIE_SLOTS + CH_SPREAD_TASKS + (uint64_t)(a - s->answer);
     struct ch_manifest there;
     uint8_t name[CH_HASH_BYTES];
-    int writer = who_brought(s, &a->cid, a->digest, &there);
+    int writer = who_brought(s, &a->cid, a->digest, &there, NULL);
     hold_manifest_name(&a->cid, writer < 0 ? a->from : (uint16_t)writer, name);
     if (writer < 0 && (store->has(store->context, CH_SPREAD_MANIFEST, name) || another_on_its_way(s, a)))
         return CH_ERR_DENIED; /* an honest coder makes one manifest of a block */
@@ -500,11 +504,31 @@ static void told_stored(struct ch_spread *s, uint16_t from, struct ch_reader r)
     if (!ch_stored_read(&r, s->setup.validators, &stored) || !ch_reader_done(&r))
         s->stats.frames_malformed++;
     else if (ch_spread_is_stored(&s->setup.store, &stored.cid, stored.length))
-        (void)repair_put_certificate(s, &stored, from, false); /* it is there: that only renews how long it waits */
+        (void)repair_put_certificate(s, &stored, from, 0, false); /* it is there: that only renews how long it waits */
     else if (hold_proves(s, &stored))
         repair_told(s, from, &stored);
     else
         spread_lie(s, from);
+}
+
+/* Each part of the list that is entered anew costs reading all of a segment's index. So one validator at a time goes through
+ * it, and forward. */
+static bool may_be_listed(struct ch_spread *s, uint16_t from, uint64_t cursor)
+{
+    struct peer *peer = &s->peer[from];
+    bool taken = s->lister != from && s->lister != s->setup.validators && s->now_ns - s->listed_ns < LISTER_IDLE_NS &&
+                 s->now_ns - s->lister_ns < LISTER_TURN_NS;
+    bool jump = cursor != peer->given_cursor;
+    if (taken || (jump && s->now_ns < peer->jump_again_ns))
+        return false;
+    if (jump)
+        peer->jump_again_ns = s->now_ns + JUMP_NS;
+    if (s->lister != from) {
+        s->lister = from;
+        s->lister_ns = s->now_ns;
+    }
+    s->listed_ns = s->now_ns;
+    return true;
 }
 
 bool hold_frame(struct ch_spread *s, uint16_t from, const struct ch_frame_header *header, const uint8_t *body)
@@ -523,6 +547,7 @@ bool hold_frame(struct ch_spread *s, uint16_t from, const struct ch_frame_header
         a = header->length == 8 ? answer_new(s, from, header) : NULL;
         if (a) {
             a->cursor = ch_read64(&r);
+            a->status = may_be_listed(s, from, a->cursor) ? CH_STATUS_OK : CH_STATUS_OVERLOADED;
             answer_ready(s, a);
         }
         s->stats.frames_malformed += !a;
@@ -563,10 +588,13 @@ static enum ch_frame_type write_list(struct ch_spread *s, struct answer *a, stru
     uint8_t names[CH_SPREAD_LIST_MAX][CH_HASH_BYTES];
     size_t count = 0;
     bool end = true;
-    if (store->list(store->context, CH_SPREAD_NAMED, &a->cursor, names, CH_SPREAD_LIST_MAX, &count, &end) != CH_OK) {
+    if (a->status != CH_STATUS_OK || store->list(store->context, CH_SPREAD_NAMED, &a->cursor, names, CH_SPREAD_LIST_MAX, &count, &end) != CH_OK) {
         ch_write16(w, CH_STATUS_OVERLOADED);
         return CH_FRAME_STORED_LIST;
     }
+    s->peer[a->from].given_cursor = a->cursor;
+    if (end && s->lister == a->from)
+        s->lister = s->setup.validators;
     ch_write16(w, CH_STATUS_OK);
     ch_write64(w, s->mark.store);
     ch_write64(w, a->cursor);

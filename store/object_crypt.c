@@ -104,6 +104,13 @@ void object_key_derive(struct object_crypt *crypt, const uint8_t *master_key, co
     sodium_memzero(&state, sizeof state);
 }
 
+uint64_t object_counter_start(void)
+{
+    uint64_t start;
+    randombytes_buf(&start, sizeof start);
+    return start >> 1; /* it never comes to its end */
+}
+
 /* A key belongs to one incarnation of one segment, and its counter only counts up: no nonce comes twice. */
 static void nonce_of(const struct record *record, uint8_t *nonce, size_t bytes)
 {

@@ -40,7 +40,7 @@ static void open_objects(struct world *w)
 {
     const struct ch_object_options options = {
         .master_key = master_key, .segment_bytes = SEGMENT_BYTES, .batch_bytes = SEGMENT_BYTES / 8,
-        .low_water_bytes = w->low_water_bytes};
+        .low_water_bytes = w->low_water_bytes, .run_places = 32};
     assert_ok(ch_object_open(w->node->objects_io, "obj", &options, &w->node->objects));
     assert_ok(ch_object_reader_open(w->node->objects, &w->reader));
     assert_ok(ch_keeper_open(w->node, w->reader, &w->keeper));
@@ -460,6 +460,27 @@ static void restart_forgets_no_name(void **state)
     finish(&w);
 }
 
+/* More messages in the replayed log than are remembered: then nothing that was here may be taken for unnamed. */
+static void restart_with_too_many_names_drops_nothing(void **state)
+{
+    struct world w;
+    struct ch_cid cid;
+    begin(&w);
+    assert_int_equal(put(&w, ACCOUNT, 1), CH_STATUS_OK);
+    assert_int_equal(put(&w, ACCOUNT, 2), CH_STATUS_OK);
+    close_objects(&w);
+    const struct ch_tx other = message_of(2, &cid);
+    for (unsigned i = 0; i < 1u << 20; i++)
+        assert_ok(ch_names_replayed(w.node, &other));
+    struct ch_tx tx = message_of(1, &cid);
+    assert_ok(ch_names_replayed(w.node, &tx));
+    open_objects(&w);
+    live(&w, 2000);
+    assert_true(is_stored(&w, 1));
+    assert_true(is_stored(&w, 2));
+    finish(&w);
+}
+
 static void name_is_written_down_though_the_disk_is_low(void **state)
 {
     struct world w;
@@ -591,6 +612,7 @@ int main(void)
         cmocka_unit_test(part_waits_as_long_as_its_certificate_is_told),
         cmocka_unit_test(block_that_another_puts_too_waits_for_both),
         cmocka_unit_test(restart_forgets_no_name),
+        cmocka_unit_test(restart_with_too_many_names_drops_nothing),
         cmocka_unit_test(name_is_written_down_though_the_disk_is_low),
         cmocka_unit_test(account_is_held_to_its_quota),
         cmocka_unit_test(restored_part_goes_with_its_age),

@@ -58,6 +58,7 @@ struct block {
 struct world {
     struct ch_prng random;
     uint64_t now_ns, drop_of_1000;
+    uint64_t puts, refused_from, refused; /* calls of disks' put; those from one on, so many, find the disk full */
     unsigned n, f;
     struct node node[NODES_MAX];
     uint8_t keys[NODES_MAX][CH_HASH_BYTES];
@@ -129,6 +130,8 @@ static ch_err disk_put(void *context, const struct ch_spread_record *what, uint6
         return CH_ERR_EXISTS;
     if (below(w, 20) == 0)
         return CH_ERR_FULL;
+    if (++w->puts - w->refused_from < w->refused)
+        return CH_ERR_NO_SPACE;
     if (node->records == node->room) {
         node->room = 2 * node->room + 64;
         node->record = realloc(node->record, node->room * sizeof *node->record);
