@@ -82,7 +82,7 @@ static void full_segment_gets_its_footer_whichever_is_durable_first(void **state
             snprintf(path, sizeof path, "obj/%08x.obj", i);
             uint8_t *bytes = bytes_of(w.io, path, &length);
             assert_non_null(bytes);
-            assert_memory_equal(bytes + length - CH_IO_BLOCK_BYTES, "COF2", 4);
+            assert_memory_equal(bytes + length - CH_IO_BLOCK_BYTES, "COF3", 4);
             free(bytes);
         }
         finish(&w);
@@ -692,6 +692,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(destroyed_segment_has_no_salt_left_even_if_its_file_stays),
         cmocka_unit_test(killed_process_loses_nothing_stored),
         cmocka_unit_test(reader_on_another_thread_finds_blocks_while_they_move),
+        cmocka_unit_test(index_was_in_runs_all_the_time),
     };
     if (argc > 1)
         be_writer(argv);

@@ -566,6 +566,7 @@ int main(void)
         cmocka_unit_test(damaged_block_is_repaired_by_putting_it_again),
         cmocka_unit_test(scrubbing_finds_what_the_disk_changed),
         cmocka_unit_test(damaged_footer_is_made_again_from_the_records),
+        cmocka_unit_test(index_was_in_runs_all_the_time),
     };
     keep_memory();
     return cmocka_run_group_tests(tests, NULL, NULL);
