@@ -53,7 +53,7 @@ NOINLINE static void multiples_step(struct multiples *m, uint32_t multiple, stru
     cached_from_point(&c, &p);
     store_rows(&c.ymx, 4, row);
     if (multiple < ED25519_MULTIPLES - 1)
-        open_point_add(&m->multiple, &m->n.ymx, &m->n.ypx, &m->n.t2d, NULL, NULL, true);
+        open_point_add_niels(&m->multiple, &m->n);
 }
 
 /* 0 P, 1 P .. 8 P of each lane as cached points, a row each: table[lane * ED25519_MULTIPLES + multiple]. Each waits for
@@ -93,7 +93,6 @@ NOINLINE static void add_half_digits(struct open_point *p, const struct ed25519_
                                      const struct ed25519_sum_row *table, mask minus, bool with_t)
 {
     const uint64_t *row[LANES];
-    struct cached c;
     mask negative = 0;
     for (int lane = 0; lane < LANES; lane++) {
         bool below_zero;
@@ -101,8 +100,8 @@ NOINLINE static void add_half_digits(struct open_point *p, const struct ed25519_
         row[lane] = table[(uint32_t)lane * ED25519_MULTIPLES + digit].w;
         negative |= (mask)((mask)below_zero << lane);
     }
-    load_rows(&c.ymx, 4, row);
-    open_point_add_cached(p, &c, negative ^ minus, with_t);
+    negative ^= minus;
+    open_point_add_cached_row(p, row, &negative, with_t);
 }
 
 /* p += digit * point, the digit of 8 bits at `offset` of c s, the table that of B or of 2^128 B. */
@@ -110,15 +109,13 @@ NOINLINE static void add_base_digits(struct open_point *p, const struct ed25519_
                                      const struct ed25519_row *table)
 {
     const uint64_t *row[LANES];
-    struct niels n;
     mask negative = 0;
     for (int lane = 0; lane < LANES; lane++) {
         bool below_zero;
         row[lane] = table[digit_at(&biased[lane], offset, 8, &below_zero)].w;
         negative |= (mask)((mask)below_zero << lane);
     }
-    niels_load(&n, row);
-    open_point_add_niels(p, &n, negative, true);
+    open_point_add_row(p, row, negative);
 }
 
 /* Where [8](cs B - c R - d A) is the identity. */
