@@ -85,9 +85,9 @@ INLINE void open_point_close(struct point *r, const struct open_point *p)
 
 /* p += q, or p -= q in the lanes of `negative`: A = (Y1-X1)(Y2-X2), B = (Y1+X1)(Y2+X2), C = 2d T1 T2, D = 2 Z1 Z2, then
  * E = B - A, F = D - C, G = D + C, H = B + A, and the sum is (EF : GH : FG), its T = EH. 8 multiplications, or 7 where
- * z is NULL and means 1. */
+ * z is NULL and means 1; one less without T, which a doubling after it doesn't need. */
 INLINE void open_point_add(struct open_point *p, const fe *ymx, const fe *ypx, const fe *t2d, const fe *z,
-                           const mask *negative)
+                           const mask *negative, bool with_t)
 {
     wide a, b, c, d, w, x, y;
     fe e, f, g, h, closed, factor;
@@ -116,23 +116,25 @@ INLINE void open_point_add(struct open_point *p, const fe *ymx, const fe *ypx, c
     carry(&e, &w);
     wide_add(&w, &b, &a);
     carry(&h, &w);
-    multiply_wide(&w, &e, &h);
+    if (with_t)
+        multiply_wide(&w, &e, &h);
     carry(&p->z, &d);
     multiply_wide(&x, &e, &f);
-    carry(&p->t, &w);
+    if (with_t)
+        carry(&p->t, &w);
     multiply_wide_lifted(&y, &g, &h);
     wide_subtract_from_lifted(&p->ymx, &y, &x);
     wide_add(&p->ypx, &y, &x);
 }
 
-INLINE void open_point_add_niels(struct open_point *p, const struct niels *n, mask negative)
+INLINE void open_point_add_niels(struct open_point *p, const struct niels *n, mask negative, bool with_t)
 {
-    open_point_add(p, &n->ymx, &n->ypx, &n->t2d, NULL, &negative);
+    open_point_add(p, &n->ymx, &n->ypx, &n->t2d, NULL, &negative, with_t);
 }
 
-INLINE void open_point_add_cached(struct open_point *p, const struct cached *q, mask negative)
+INLINE void open_point_add_cached(struct open_point *p, const struct cached *q, mask negative, bool with_t)
 {
-    open_point_add(p, &q->ymx, &q->ypx, &q->t2d, &q->z, &negative);
+    open_point_add(p, &q->ymx, &q->ypx, &q->t2d, &q->z, &negative, with_t);
 }
 
 /* p += q, where one of them keeps 2dT for T. */
@@ -140,7 +142,7 @@ INLINE void point_add(struct point *p, const struct point *q)
 {
     struct open_point sum;
     open_point_from(&sum, p);
-    open_point_add(&sum, &q->ymx, &q->ypx, &q->t, &q->z, NULL);
+    open_point_add(&sum, &q->ymx, &q->ypx, &q->t, &q->z, NULL, true);
     open_point_close(p, &sum);
 }
 

@@ -76,7 +76,7 @@ static void point_add_cached(struct point *p, const struct cached *c, mask negat
 {
     struct open_point open;
     open_point_from(&open, p);
-    open_point_add_cached(&open, c, negative);
+    open_point_add_cached(&open, c, negative, true);
     open_point_close(p, &open);
 }
 

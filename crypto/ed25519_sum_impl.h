@@ -183,7 +183,7 @@ static void fill_buckets(const struct ed25519_row *rows, const struct ed25519_sc
             for (uint32_t step = 1; step < steps; step++, negative = next) {
                 /* The next addend is under way while this one is added. */
                 next = lists_step(&n[(step + 1) % 2], &lists, rows);
-                open_point_add_niels(&open, &n[step % 2], negative);
+                open_point_add_niels(&open, &n[step % 2], negative, true);
             }
             open_point_close(&sum, &open);
         }
@@ -213,7 +213,7 @@ static void add_up_windows(const struct ed25519_sum_row *sums, uint32_t first, u
         load_rows(&bucket.ymx, 4, row);
         point_add(&running, &bucket);
         fe_multiply(&running.t, &running.t, &two_d);
-        open_point_add(&open, &running.ymx, &running.ypx, &running.t, &running.z, NULL);
+        open_point_add(&open, &running.ymx, &running.ypx, &running.t, &running.z, NULL, true);
     }
     open_point_close(total, &open);
 }

@@ -134,11 +134,11 @@ static bool read_manifest(const struct ch_spread_store *store, unsigned validato
 
 /* Who brought it, or -1. */
 static int who_brought(struct ch_spread *s, const struct ch_cid *cid, const uint8_t wanted[CH_HASH_BYTES],
-                       struct ch_manifest *m)
+                       struct ch_manifest *m, uint64_t *put_ms)
 {
     uint8_t digest[CH_HASH_BYTES];
     for (unsigned w = 0; w < s->setup.validators; w++)
-        if (read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, m, digest, NULL) &&
+        if (read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, m, digest, put_ms) &&
             memcmp(digest, wanted, CH_HASH_BYTES) == 0)
             return (int)w;
     return -1;
@@ -186,14 +186,15 @@ bool hold_find(struct ch_spread *s, const struct ch_cid *cid, const uint8_t want
     return false;
 }
 
-bool hold_mine(struct ch_spread *s, const struct ch_stored *stored)
+bool hold_mine(struct ch_spread *s, const struct ch_stored *stored, uint64_t *put_ms)
 {
     uint16_t holder[CH_SHARDS_MAX];
     struct ch_manifest m;
     int own = hold_own_index(s, holder, ch_placement(&stored->cid, s->setup.keys, s->setup.validators, holder));
+    *put_ms = 0;
     if (own < 0)
         return true;
-    return who_brought(s, &stored->cid, stored->manifest, &m) >= 0 && (own >= m.copies || has_shard(s, &m, (unsigned)own));
+    return who_brought(s, &stored->cid, stored->manifest, &m, put_ms) >= 0 && (own >= m.copies || has_shard(s, &m, (unsigned)own));
 }
 
 bool ch_spread_is_held(const struct ch_spread_store *store, unsigned validators, const struct ch_cid *cid)
@@ -405,7 +406,7 @@ static ch_err keep(struct ch_spread *s, struct answer *a, const struct ch_manife
     uint64_t cookie = a->generation * COOKIE_SLOTS + CH_SPREAD_TASKS + (uint64_t)(a - s->answer);
     struct ch_manifest there;
     uint8_t name[CH_HASH_BYTES];
-    int writer = who_brought(s, &a->cid, a->digest, &there);
+    int writer = who_brought(s, &a->cid, a->digest, &there, NULL);
     hold_manifest_name(&a->cid, writer < 0 ? a->from : (uint16_t)writer, name);
     if (writer < 0 && (store->has(store->context, CH_SPREAD_MANIFEST, name) || another_on_its_way(s, a)))
         return CH_ERR_DENIED; /* an honest coder makes one manifest of a block */
@@ -503,7 +504,7 @@ static void told_stored(struct ch_spread *s, uint16_t from, struct ch_reader r)
     if (!ch_stored_read(&r, s->setup.validators, &stored) || !ch_reader_done(&r))
         s->stats.frames_malformed++;
     else if (ch_spread_is_stored(&s->setup.store, &stored.cid, stored.length))
-        (void)repair_put_certificate(s, &stored, from, false); /* it is there: that only renews how long it waits */
+        (void)repair_put_certificate(s, &stored, from, 0, false); /* it is there: that only renews how long it waits */
     else if (hold_proves(s, &stored))
         repair_told(s, from, &stored);
     else

@@ -198,8 +198,8 @@ bool hold_next_send(struct ch_spread *s, uint16_t *to, struct ch_frame_header *h
 bool hold_find(struct ch_spread *s, const struct ch_cid *cid, const uint8_t wanted[CH_HASH_BYTES],
                const uint8_t (*refused)[CH_HASH_BYTES], unsigned refused_count, struct ch_manifest *m,
                uint8_t digest[CH_HASH_BYTES], uint8_t *shard, uint64_t *put_ms);
-/* What the certificate says should be here is. */
-bool hold_mine(struct ch_spread *s, const struct ch_stored *stored);
+/* What the certificate says should be here is; *put_ms since when, 0 where that is nothing. */
+bool hold_mine(struct ch_spread *s, const struct ch_stored *stored, uint64_t *put_ms);
 void hold_manifest_name(const struct ch_cid *cid, uint16_t writer, uint8_t name[CH_HASH_BYTES]);
 void hold_stored_name(const struct ch_cid *cid, uint32_t length, uint8_t name[CH_HASH_BYTES]);
 /* Where shard `own` is kept, and as what. */
@@ -219,8 +219,9 @@ bool hold_proves(struct ch_spread *s, const struct ch_stored *stored);
 void repair_open(struct ch_spread *s);
 void repair_tick(struct ch_spread *s);
 bool repair_next_send(struct ch_spread *s, uint16_t *to, struct ch_frame_header *header, uint8_t *body);
-/* False: not taken now. `from`: who vouches for it. */
-bool repair_put_certificate(struct ch_spread *s, const struct ch_stored *stored, uint16_t from, bool named);
+/* False: not taken now. `from`: who vouches for it. It is as old as our part, and goes with it. */
+bool repair_put_certificate(struct ch_spread *s, const struct ch_stored *stored, uint16_t from, uint64_t put_ms,
+                            bool named);
 void repair_list(struct ch_spread *s, uint16_t from, uint64_t request, const uint8_t *body, size_t length);
 /* A certificate has come by itself. */
 void repair_told(struct ch_spread *s, uint16_t from, const struct ch_stored *stored);

@@ -34,7 +34,8 @@ static bool is_queued(const struct ch_spread *s, const struct ch_cid *cid)
     return false;
 }
 
-bool repair_put_certificate(struct ch_spread *s, const struct ch_stored *stored, uint16_t from, bool named)
+bool repair_put_certificate(struct ch_spread *s, const struct ch_stored *stored, uint16_t from, uint64_t put_ms,
+                            bool named)
 {
     const struct ch_spread_store *store = &s->setup.store;
     uint8_t name[CH_HASH_BYTES], bytes[CH_STORED_BYTES_MAX];
@@ -45,9 +46,10 @@ bool repair_put_certificate(struct ch_spread *s, const struct ch_stored *stored,
                                             .length = ch_stored_write(stored, bytes),
                                             .cid = &stored->cid,
                                             .block_bytes = stored->length,
+                                            .put_ms = put_ms,
                                             .fresh = !named,
                                             .from = from};
-    ch_err err = named ? hold_put_named(s, &stored->cid, stored->length, 0, 0) : CH_OK;
+    ch_err err = named ? hold_put_named(s, &stored->cid, stored->length, put_ms, 0) : CH_OK;
     if (err == CH_OK || err == CH_ERR_EXISTS)
         err = store->put(store->context, &record, 0);
     return err == CH_OK || err == CH_ERR_EXISTS;
@@ -63,7 +65,8 @@ static bool queue(struct ch_spread *s, const struct missing *one)
 
 void repair_told(struct ch_spread *s, uint16_t from, const struct ch_stored *stored)
 {
-    if (hold_mine(s, stored) && repair_put_certificate(s, stored, from, false))
+    uint64_t put_ms;
+    if (hold_mine(s, stored, &put_ms) && repair_put_certificate(s, stored, from, put_ms, false))
         return;
     if (!is_queued(s, &stored->cid)) /* no room: when a message names it, a list will tell */
         (void)queue(s, &(struct missing){.stored = *stored, .listed_at = UINT64_MAX, .not_before_ns = s->now_ns + GRACE_NS});
@@ -110,8 +113,9 @@ static bool take_certificate(struct ch_spread *s, uint16_t from, const struct ch
 {
     const struct ch_spread_store *store = &s->setup.store;
     bool here = ch_spread_is_stored(store, &stored->cid, stored->length);
+    uint64_t put_ms;
     s->stats.repair_seen++;
-    if (from == s->setup.me ? hold_mine(s, stored) : here && ch_spread_is_named(store, &stored->cid, stored->length))
+    if (from == s->setup.me ? hold_mine(s, stored, &put_ms) : here && ch_spread_is_named(store, &stored->cid, stored->length))
         return true;
     if (name_queued(s, &stored->cid))
         return true;
@@ -121,8 +125,8 @@ static bool take_certificate(struct ch_spread *s, uint16_t from, const struct ch
         spread_lie(s, from);
         return true;
     }
-    if (from != s->setup.me && hold_mine(s, stored))
-        return repair_put_certificate(s, stored, s->setup.me, true);
+    if (from != s->setup.me && hold_mine(s, stored, &put_ms))
+        return repair_put_certificate(s, stored, s->setup.me, put_ms, true);
     return queue(s, &(struct missing){.stored = *stored,
                                       .named = true,
                                       .from = from,
@@ -383,12 +387,14 @@ static bool restore_next(struct ch_spread *s)
     if (at == s->missing_count || running >= CH_SPREAD_RESTORES || s->tokens < s->missing[at].stored.length)
         return false;
     struct missing *entry = &s->missing[at];
-    if (ch_spread_is_stored(&s->setup.store, &entry->stored.cid, entry->stored.length) && hold_mine(s, &entry->stored)) {
+    uint64_t put_ms;
+    bool mine = hold_mine(s, &entry->stored, &put_ms);
+    if (mine && ch_spread_is_stored(&s->setup.store, &entry->stored.cid, entry->stored.length)) {
         /* it came meanwhile */
-        if (entry->named && hold_put_named(s, &entry->stored.cid, entry->stored.length, 0, 0) == CH_ERR_FULL)
+        if (entry->named && hold_put_named(s, &entry->stored.cid, entry->stored.length, put_ms, 0) == CH_ERR_FULL)
             return false;
-    } else if (entry->stored.count && hold_mine(s, &entry->stored)) {
-        if (!repair_put_certificate(s, &entry->stored, s->setup.me, entry->named))
+    } else if (mine && entry->stored.count) {
+        if (!repair_put_certificate(s, &entry->stored, s->setup.me, put_ms, entry->named))
             return false;
     } else {
         struct task *t = spread_task(s, KIND_RESTORE, &entry->stored.cid, 0);

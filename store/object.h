@@ -25,6 +25,7 @@
 #define CH_OBJECT_KEY_BYTES     32
 #define CH_OBJECT_SEGMENT_BYTES (1u << 30)
 #define CH_OBJECT_BATCH_BYTES   ((2u << 20) + 4096) /* two largest blocks; four batches in flight */
+#define CH_OBJECT_RUN_PLACES    (1u << 19)
 #define CH_OBJECT_TREE_NODES    1100 /* nodes of a tree of 1 TiB: what ch_object_has_tree reads at most */
 #define CH_OBJECT_DAMAGED_MAX   256  /* damaged blocks remembered until they are asked for */
 
@@ -52,6 +53,7 @@ struct ch_object_options {
     uint32_t batch_bytes;         /* multiple of 4096, at most a quarter of a segment; 0: CH_OBJECT_BATCH_BYTES */
     uint64_t low_water_bytes;     /* the disk keeps so much free: no new segment below it */
     uint64_t again_after_ns;      /* until what the storage did not take is written again; 0: with the next poll */
+    uint32_t run_places;          /* that make a run of the index; 0: CH_OBJECT_RUN_PLACES */
     enum ch_object_cipher cipher; /* for new segments. AUTO: AES where the CPU has it */
 };
 
@@ -129,6 +131,8 @@ struct ch_object_stats {
     uint64_t blocks, live_bytes, disk_bytes, segments, index_bytes;
     uint64_t segments_damaged; /* unreadable header: their blocks are missing, the files are left alone */
     uint64_t footers_rebuilt;  /* index of a segment read anew from its records */
+    uint64_t runs, runs_made, runs_merged; /* of the index: there are, were written, became part of larger ones */
+    uint64_t runs_remade;      /* as the disk had changed them */
     uint64_t segments_destroyed;
     uint64_t blocks_lost; /* found damaged by compaction, or with the footer of their segment, and given up here */
     ch_err refusing;      /* as ch_object_give_up tells */

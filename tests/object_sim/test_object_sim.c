@@ -178,7 +178,8 @@ static bool is_whole(struct world *w, unsigned node)
         hold_stored_name(&w->block[b].cid, (uint32_t)w->block[b].length, name);
         whole = disk_get(&disks[node], CH_SPREAD_STORED, name, bytes, sizeof bytes, &length, NULL) == CH_OK;
         struct ch_reader r = ch_reader(bytes, length);
-        whole = whole && ch_stored_read(&r, w->n, &stored) && hold_mine(w->node[node].spread, &stored);
+        uint64_t put_ms;
+        whole = whole && ch_stored_read(&r, w->n, &stored) && hold_mine(w->node[node].spread, &stored, &put_ms);
     }
     return whole;
 }
@@ -579,6 +580,42 @@ static void repair_that_is_interrupted_leaves_nothing_out(void **state)
     }
 }
 
+/* An older copy of its disk is put back: what it signed for since it restores, and the marks on it are as old as the rest. */
+static void older_copy_of_a_disk_becomes_whole(void **state)
+{
+    for (unsigned round = 0; round < rounds() * SIZES; round++) {
+        static struct world w;
+        world_open(&w, seed_of(23, round), sizes[round % SIZES]);
+        put_some(&w, 8);
+        run_ms(&w, 1000 + below(&w, 200000));
+        unsigned node = some_honest(&w);
+        struct node *n = &w.node[node], copy = {.records = n->records, .room = n->records};
+        copy.record = calloc(n->records + 1, sizeof *copy.record);
+        for (size_t i = 0; i < n->records; i++) {
+            copy.record[i] = n->record[i];
+            copy.record[i].bytes = malloc(n->record[i].length + 1);
+            memcpy(copy.record[i].bytes, n->record[i].bytes, n->record[i].length);
+        }
+        put_some(&w, 8);
+        run_ms(&w, 1000 + below(&w, 200000));
+        stop(&w, node, true);
+        free(n->record);
+        n->record = copy.record;
+        n->records = copy.records;
+        n->room = copy.room;
+        lose(n, false);
+        start(&w, node);
+        await_whole(&w, node);
+        for (unsigned i = 0, gone = 0; i < w.n && gone < w.f; i++)
+            if (i != node) {
+                stop(&w, i, true);
+                gone++;
+            }
+        read_all_everywhere(&w);
+        world_close(&w);
+    }
+}
+
 /* A node that was up all the time reads the list of one that came back with an empty disk from the first on. */
 static void replaced_disk_begins_another_list(void **state)
 {
@@ -670,7 +707,8 @@ static void list_is_gone_through_by_one_at_a_time(void **state)
     world_close(&w);
 }
 
-/* What was stored long ago and is restored now is old, whatever f liars say, and never older than it is. */
+/* What was stored long ago and is restored now is old, whatever f liars say, and never older than it is. A certificate that is
+ * learnt later is as old as what it is of. */
 static void restored_parts_are_as_old_as_the_block(void **state)
 {
     for (unsigned round = 0; round < rounds() * SIZES; round++) {
@@ -689,9 +727,14 @@ static void restored_parts_are_as_old_as_the_block(void **state)
             }
         start(&w, node);
         await_whole(&w, node);
+        for (size_t i = 0; i < w.node[node].records; i++)
+            if (w.node[node].record[i].kind >= CH_SPREAD_STORED && below(&w, 2))
+                memset(w.node[node].record[i].name, 0xff, CH_HASH_BYTES);
+        ch_spread_repair(w.node[node].spread);
+        await_whole(&w, node);
         for (size_t i = 0; i < w.node[node].records; i++) {
             const struct record *r = &w.node[node].record[i];
-            if (r->kind <= CH_SPREAD_MANIFEST)
+            if (r->kind != CH_SPREAD_MARK)
                 assert_in_range(r->put_ms, 10000, stored_ms);
         }
         world_close(&w);
@@ -726,6 +769,7 @@ int main(void)
         cmocka_unit_test(name_is_learnt_from_the_lists_of_others),
         cmocka_unit_test(repair_goes_on_after_a_restart),
         cmocka_unit_test(repair_that_is_interrupted_leaves_nothing_out),
+        cmocka_unit_test(older_copy_of_a_disk_becomes_whole),
         cmocka_unit_test(replaced_disk_begins_another_list),
         cmocka_unit_test(list_is_gone_through_by_one_at_a_time),
         cmocka_unit_test(restored_parts_are_as_old_as_the_block),
