@@ -660,6 +660,7 @@ static ch_err take_options(struct ch_object_store *s, const char *dir, const str
     s->batch_bytes = options->batch_bytes ? options->batch_bytes : CH_OBJECT_BATCH_BYTES;
     s->low_water_bytes = options->low_water_bytes;
     s->again_after_ns = options->again_after_ns;
+    s->merged_places = options->run_bytes_max ? options->run_bytes_max / RUN_PLACE_BYTES : RUN_PLACES_MAX;
     s->run_places = options->run_places ? options->run_places : CH_OBJECT_RUN_PLACES;
     s->batch_records_max = s->batch_bytes / (3 * UNIT_BYTES);
     if (s->batch_records_max > BATCH_RECORDS_MAX)

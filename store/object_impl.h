@@ -186,6 +186,8 @@ uint64_t object_index_bytes(const struct object_index *index);
 #define PAGE_HEADER_BYTES 8
 #define PLACE_BYTES       24
 #define PAGE_PLACES       ((CH_IO_BLOCK_BYTES - PAGE_HEADER_BYTES) / PLACE_BYTES)
+#define RUN_PLACES_MAX    (1u << 30) /* the filter is written and checked at once, below 2 GiB */
+#define RUN_PLACE_BYTES   26         /* of a run's file, with the filter */
 
 struct object_run {
     _Atomic unsigned refs;
@@ -391,6 +393,7 @@ struct ch_object_store {
     struct index_job job;
     struct index_span young; /* the sealed segments behind the newest run */
     uint32_t run_places;    /* young ones that make a run */
+    uint64_t merged_places; /* at most, of runs that become one */
     uint32_t next_run;      /* number of a file */
     uint64_t job_again_ns;  /* nothing is done for the index before */
     struct ch_object_reader *own_reader; /* the owner's */

@@ -11,7 +11,6 @@
 #define MERGED_MAX   16
 #define LEVELS_MAX   16 /* far more than there can be */
 #define STEP_PLACES  16384
-#define RUN_PLACE_BYTES 26 /* of a run's file, with its filter */
 #define AGAIN_NS     1000000000u
 
 /* --- many in one order --- */
@@ -200,7 +199,7 @@ static bool to_be_merged(const struct ch_object_store *s, uint32_t *from, uint32
     const struct object_runs *runs = s->runs;
     uint32_t at = runs->count;
     for (unsigned level = 0; at > 0 && level < LEVELS_MAX; level++) {
-        uint64_t left = s->segment_bytes / RUN_PLACE_BYTES; /* a file like the others: some storage bounds them */
+        uint64_t left = s->merged_places;
         at = runs->count;
         while (at > 0 && level_of(s, runs->run[at - 1]) <= level && runs->run[at - 1]->count <= left &&
                (at == runs->count || runs->run[at - 1]->last + 1 == runs->run[at]->first))

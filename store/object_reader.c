@@ -51,6 +51,14 @@ struct whole {
     int height; /* levels of nodes */
     bool told;  /* its blocks were told by ch_object_walk_tree then */
 };
+/* A block that was there then: one that thousands of links name costs no thousand reads of the index. */
+struct present {
+    struct ch_cid cid;
+    uint32_t length;
+    uint64_t losses; /* as above */
+};
+#define PRESENT 1024u
+
 #define WHOLE_WAYS 8u
 #define WHOLE_SETS 512u /* a tree's nodes nearly always find room for all */
 
@@ -68,7 +76,8 @@ struct ch_object_reader {
     uint32_t nodes_left; /* of a tree */
     struct whole whole[WHOLE_SETS][WHOLE_WAYS];
     unsigned whole_hand; /* which way is given up next */
-    uint64_t whole_salt; /* which trees take each other's slot can't be chosen from outside */
+    struct present present[PRESENT];
+    uint64_t salt; /* which blocks take each other's slot can't be chosen from outside */
     struct scrub scrub;
 };
 
@@ -80,7 +89,7 @@ ch_err ch_object_reader_open(struct ch_object_store *store, struct ch_object_rea
     if (!r)
         return CH_ERR_NO_MEMORY;
     r->store = store;
-    randombytes_buf(&r->whole_salt, sizeof r->whole_salt);
+    randombytes_buf(&r->salt, sizeof r->salt);
     ch_err err = ch_io_open_another(store->io, &r->io);
     if (err == CH_OK && !(r->buffer = ch_io_memory(BUFFER_BYTES)))
         err = CH_ERR_NO_MEMORY;
@@ -412,14 +421,27 @@ ch_err ch_object_tag(struct ch_object_reader *r, const struct ch_cid *cid, struc
     return err;
 }
 
+static uint32_t salted(const struct ch_object_reader *r, const struct ch_cid *cid)
+{
+    return (uint32_t)((ch_load64(ch_cid_digest(cid)) ^ r->salt) * 0x9e3779b97f4a7c15u >> 32);
+}
+
 ch_err ch_object_length(struct ch_object_reader *r, const struct ch_cid *cid, size_t *length)
 {
+    struct present *present = &r->present[salted(r, cid) & (PRESENT - 1)];
+    const uint64_t losses = ch_object_losses(r) + 1;
     struct place place;
+    if (present->losses == losses && memcmp(&present->cid, cid, sizeof *cid) == 0) {
+        *length = present->length;
+        return CH_OK;
+    }
     ch_err err = find(r, cid, &place);
     if (err == CH_OK && place.damaged)
         err = CH_ERR_NOT_FOUND;
-    if (err == CH_OK)
+    if (err == CH_OK) {
+        *present = (struct present){.cid = *cid, .length = place.length, .losses = losses};
         *length = place.length;
+    }
     return err;
 }
 
@@ -434,8 +456,7 @@ struct walk {
  * would be read a thousand times, for whoever names it. */
 static struct whole *whole_of(struct ch_object_reader *r, const struct ch_cid *cid)
 {
-    uint64_t hash = (ch_load64(ch_cid_digest(cid)) ^ r->whole_salt) * 0x9e3779b97f4a7c15u;
-    struct whole *set = r->whole[hash >> 32 & (WHOLE_SETS - 1)], *empty = NULL;
+    struct whole *set = r->whole[salted(r, cid) & (WHOLE_SETS - 1)], *empty = NULL;
     for (unsigned i = 0; i < WHOLE_WAYS; i++) {
         if (memcmp(&set[i].cid, cid, sizeof *cid) == 0)
             return &set[i];

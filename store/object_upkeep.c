@@ -320,5 +320,5 @@ ch_err ch_object_each(struct ch_object_store *s,
             err = each_of_segment(s, s->segment[i], g.unit[i - from], g.count[i - from], each, context);
         end_group(&g);
     }
-    return err;
+    return err == CH_ERR_CORRUPT ? CH_ERR_TIMEOUT : err;
 }
