@@ -6,7 +6,7 @@
  * Not:     no spreading over validators, no quotas, no knowledge of who needs a block (the caller drops).
  * Thread:  one owner; any number of ch_object_reader, each one thread's. They share the index under a lock that the
  *          owner takes for the time of a table entry (for a whole rehash when the table doubles).
- * Memory:  about 12 MiB of buffers, and 28 to 35 bytes for each block stored (index).
+ * Memory:  about 14 MiB of buffers, and 28 to 35 bytes for each block stored (index).
  * Durable: a put is durable when its cookie comes out of ch_object_poll. Puts gather while earlier ones are in flight,
  *          so that many share one sync. What is not durable no reader sees.
  * Secrecy: content is encrypted with AES-256-GCM (libipsec-mb) or XChaCha20-Poly1305 (libsodium), named in each
