@@ -6,7 +6,7 @@
  * Not:     no spreading over validators, no quotas, no knowledge of who needs a block (the caller drops).
  * Thread:  one owner; any number of ch_object_reader, each one thread's. They share the index under a lock that the
  *          owner takes for the time of a table entry, or of a 256th of the table; none reads the disk under it.
- * Memory:  about 12 MiB of buffers; of index 28 to 35 bytes for each of the newest blocks (about a million at most, and
+ * Memory:  about 14 MiB of buffers; of index 28 to 35 bytes for each of the newest blocks (about a million at most, and
  *          those expired or found damaged lately), 1.8 to 2 for each older one, whose places lie in runs on the disk.
  * Durable: a put is durable when its cookie comes out of ch_object_poll. Puts gather while earlier ones are in flight,
  *          so that many share one sync. What is not durable no reader sees.

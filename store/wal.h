@@ -5,7 +5,7 @@
  *          used again after they were cut (twice the speed of a file that grows).
  * Not:     no index, no meaning of a record (that is store/state.h and the caller).
  * Thread:  one owner for everything but ch_wal_reader, of which each reading thread has one of its own.
- * Memory:  ch_wal_open takes (CH_WAL_DEPTH + 3) * frame_bytes_max; append copies the record there, so the caller's bytes
+ * Memory:  ch_wal_open takes about (CH_WAL_DEPTH + 3) * frame_bytes_max; append copies the record there, so the caller's bytes
  *          are free again at once.
  * Durable: a record is durable when its frame and every earlier one are. Frames wait for each other's records (group
  *          commit): what is flushed while CH_WAL_FLUSH_DEPTH are in flight gathers in the next one.
