@@ -5,9 +5,12 @@
  * One JSON object on stdout. Each kind moves MIB (default 512, at most 1024); a put counts when it is durable. As in a node
  * one thread hashes and another has the store; beside it what one thread does that hashes, too. Gets are of blocks in
  * random order, one after another, from the disk: what was put has never been in the page cache. BLOCKS (default
- * 1,000,000) small blocks tell what the index costs. bench/store_against_fio.py runs it between two runs of fio. */
+ * 1,000,000) small blocks tell what the index costs, in memory, at the start and for look-ups. bench/store_against_fio.py
+ * runs it between two runs of fio. Where CHAPPE_CEPH names a cluster, the blocks go into its pool
+ * (bench/pool_against_rados.py). */
 #include "base/prng.h"
 #include "base/time.h"
+#include "store/io_rados.h"
 #include "store/object_impl.h"
 
 #include <pthread.h>
@@ -105,13 +108,25 @@ struct store {
     uint64_t *put_ns, *latency_ns, durable;
 };
 
+static ch_err open_storage(struct ch_io **io)
+{
+    const struct ch_io_rados_options options = {.config = getenv("CHAPPE_CEPH"),
+                                                .user = "chappe",
+                                                .pool = "chappe",
+                                                .space = "bench",
+                                                .holder = "bench",
+                                                .timeout_seconds = 60};
+    return options.config ? ch_io_rados_open(&options, io) : ch_io_uring_open(io);
+}
+
 static void open_store(struct store *s, const char *folder, const char *name)
 {
     char path[1024];
-    const struct ch_object_options options = {.master_key = master_key};
+    const struct ch_object_options options = {.master_key = master_key,
+                                              .segment_bytes = getenv("CHAPPE_CEPH") ? 64u << 20 : 0};
     snprintf(path, sizeof path, "%s/%s", folder, name);
     s->durable = 0;
-    check(ch_io_uring_open(&s->io), "io_uring");
+    check(open_storage(&s->io), "storage");
     check(ch_object_open(s->io, path, &options, &s->objects), path);
     check(ch_object_reader_open(s->objects, &s->reader), path);
 }
@@ -342,6 +357,23 @@ static uint64_t resident_bytes(void)
     return pages * 4096;
 }
 
+/* Look-ups a second, one after another, of blocks that are there or not. */
+static double look_rate(struct store *s, bool present)
+{
+    struct ch_prng g;
+    size_t length;
+    const uint64_t looks = present ? 100000 : 1000000;
+    ch_prng_seed(&g, 2);
+    uint64_t from_ns = ch_time_monotonic_ns();
+    for (uint64_t i = 0; i < looks; i++) {
+        struct ch_cid cid = cids[ch_prng_below(&g, blocks)];
+        cid.bytes[CH_CID_BYTES - 1] ^= present ? 0 : 1;
+        ch_err err = ch_object_length(s->reader, &cid, &length);
+        check(err == CH_ERR_NOT_FOUND && !present ? CH_OK : err, "look");
+    }
+    return (double)looks / seconds_since(from_ns);
+}
+
 static void bench_index(const char *folder)
 {
     struct store s;
@@ -359,11 +391,13 @@ static void bench_index(const char *folder)
     uint64_t before = resident_bytes(), from_ns = ch_time_monotonic_ns();
     open_store(&s, folder, "index");
     double open_s = seconds_since(from_ns);
+    double resident = (double)(resident_bytes() - before);
     ch_object_stats(s.objects, &stats);
-    printf("  \"index\": {\"blocks\": %llu, \"bytes_per_block\": %.1f, \"resident_bytes_per_block\": %.1f, \"open_s\": "
-           "%.2f}\n",
+    double present = look_rate(&s, true), absent = look_rate(&s, false);
+    printf("  \"index\": {\"blocks\": %llu, \"bytes_per_block\": %.2f, \"resident_bytes_per_block\": %.2f, \"open_s\": "
+           "%.2f, \"runs\": %llu, \"present_looks_s\": %.0f, \"absent_looks_s\": %.0f}\n",
            (unsigned long long)stats.blocks, (double)stats.index_bytes / (double)stats.blocks,
-           (double)(resident_bytes() - before) / (double)stats.blocks, open_s);
+           resident / (double)stats.blocks, open_s, (unsigned long long)stats.runs, present, absent);
     close_store(&s);
     free(s.put_ns);
     free(s.latency_ns);

@@ -7,7 +7,8 @@ stages give in the same run; with validators gone; how fast an erased one is who
 BUILD is a release build. Parts: raw (hash, cipher, erasure code, the store without a network, memory of its index), local (one
 validator), coded (a committee), degraded (the same read while f validators are gone), whole (a client moves 1 GB; a validator
 whose disk was erased becomes whole). Needs fio. All validators share this machine: the rates are of all their work together,
-and `by all stages` holds them against the same work by the raw stages one after another, counted for every validator.
+and `/ all stages` holds them against the same work by the raw stages one after another, counted for every validator. Scrubbing is
+off: each validator would read its disk beside what is measured.
 A figure is the median of the repeats, with the least and the most. Processor time is disturbed less by other work than rates."""
 import argparse
 import json
@@ -125,6 +126,7 @@ class Committee(lab.Devnet):
         register(self, self.person, registrar, "writer")
         self.nodes = [self.address_of(i) for i in range(1, self.n + 1)]
         self.common = ["--genesis", str(genesis), "--account", str(self.person.home / "account.key")]
+        self.restart(upkeep_mib_s=0)
         return self
 
     def cpu(self):

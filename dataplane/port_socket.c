@@ -32,6 +32,7 @@
 #define TOGETHER_BYTES     65507 /* their bytes: of one UDP datagram */
 #define WIDE_BYTES         (66u << 10) /* a UDP datagram of any length, with the kernel's words about it in front */
 #define WIDE_BUFFERS       256 /* the kernel wants a power of two, and their ring to fill whole pages */
+#define NAME_BYTES         ((sizeof(struct sockaddr_in6) + 7) / 8 * 8) /* what follows it in a slot is aligned */
 #define CONTROL_BYTES      CMSG_SPACE(sizeof(int))
 enum group { GROUP_SINGLE, GROUP_WIDE, GROUPS };
 
@@ -609,7 +610,7 @@ ch_err ch_port_open_socket(const struct ch_port_config *config, struct ch_port *
         return ch_port_fail(why, CH_ERR_NO_MEMORY, "no memory for a port");
     *s = (struct socket_port){.tx_buffers = tx_buffers,
                               .rx_buffers[GROUP_WIDE] = WIDE_BUFFERS,
-                              .receive = {.msg_namelen = sizeof(struct sockaddr_in6), .msg_controllen = CONTROL_BYTES}};
+                              .receive = {.msg_namelen = NAME_BYTES, .msg_controllen = CONTROL_BYTES}};
     for (size_t i = 0; i < CH_PORT_LOCALS_MAX; i++)
         s->fds[i] = -1;
     for (s->rx_buffers[GROUP_SINGLE] = 64; s->rx_buffers[GROUP_SINGLE] < rx_wanted;)

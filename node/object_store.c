@@ -136,6 +136,7 @@ ch_err ch_node_open_objects(struct ch_node *n, const uint8_t master_key[32], cha
         .segment_bytes = (uint32_t)(segment_mib << 20),
         .low_water_bytes = n->config.store_low_water_mib << 20,
         .again_after_ns = AGAIN_NS,
+        .run_bytes_max = pool ? POOL_SEGMENT_MIB_MAX << 20 : 0,
     };
     ch_err err = pool ? take_folder(n, why) : no_pool_before(n, why);
     if (err != CH_OK)

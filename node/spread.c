@@ -468,6 +468,7 @@ bool ch_spread_frame(struct ch_spread *s, uint16_t from, const struct ch_frame_h
         s->stats.frames_malformed++;
         return true;
     }
+    s->peer[from].silent = false;
     switch (header->type) {
     case CH_FRAME_SHARD_STORED:
         t = asked_by(s, from, header->request, &i);

@@ -196,7 +196,7 @@ void fetch_tick(struct ch_spread *s, struct task *t)
 {
     for (unsigned i = 0; i < t->holders; i++)
         if (t->ask[i].state == ASK_ASKED && s->now_ns - t->ask[i].at_ns >= CH_SPREAD_HEDGE_NS)
-            t->ask[i].hedged = true;
+            t->ask[i].hedged = s->peer[t->holder[i]].silent = true;
     settle(s, t);
 }
 
@@ -212,9 +212,17 @@ bool fetch_next_send(struct ch_spread *s, struct task *t, uint16_t *to, struct c
         have += t->ask[i].state == ASK_ASKED && !t->ask[i].hedged;
     if (have >= need)
         return false;
-    for (unsigned i = 0; i < t->holders; i++) {
-        if ((int)i == t->own || t->ask[i].state != ASK_IDLE || !spread_may_ask(s, t->holder[i], bytes))
+    bool wait = false; /* for one that has enough to do */
+    for (unsigned at = 0; at < 2 * t->holders && !(wait && at >= t->holders); at++) {
+        const unsigned i = at % t->holders;
+        const struct peer *peer = &s->peer[t->holder[i]];
+        /* Who is silent comes last: it may be gone, which shows late. */
+        if ((int)i == t->own || t->ask[i].state != ASK_IDLE || peer->silent != (at >= t->holders))
             continue;
+        if (!spread_may_ask(s, t->holder[i], bytes)) {
+            wait |= peer->up;
+            continue;
+        }
         struct ch_writer w = ch_writer(body, CH_FRAME_BODY_BYTES_MAX);
         ch_write(&w, t->cid.bytes, CH_CID_BYTES);
         ch_write(&w, t->wanted, CH_HASH_BYTES);

@@ -123,6 +123,7 @@ struct mark {
 
 struct peer {
     bool up;
+    bool silent; /* it let somebody wait for a shard, and nothing came from it since */
     unsigned asked, answers; /* things asked of it, things it asked, now */
     uint32_t asked_bytes;
     uint64_t lies, timeouts;

@@ -107,7 +107,7 @@ ch_err ch_io_free_bytes(struct ch_io *io, const char *dir, uint64_t *bytes)
 
 void *ch_io_memory(size_t bytes)
 {
-    bool large = bytes >= HUGE_PAGE_BYTES;
+    bool large = bytes > HUGE_PAGE_BYTES / 2;
     size_t unit = large ? HUGE_PAGE_BYTES : CH_IO_BLOCK_BYTES;
     size_t whole = (bytes + unit - 1) / unit * unit;
     void *memory = aligned_alloc(unit, whole);

@@ -15,14 +15,14 @@
 #include "base/time.h"
 #include "store/io_impl.h"
 
-#define OWNER              "chappe.owner" /* the attribute that names the opening a file belongs to */
-#define LOCK               "chappe"
-#define ASKED_FOR          "probe"        /* the object that a probe asks for; it need not be there */
-#define FREE_AGE_NS        UINT64_C(1000000000)
-#define LOCKERS_BYTES      4096
-#define WATCH_SECONDS      10             /* for so long the cluster remembers who was cut off */
-#define ANSWER_MS          2000           /* who lives answers the question whether it does within a few */
-#define SHUT_OUT_SECONDS   (7u * 86400)   /* no process is frozen longer and goes on */
+#define OWNER            "chappe.owner" /* the attribute that names the opening a file belongs to */
+#define LOCK             "chappe"
+#define ASKED_FOR        "probe" /* the object that a probe asks for; it need not be there */
+#define FREE_AGE_NS      UINT64_C(1000000000)
+#define LOCKERS_BYTES    4096
+#define WATCH_SECONDS    10           /* for so long the cluster remembers who was cut off */
+#define ANSWER_MS        2000         /* who lives answers the question whether it does within a few */
+#define SHUT_OUT_SECONDS (7u * 86400) /* no process is frozen longer and goes on */
 
 /* One connection, shared by all queues opened on it. */
 struct cluster {
@@ -193,8 +193,8 @@ static void watch_begun(rados_completion_t completion, void *context)
         atomic_store(&((struct cluster *)context)->watch_lost, true);
 }
 
-/* Begins; NULL: it is tried again. Without a watch the lock is had all the same, and who comes with the same name takes it over
- * as from a dead one. */
+/* Begins; NULL: it is tried again. Without a watch the lock is had all the same, and who comes with the same name takes
+ * it over as from a dead one. */
 static rados_completion_t watch_lock(struct cluster *c)
 {
     rados_completion_t completion;
@@ -264,8 +264,8 @@ static bool is_ours(struct cluster *c, const char *address)
     return ours;
 }
 
-/* Breaks the lock where an earlier opening of the same holder has it and does not live: it is shut out of the cluster before,
- * so that it changes nothing any more if it was only frozen. */
+/* Breaks the lock where an earlier opening of the same holder has it and does not live: it is shut out of the cluster
+ * before, so that it changes nothing any more if it was only frozen. */
 static ch_err take_over(struct cluster *c, const char *name)
 {
     char tag[64], clients[LOCKERS_BYTES], cookies[LOCKERS_BYTES], addresses[LOCKERS_BYTES];
@@ -273,8 +273,8 @@ static ch_err take_over(struct cluster *c, const char *name)
            address_bytes = sizeof addresses;
     int exclusive;
     bool lives = false;
-    ssize_t count = rados_list_lockers(c->pool, name, LOCK, &exclusive, tag, &tag_bytes, clients, &client_bytes, cookies,
-                                       &cookie_bytes, addresses, &address_bytes);
+    ssize_t count = rados_list_lockers(c->pool, name, LOCK, &exclusive, tag, &tag_bytes, clients, &client_bytes,
+                                       cookies, &cookie_bytes, addresses, &address_bytes);
     if (count < 0)
         return heard(c, (int)count);
     if (count != 1 || strcmp(cookies, c->holder) != 0)
@@ -386,7 +386,7 @@ static ch_err pool_cut(struct ch_io *io, struct ch_file *file, uint64_t bytes)
 }
 
 static ch_err pool_read_bytes(struct ch_io *io, struct ch_file *file, void *to, size_t length, uint64_t offset,
-                               size_t *got)
+                              size_t *got)
 {
     struct cluster *c = cluster_of(io);
     if (is_away(c))
@@ -450,13 +450,15 @@ static bool read_df(const char *text, size_t length, const char *pool_name, uint
     json_t *df = json_loadb(text, length, 0, NULL), *pool;
     size_t i;
     bool found = false;
-    json_array_foreach(json_object_get(df, "pools"), i, pool) {
+    json_array_foreach(json_object_get(df, "pools"), i, pool)
+    {
         const char *name = json_string_value(json_object_get(pool, "name"));
         const json_t *stats = json_object_get(pool, "stats");
         json_t *available = json_object_get(stats, "max_avail");
         if (!name || strcmp(name, pool_name) != 0 || !json_is_integer(available))
             continue;
-        json_int_t room = json_integer_value(available), quota = json_integer_value(json_object_get(stats, "quota_bytes")),
+        json_int_t room = json_integer_value(available),
+                   quota = json_integer_value(json_object_get(stats, "quota_bytes")),
                    stored = json_integer_value(json_object_get(stats, "stored"));
         if (quota > 0 && quota - stored < room)
             room = quota - stored;
@@ -680,8 +682,8 @@ static ch_err open_queue(struct cluster *cluster, struct ch_io **out)
 
 static ch_err set_timeouts(struct cluster *c, unsigned seconds)
 {
-    /* librados asks where an OSD went when a call has waited for objecter_timeout. It begins anew with each call: unless it
-     * is below the timeout of calls, it never asks, and calls go where nobody is for ever. */
+    /* librados asks where an OSD went when a call has waited for objecter_timeout. It begins anew with each call:
+     * unless it is below the timeout of calls, it never asks, and calls go where nobody is for ever. */
     const struct {
         const char *name;
         unsigned part;

@@ -104,6 +104,15 @@ ch_err object_segment_seal(struct ch_object_store *s, struct object_segment *seg
         err = ch_io_sync(s->io, segment->file);
     if (err != CH_OK)
         return err;
+    segment->records = segment->entry_count;
+    segment->drops = 0;
+    segment->first_ms = UINT64_MAX;
+    for (uint32_t i = 0; i < segment->entry_count; i++) {
+        const struct entry *entry = &segment->entry[i];
+        segment->drops += entry->kind == RECORD_DROP;
+        if (entry->kind == RECORD_BLOCK && entry->tag.put_ms && entry->tag.put_ms < segment->first_ms)
+            segment->first_ms = entry->tag.put_ms;
+    }
     pthread_rwlock_wrlock(&s->lock);
     segment->file_bytes = segment->data_end + bytes;
     segment->sealed = true;
@@ -113,6 +122,8 @@ ch_err object_segment_seal(struct ch_object_store *s, struct object_segment *seg
     free(segment->entry);
     segment->entry = NULL;
     segment->entry_count = segment->entry_capacity = 0;
+    if (s->runs)
+        object_index_measure(s);
     return CH_OK;
 }
 
@@ -150,6 +161,7 @@ ch_err object_segment_destroy(struct ch_object_store *s, struct object_segment *
     pthread_rwlock_unlock(&s->lock);
     atomic_fetch_add(&s->removals, 1);
     object_segment_free(s, segment);
+    object_index_measure(s);
     s->stats.segments_destroyed++;
     return CH_OK;
 }
@@ -175,7 +187,7 @@ static ch_err begin_segment(struct ch_object_store *s, uint64_t reserve_bytes)
     randombytes_buf(segment->slot.salt, SALT_BYTES);
     segment->data_end = DATA_START;
     segment->file_bytes = s->segment_bytes;
-    segment->oldest_ms = UINT64_MAX;
+    segment->oldest_ms = segment->first_ms = UINT64_MAX;
     object_path(s, s->next_number, path);
     err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_CREATE | CH_IO_DIRECT, &segment->file);
     if (err == CH_OK) {
@@ -221,7 +233,7 @@ static struct batch *filling(struct ch_object_store *s)
 static ch_err place_batch(struct ch_object_store *s, struct batch *b, uint64_t reserve_bytes)
 {
     struct object_segment *a = s->active;
-    if (!a ||
+    if (!a || a->entry_count >= SEGMENT_RECORDS_MAX ||
         a->data_end + s->batch_bytes + footer_bytes((uint64_t)a->entry_count + s->batch_records_max) > a->file_bytes) {
         ch_err err = begin_segment(s, reserve_bytes);
         if (err != CH_OK)
@@ -318,7 +330,11 @@ ch_err object_append(struct ch_object_store *s, const struct object_append *what
     b->record[b->record_count++].at = b->used;
     b->used += need;
     b->segment->data_bytes += need;
-    *place = (struct place){.segment = record.segment, .unit = entry.unit, .length = what->length & 0x3fffff};
+    *place = (struct place){.print = object_print(s->index.key, entry.digest),
+                            .segment = record.segment,
+                            .unit = entry.unit,
+                            .length = what->length & 0x3fffff,
+                            .dropped = what->kind == RECORD_DROP};
     return CH_OK;
 }
 
@@ -340,6 +356,32 @@ static ch_err join(struct ch_object_store *s, const struct place *place, uint64_
     CH_ASSERT(false); /* what isn't durable is in a batch */
 }
 
+void object_note_dead(struct ch_object_store *s, const struct place *place)
+{
+    struct object_segment *segment = object_segment_find(s, place->segment);
+    uint64_t bytes = record_bytes(place->length);
+    if (segment) /* the counts are no more than hints, once an index was made again */
+        segment->live_bytes -= bytes < segment->live_bytes ? bytes : segment->live_bytes;
+    s->stats.blocks -= s->stats.blocks > 0;
+}
+
+/* Appends a record that is the newest word on its print. */
+static ch_err append_known(struct ch_object_store *s, const struct object_append *what, const struct print *print)
+{
+    struct place place;
+    pthread_rwlock_wrlock(&s->lock);
+    ch_err err = object_index_reserve(&s->index, print);
+    pthread_rwlock_unlock(&s->lock);
+    if (err == CH_OK)
+        err = object_append(s, what, &place);
+    if (err != CH_OK)
+        return err;
+    pthread_rwlock_wrlock(&s->lock);
+    object_index_set(&s->index, &place);
+    pthread_rwlock_unlock(&s->lock);
+    return CH_OK;
+}
+
 /* The bytes are known to be the CID's. */
 static ch_err put(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
                   const struct ch_object_tag *tag, uint64_t cookie, bool reserved)
@@ -348,12 +390,16 @@ static ch_err put(struct ch_object_store *s, const struct ch_cid *cid, const voi
         return s->failed;
     if (length > CH_BLOCK_BYTES_MAX || record_bytes((uint32_t)length) > s->batch_bytes || !object_cid_valid(cid->bytes))
         return CH_ERR_INVALID;
-    const struct place *there = object_index_find(&s->index, ch_cid_digest(cid));
-    bool repairs = there && there->durable && there->damaged;
-    if (there && there->durable && !repairs)
+    struct place there;
+    const struct print print = object_print(s->index.key, ch_cid_digest(cid));
+    ch_err err = object_find(s, &print, &there, NULL);
+    if (err != CH_OK && err != CH_ERR_NOT_FOUND)
+        return object_refusal(err);
+    bool is = err == CH_OK, repairs = is && there.durable && there.damaged;
+    if (is && there.durable && !repairs)
         return CH_ERR_EXISTS;
-    if (there && !repairs)
-        return s->refusing != CH_OK ? s->refusing : join(s, there, cookie);
+    if (is && !repairs)
+        return s->refusing != CH_OK ? s->refusing : join(s, &there, cookie);
 
     struct object_append what = {.kind = RECORD_BLOCK,
                           .cid = cid,
@@ -362,23 +408,10 @@ static ch_err put(struct ch_object_store *s, const struct ch_cid *cid, const voi
                           .tag = *tag,
                           .reserved = reserved,
                           .record = {.cookie = cookie, .has_cookie = true}};
-    struct place place;
-    pthread_rwlock_wrlock(&s->lock);
-    ch_err err = object_index_reserve(&s->index, ch_cid_digest(cid));
-    pthread_rwlock_unlock(&s->lock);
-    if (err == CH_OK)
-        err = object_append(s, &what, &place);
-    if (err != CH_OK)
-        return err;
-    if (repairs) { /* the damaged one is dead from now on */
-        there = object_index_find(&s->index, ch_cid_digest(cid));
-        object_segment_find(s, there->segment)->live_bytes -= record_bytes(there->length);
-        s->stats.blocks--;
-    }
-    pthread_rwlock_wrlock(&s->lock);
-    object_index_set(&s->index, ch_cid_digest(cid), &place);
-    pthread_rwlock_unlock(&s->lock);
-    return CH_OK;
+    err = append_known(s, &what, &print);
+    if (err == CH_OK && repairs) /* the damaged one is dead from now on */
+        object_note_dead(s, &there);
+    return err;
 }
 
 ch_err ch_object_put_for(struct ch_object_store *s, const struct ch_cid_block *block, const struct ch_object_tag *tag,
@@ -408,24 +441,17 @@ ch_err ch_object_drop(struct ch_object_store *s, const struct ch_cid *cid, uint6
 {
     if (s->failed != CH_OK)
         return s->failed;
-    if (!object_index_find(&s->index, ch_cid_digest(cid)))
-        return CH_ERR_NOT_FOUND;
+    struct place there;
+    const struct print print = object_print(s->index.key, ch_cid_digest(cid));
+    ch_err err = object_find(s, &print, &there, NULL);
+    if (err != CH_OK)
+        return object_refusal(err);
     struct object_append what = {
         .kind = RECORD_DROP, .cid = cid, .plain = "", .record = {.cookie = cookie, .has_cookie = true}};
-    struct place dropped;
-    ch_err err = object_append(s, &what, &dropped);
-    if (err != CH_OK)
-        return err;
-    struct place *there = object_index_find(&s->index, ch_cid_digest(cid));
-    struct object_segment *segment = object_segment_find(s, there->segment);
-    if (there->durable) {
-        segment->live_bytes -= record_bytes(there->length);
-        s->stats.blocks--;
-    }
-    pthread_rwlock_wrlock(&s->lock);
-    object_index_remove(&s->index, ch_cid_digest(cid));
-    pthread_rwlock_unlock(&s->lock);
-    return CH_OK;
+    err = append_known(s, &what, &print);
+    if (err == CH_OK && there.durable)
+        object_note_dead(s, &there);
+    return err;
 }
 
 ch_err ch_object_flush(struct ch_object_store *s)
@@ -440,23 +466,27 @@ ch_err ch_object_flush(struct ch_object_store *s)
 
 /* --- what became durable --- */
 
-static void settle_block(struct ch_object_store *s, struct object_segment *segment, const struct batch_record *r,
-                         const struct record *record, uint32_t unit)
+static void settle_record(struct ch_object_store *s, struct object_segment *segment, const struct batch_record *r,
+                          const struct record *record, uint32_t unit)
 {
-    struct place *there = object_index_find(&s->index, ch_cid_digest(&record->cid));
-    uint32_t bytes = record_bytes(record->length);
+    const struct print print = object_print(s->index.key, ch_cid_digest(&record->cid));
+    struct place *there = object_index_find(&s->index, &print);
+    bool drops = record->kind == RECORD_DROP;
     bool own = there && there->segment == segment->slot.segment && there->unit == unit && !there->durable;
-    bool moved = there && r->moved_segment && there->segment == r->moved_segment && there->unit == r->moved_unit;
+    bool moved = there && there->dropped == drops && !there->silent && r->moved_segment &&
+                 there->segment == r->moved_segment && there->unit == r->moved_unit;
     if (own) {
         there->durable = 1;
-        s->stats.blocks++;
-        segment->live_bytes += bytes;
-    } else if (moved) { /* else it was dropped on the way */
-        object_segment_find(s, r->moved_segment)->live_bytes -= bytes;
+        s->stats.blocks += !drops;
+    } else if (moved) {
+        s->stats.blocks += !drops;
+        if (!drops)
+            object_note_dead(s, there);
         there->segment = segment->slot.segment;
         there->unit = unit;
-        segment->live_bytes += bytes;
     }
+    if (own || moved || drops) /* else it was dropped on the way */
+        segment->live_bytes += record_bytes(record->length);
 }
 
 static void settle_batch(struct ch_object_store *s, struct batch *b)
@@ -466,10 +496,7 @@ static void settle_batch(struct ch_object_store *s, struct batch *b)
         const struct batch_record *r = &b->record[i];
         struct record record;
         CH_ASSERT(object_record_read(b->memory + r->at, &record));
-        if (record.kind == RECORD_BLOCK)
-            settle_block(s, b->segment, r, &record, (uint32_t)((b->offset + r->at) / UNIT_BYTES));
-        else
-            b->segment->live_bytes += record_bytes(0);
+        settle_record(s, b->segment, r, &record, (uint32_t)((b->offset + r->at) / UNIT_BYTES));
         s->compaction.in_flight -= r->moved_segment != 0;
     }
     pthread_rwlock_unlock(&s->lock);
@@ -560,6 +587,8 @@ ch_err ch_object_poll(struct ch_object_store *s, uint64_t *cookies, size_t max, 
         else
             s->failed = err;
     }
+    if (s->failed == CH_OK)
+        s->failed = object_index_step(s);
     return s->failed;
 }
 
@@ -584,7 +613,7 @@ bool ch_object_busy(const struct ch_object_store *s)
     bool waits = false;
     for (int i = 0; i < BATCH_SLOTS; i++)
         waits |= s->batch[i].state == BATCH_DURABLE || s->batch[i].state == BATCH_REFUSED;
-    return waits || s->flights || s->flush_wanted || to_be_sealed(s);
+    return waits || s->flights || s->flush_wanted || to_be_sealed(s) || object_index_due(s);
 }
 
 /* --- what there is --- */
@@ -594,7 +623,8 @@ void ch_object_stats(const struct ch_object_store *s, struct ch_object_stats *st
     *stats = s->stats;
     stats->refusing = s->refusing;
     stats->segments = s->segment_count;
-    stats->index_bytes = object_index_bytes(&s->index);
+    stats->index_bytes = object_index_bytes(&s->index) + object_runs_bytes(s->runs);
+    stats->runs = s->runs->count;
     stats->live_bytes = stats->disk_bytes = 0;
     for (size_t i = 0; i < s->segment_count; i++) {
         stats->live_bytes += s->segment[i]->live_bytes;
@@ -630,6 +660,8 @@ static ch_err take_options(struct ch_object_store *s, const char *dir, const str
     s->batch_bytes = options->batch_bytes ? options->batch_bytes : CH_OBJECT_BATCH_BYTES;
     s->low_water_bytes = options->low_water_bytes;
     s->again_after_ns = options->again_after_ns;
+    s->merged_places = options->run_bytes_max ? options->run_bytes_max / RUN_PLACE_BYTES : RUN_PLACES_MAX;
+    s->run_places = options->run_places ? options->run_places : CH_OBJECT_RUN_PLACES;
     s->batch_records_max = s->batch_bytes / (3 * UNIT_BYTES);
     if (s->batch_records_max > BATCH_RECORDS_MAX)
         s->batch_records_max = BATCH_RECORDS_MAX;
@@ -671,7 +703,7 @@ ch_err ch_object_open(struct ch_io *io, const char *dir, const struct ch_object_
     if (err == CH_OK)
         err = take_memory(s);
     if (err == CH_OK)
-        err = object_index_open(&s->index);
+        err = object_index_open(&s->index, s->master_key);
     if (err == CH_OK)
         err = ch_io_make_dir(io, dir);
     if (err == CH_OK)
@@ -695,6 +727,8 @@ void ch_object_close(struct ch_object_store *s)
     while (s->flights && ch_io_wait(s->io) == CH_OK)
         s->flights -= (unsigned)ch_io_poll(s->io, &done, 1);
     ch_object_reader_close(s->own_reader);
+    object_job_abandon(s);
+    object_runs_unref(s, s->runs);
     for (size_t i = 0; i < s->segment_count; i++)
         object_segment_free(s, s->segment[i]);
     free(s->segment);

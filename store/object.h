@@ -5,8 +5,9 @@
  *          keys.
  * Not:     no spreading over validators, no quotas, no knowledge of who needs a block (the caller drops).
  * Thread:  one owner; any number of ch_object_reader, each one thread's. They share the index under a lock that the
- *          owner takes for the time of a table entry (for a whole rehash when the table doubles).
- * Memory:  about 12 MiB of buffers, and 28 to 35 bytes for each block stored (index).
+ *          owner takes for the time of a table entry, or of a 256th of the table; none reads the disk under it.
+ * Memory:  about 12 MiB of buffers; of index 28 to 35 bytes for each of the newest blocks (about a million at most, and
+ *          those expired or found damaged lately), 1.8 to 2 for each older one, whose places lie in runs on the disk.
  * Durable: a put is durable when its cookie comes out of ch_object_poll. Puts gather while earlier ones are in flight,
  *          so that many share one sync. What is not durable no reader sees.
  * Secrecy: content is encrypted with AES-256-GCM (libipsec-mb) or XChaCha20-Poly1305 (libsodium), named in each
@@ -25,6 +26,7 @@
 #define CH_OBJECT_KEY_BYTES     32
 #define CH_OBJECT_SEGMENT_BYTES (1u << 30)
 #define CH_OBJECT_BATCH_BYTES   ((2u << 20) + 4096) /* two largest blocks; four batches in flight */
+#define CH_OBJECT_RUN_PLACES    (1u << 19) /* 15 MiB of memory until then */
 #define CH_OBJECT_TREE_NODES    1100 /* nodes of a tree of 1 TiB: what ch_object_has_tree reads at most */
 #define CH_OBJECT_DAMAGED_MAX   256  /* damaged blocks remembered until they are asked for */
 
@@ -52,10 +54,13 @@ struct ch_object_options {
     uint32_t batch_bytes;         /* multiple of 4096, at most a quarter of a segment; 0: CH_OBJECT_BATCH_BYTES */
     uint64_t low_water_bytes;     /* the disk keeps so much free: no new segment below it */
     uint64_t again_after_ns;      /* until what the storage did not take is written again; 0: with the next poll */
+    uint32_t run_bytes_max;       /* of the file of a merged run; 0: no limit. A pool has one */
+    uint32_t run_places;          /* records in sealed segments that make a run; 0: CH_OBJECT_RUN_PLACES */
     enum ch_object_cipher cipher; /* for new segments. AUTO: AES where the CPU has it */
 };
 
-/* Opens `dir` (created; its parent exists), reads the index, finishes what a crash left unfinished. CH_ERR_BUSY:
+/* Opens `dir` (created; its parent exists), goes through the index (24 bytes a block, in sequence), makes again what is
+ * missing of it, finishes what a crash left unfinished. CH_ERR_BUSY:
  * another process has it. CH_ERR_BAD_PASSPHRASE: segments are there and `master_key` isn't theirs. CH_ERR_UNSUPPORTED:
  * AES is asked for, or used by a segment, and the CPU has none. `io` must outlive the store and is its alone. */
 CH_MUST_CHECK ch_err ch_object_open(struct ch_io *io, const char *dir, const struct ch_object_options *options,
@@ -88,7 +93,7 @@ void ch_object_withhold(struct ch_object_store *store, const struct ch_cid *cid,
 /* What was taken goes to the disk now, or as soon as fewer than four batches are in flight. Never blocks. */
 CH_MUST_CHECK ch_err ch_object_flush(struct ch_object_store *store);
 /* Gives up to `max` cookies of what became durable; *count how many. Seals a segment that is full (blocks for the time
- * of writing its index). */
+ * of writing its footer), and does a step of what the index needs: writing or merging runs, making a damaged one again. */
 CH_MUST_CHECK ch_err ch_object_poll(struct ch_object_store *store, uint64_t *cookies, size_t max, size_t *count);
 /* While the storage takes nothing (full, or it does not answer) what it was given is written again and again, and nothing
  * more is taken. Who doesn't want to wait so long gets the cookies back, those that `which` says true to: they will not
@@ -114,7 +119,8 @@ CH_MUST_CHECK ch_err ch_object_compact(struct ch_object_store *store, uint64_t b
 CH_MUST_CHECK ch_err ch_object_expire(struct ch_object_store *store, uint64_t before_ms,
                                       void (*gone)(void *context, const struct ch_object_tag *tag, size_t length),
                                       void *context);
-/* Calls `each` for every block stored, in no order. Reads every footer: for the start. */
+/* Calls `each` for every block stored, in no order. Reads every footer and, for each 8 million records, the index: for the
+ * start. CH_ERR_TIMEOUT: the disk has changed the index, and it is being made again. */
 CH_MUST_CHECK ch_err ch_object_each(struct ch_object_store *store,
                                     void (*each)(void *context, const struct ch_cid *cid,
                                                  const struct ch_object_tag *tag, size_t length),
@@ -129,6 +135,8 @@ struct ch_object_stats {
     uint64_t blocks, live_bytes, disk_bytes, segments, index_bytes;
     uint64_t segments_damaged; /* unreadable header: their blocks are missing, the files are left alone */
     uint64_t footers_rebuilt;  /* index of a segment read anew from its records */
+    uint64_t runs, runs_made, runs_merged; /* of the index: there are, were written, became part of larger ones */
+    uint64_t runs_remade;      /* as the disk had changed them */
     uint64_t segments_destroyed;
     uint64_t blocks_lost; /* found damaged by compaction, or with the footer of their segment, and given up here */
     ch_err refusing;      /* as ch_object_give_up tells */
@@ -143,7 +151,8 @@ CH_MUST_CHECK ch_err ch_object_reader_open(struct ch_object_store *store, struct
 void ch_object_reader_close(struct ch_object_reader *reader);
 /* Copies the block's bytes to `to` (CH_BLOCK_BYTES_MAX hold any), decrypted and checked against the CID.
  * CH_ERR_NOT_FOUND. CH_ERR_CORRUPT: the disk changed it; the others have it. CH_ERR_FULL: `capacity` is too small.
- * CH_ERR_TIMEOUT: the storage does not answer. */
+ * CH_ERR_TIMEOUT: the storage does not answer, or the disk has changed the part of the index that would tell, and it is
+ * being made again; so for all that look a block up, the owner's too. */
 CH_MUST_CHECK ch_err ch_object_get(struct ch_object_reader *reader, const struct ch_cid *cid, void *to, size_t capacity,
                                    size_t *length);
 /* The same, and whose the block is. */
@@ -168,7 +177,7 @@ CH_MUST_CHECK ch_err ch_object_walk_tree(struct ch_object_reader *reader, const 
 
 /* Reads up to about `bytes_max` bytes of sealed segments from the disk itself, going on where the last call of this
  * reader ended, and calls `damaged` for each block that is no longer what it was: to be put again. *passed:
- * all were gone through, the next call begins anew; *read how many bytes. The caller sets the rate. CH_ERR_CORRUPT: a
+ * all were gone through, and the index, the next call begins anew; *read how many bytes. The caller sets the rate. CH_ERR_CORRUPT: a
  * segment's footer is damaged (ch_object_compact makes it again); the next call goes on behind that segment. */
 CH_MUST_CHECK ch_err ch_object_scrub(struct ch_object_reader *reader, uint64_t bytes_max,
                                      void (*damaged)(void *context, const struct ch_cid *cid), void *context,

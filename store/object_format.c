@@ -43,13 +43,15 @@
  * | 48  | 8  | owner |
  * | 56  | 8  | time it was put |
  * Trailer, a block of 4096:
- * | 0   | 4  | magic "COF2" |
+ * | 0   | 4  | magic "COF3" |
  * | 4   | 4  | crc32c of bytes 8..63 |
  * | 8   | 4  | crc32c of the entries |
  * | 12  | 4  | count |
  * | 16  | 4  | segment number |
- * | 20  | 4  | zero |
+ * | 20  | 4  | how many of them are drops |
  * | 24  | 8  | offset of the footer |
+ * | 32  | 8  | bytes of records |
+ * | 40  | 8  | when the oldest block that has an age was put; all bits set: none has |
  */
 #include <sodium.h>
 #include <stdlib.h>
@@ -59,7 +61,7 @@
 
 #define SLOT_MAGIC    0x31424f43u
 #define RECORD_MAGIC  0x31524f43u
-#define TRAILER_MAGIC 0x32464f43u
+#define TRAILER_MAGIC 0x33464f43u
 #define SLOT_USED     128
 #define TRAILER_USED  64
 
@@ -146,6 +148,8 @@ void object_footer_write(uint8_t *footer, struct entry *entries, uint32_t count,
 {
     size_t bytes = footer_bytes(count), entries_bytes = (size_t)count * ENTRY_BYTES;
     uint8_t *trailer = footer + bytes - CH_IO_BLOCK_BYTES;
+    uint64_t data_bytes = 0, oldest_ms = UINT64_MAX;
+    uint32_t drops = 0;
     if (count)
         qsort(entries, count, sizeof *entries, by_digest_and_unit);
     memset(footer, 0, bytes);
@@ -159,24 +163,35 @@ void object_footer_write(uint8_t *footer, struct entry *entries, uint32_t count,
         ch_store32(at + 44, entries[i].tag.charge_bytes);
         ch_store64(at + 48, entries[i].tag.owner);
         ch_store64(at + 56, entries[i].tag.put_ms);
+        data_bytes += record_bytes(entries[i].length);
+        drops += entries[i].kind == RECORD_DROP;
+        if (entries[i].kind == RECORD_BLOCK && entries[i].tag.put_ms && entries[i].tag.put_ms < oldest_ms)
+            oldest_ms = entries[i].tag.put_ms;
     }
     ch_store32(trailer, TRAILER_MAGIC);
     ch_store32(trailer + 8, crc32c(footer, entries_bytes));
     ch_store32(trailer + 12, count);
     ch_store32(trailer + 16, segment);
+    ch_store32(trailer + 20, drops);
     ch_store64(trailer + 24, offset);
+    ch_store64(trailer + 32, data_bytes);
+    ch_store64(trailer + 40, oldest_ms);
     ch_store32(trailer + 4, crc32c(trailer + 8, TRAILER_USED - 8));
 }
 
 bool object_trailer_read(const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t segment, uint64_t file_bytes,
-                         uint64_t *offset, uint32_t *count)
+                         struct trailer *trailer)
 {
     if (ch_load32(block) != TRAILER_MAGIC || ch_load32(block + 4) != crc32c(block + 8, TRAILER_USED - 8))
         return false;
-    *count = ch_load32(block + 12);
-    *offset = ch_load64(block + 24);
-    return ch_load32(block + 16) == segment && *offset >= DATA_START && *offset % CH_IO_BLOCK_BYTES == 0 &&
-           *offset < file_bytes && file_bytes - *offset == footer_bytes(*count);
+    *trailer = (struct trailer){.offset = ch_load64(block + 24),
+                                .count = ch_load32(block + 12),
+                                .drops = ch_load32(block + 20),
+                                .data_bytes = ch_load64(block + 32),
+                                .oldest_ms = ch_load64(block + 40)};
+    return ch_load32(block + 16) == segment && trailer->offset >= DATA_START &&
+           trailer->offset % CH_IO_BLOCK_BYTES == 0 && trailer->offset < file_bytes &&
+           file_bytes - trailer->offset == footer_bytes(trailer->count);
 }
 
 bool object_footer_read(const uint8_t *footer, uint32_t count, struct entry *entries)

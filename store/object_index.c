@@ -9,28 +9,42 @@
 
 #define PLACES_AT_FIRST 16
 
-struct print {
-    uint8_t bytes[crypto_shorthash_siphashx24_BYTES]; /* PRINT_BYTES are kept, the last chooses the part */
-};
-
-_Static_assert(PRINT_BYTES < crypto_shorthash_siphashx24_BYTES, "the part's byte is apart");
-
-static struct print print_of(const struct object_index *index, const uint8_t digest[CH_HASH_BYTES])
+struct print object_print(const uint8_t key[PRINT_KEY_BYTES], const uint8_t digest[CH_HASH_BYTES])
 {
+    uint8_t hash[crypto_shorthash_siphashx24_BYTES];
     struct print print;
-    crypto_shorthash_siphashx24(print.bytes, digest, CH_HASH_BYTES, index->key);
+    crypto_shorthash_siphashx24(hash, digest, CH_HASH_BYTES, key);
+    memcpy(print.bytes, hash, PRINT_BYTES);
     return print;
 }
 
-static unsigned part_of(const struct print *print)
+int object_place_order(const void *a, const void *b)
 {
-    return print->bytes[sizeof print->bytes - 1] % INDEX_PARTS;
+    const struct place *x = a, *y = b;
+    uint64_t p = ch_load64(x->print.bytes), q = ch_load64(y->print.bytes);
+    uint32_t r = ch_load32(x->print.bytes + 8), s = ch_load32(y->print.bytes + 8);
+    if (p != q)
+        return p < q ? -1 : 1;
+    if (r != s)
+        return r < s ? -1 : 1;
+    if (x->segment != y->segment)
+        return x->segment > y->segment ? -1 : 1;
+    if (x->unit != y->unit)
+        return x->unit > y->unit ? -1 : 1;
+    return (int)y->dropped - (int)x->dropped;
 }
 
-ch_err object_index_open(struct object_index *index)
+static struct index_part *part_of(const struct object_index *index, const struct print *print)
 {
+    return (struct index_part *)&index->part[print->bytes[8] % INDEX_PARTS]; /* home has the bytes before it */
+}
+
+ch_err object_index_open(struct object_index *index, const uint8_t *master_key)
+{
+    static const char domain[] = "chappe/object/print/1";
     memset(index, 0, sizeof *index);
-    randombytes_buf(index->key, sizeof index->key);
+    crypto_generichash(index->key, sizeof index->key, (const uint8_t *)domain, sizeof domain, master_key,
+                       CH_OBJECT_KEY_BYTES);
     for (unsigned i = 0; i < INDEX_PARTS; i++) {
         index->part[i].capacity = PLACES_AT_FIRST;
         index->part[i].place = calloc(PLACES_AT_FIRST, sizeof(struct place));
@@ -47,9 +61,9 @@ void object_index_close(struct object_index *index)
     sodium_memzero(index, sizeof *index);
 }
 
-static uint32_t home(const struct index_part *part, const uint8_t *print)
+static uint32_t home(const struct index_part *part, const struct print *print)
 {
-    return (uint32_t)((unsigned __int128)ch_load64(print) * part->capacity >> 64);
+    return (uint32_t)((unsigned __int128)ch_load64(print->bytes) * part->capacity >> 64);
 }
 
 static uint32_t after(const struct index_part *part, uint32_t at)
@@ -64,54 +78,60 @@ static uint32_t distance(const struct index_part *part, uint32_t from, uint32_t 
 }
 
 /* The place of the print, or the empty one where it would be. */
-static struct place *look(const struct index_part *part, const uint8_t *print)
+static struct place *look(const struct index_part *part, const struct print *print)
 {
     uint32_t at = home(part, print);
-    while (part->place[at].segment && memcmp(part->place[at].print, print, PRINT_BYTES) != 0)
+    while (part->place[at].segment && memcmp(&part->place[at].print, print, sizeof *print) != 0)
         at = after(part, at);
     return &part->place[at];
 }
 
-struct place *object_index_find(const struct object_index *index, const uint8_t digest[CH_HASH_BYTES])
+struct place *object_index_find(const struct object_index *index, const struct print *print)
 {
-    struct print print = print_of(index, digest);
-    struct place *there = look(&index->part[part_of(&print)], print.bytes);
+    struct place *there = look(part_of(index, print), print);
     return there->segment ? there : NULL;
 }
 
-void object_index_set(struct object_index *index, const uint8_t digest[CH_HASH_BYTES], const struct place *place)
+void object_index_set(struct object_index *index, const struct place *place)
 {
-    struct print print = print_of(index, digest);
-    struct index_part *part = &index->part[part_of(&print)];
-    struct place *there = look(part, print.bytes);
+    struct index_part *part = part_of(index, &place->print);
+    struct place *there = look(part, &place->print);
+    if (there->segment && there->silent)
+        index->silent--;
+    if (place->dropped)
+        atomic_fetch_add(&index->losses, 1);
     part->count += !there->segment;
+    index->silent += place->silent;
     *there = *place;
-    memcpy(there->print, print.bytes, PRINT_BYTES);
 }
 
-ch_err object_index_reserve(struct object_index *index, const uint8_t digest[CH_HASH_BYTES])
+static ch_err resize(struct index_part *part, uint32_t capacity)
 {
-    struct print print = print_of(index, digest);
-    struct index_part *part = &index->part[part_of(&print)];
-    if ((uint64_t)(part->count + 1) * 8 <= (uint64_t)part->capacity * 7)
-        return CH_OK;
-    struct index_part larger = {.capacity = part->capacity + part->capacity / 4, .count = part->count};
-    larger.place = calloc(larger.capacity, sizeof *larger.place);
-    if (!larger.place)
+    struct index_part other = {.capacity = capacity, .count = part->count};
+    other.place = calloc(capacity, sizeof *other.place);
+    if (!other.place)
         return CH_ERR_NO_MEMORY;
     for (uint32_t i = 0; i < part->capacity; i++)
         if (part->place[i].segment)
-            *look(&larger, part->place[i].print) = part->place[i];
+            *look(&other, &part->place[i].print) = part->place[i];
     free(part->place);
-    *part = larger;
+    *part = other;
     return CH_OK;
+}
+
+ch_err object_index_reserve(struct object_index *index, const struct print *print)
+{
+    struct index_part *part = part_of(index, print);
+    if ((uint64_t)(part->count + 1) * 8 <= (uint64_t)part->capacity * 7)
+        return CH_OK;
+    return resize(part, part->capacity + part->capacity / 4);
 }
 
 static void empty(struct index_part *part, uint32_t hole)
 {
     for (uint32_t at = after(part, hole); part->place[at].segment; at = after(part, at)) {
         /* A place may move into the hole when its first probe isn't between the hole and itself. */
-        uint32_t first = home(part, part->place[at].print);
+        uint32_t first = home(part, &part->place[at].print);
         if (distance(part, first, at) >= distance(part, hole, at)) {
             part->place[hole] = part->place[at];
             hole = at;
@@ -121,30 +141,38 @@ static void empty(struct index_part *part, uint32_t hole)
     part->count--;
 }
 
-void object_index_remove(struct object_index *index, const uint8_t digest[CH_HASH_BYTES])
+void object_index_sweep(struct object_index *index, unsigned number,
+                        bool (*keep)(void *context, struct place *place), void *context)
 {
-    struct print print = print_of(index, digest);
-    struct index_part *part = &index->part[part_of(&print)];
-    struct place *there = look(part, print.bytes);
-    if (there->segment) {
-        empty(part, (uint32_t)(there - part->place));
-        atomic_fetch_add(&index->losses, 1);
-    }
+    struct index_part *part = &index->part[number];
+    for (uint32_t at = 0; at < part->capacity;)
+        if (part->place[at].segment && !keep(context, &part->place[at])) {
+            index->silent -= part->place[at].silent;
+            empty(part, at); /* another one may be here now */
+        } else {
+            at++;
+        }
+    uint32_t enough = part->count * 2 < PLACES_AT_FIRST ? PLACES_AT_FIRST : part->count * 2;
+    if (part->capacity > 2 * enough)
+        (void)resize(part, enough); /* else it stays as large as it is */
 }
 
-void object_index_sweep(struct object_index *index, uint32_t segment,
-                        bool (*keep)(void *context, const struct place *place), void *context)
+ch_err object_index_copy(struct object_index *index, bool (*which)(void *context, struct place *place), void *context,
+                         struct place **out, size_t *count)
 {
-    for (unsigned i = 0; i < INDEX_PARTS; i++) {
-        struct index_part *part = &index->part[i];
-        for (uint32_t at = 0; at < part->capacity;)
-            if (part->place[at].segment == segment && !keep(context, &part->place[at])) {
-                empty(part, at); /* another one may be here now */
-                atomic_fetch_add(&index->losses, 1);
-            } else {
-                at++;
-            }
-    }
+    size_t most = 1;
+    for (unsigned i = 0; i < INDEX_PARTS; i++)
+        most += index->part[i].count;
+    *count = 0;
+    *out = malloc(most * sizeof **out);
+    if (!*out)
+        return CH_ERR_NO_MEMORY;
+    for (unsigned i = 0; i < INDEX_PARTS; i++)
+        for (uint32_t k = 0; k < index->part[i].capacity; k++)
+            if (index->part[i].place[k].segment && (!which || which(context, &index->part[i].place[k])))
+                (*out)[(*count)++] = index->part[i].place[k];
+    qsort(*out, *count, sizeof **out, object_place_order);
+    return CH_OK;
 }
 
 uint64_t object_index_bytes(const struct object_index *index)

@@ -37,12 +37,13 @@ static int by_unit(const void *a, const void *b)
     return (x->unit > y->unit) - (x->unit < y->unit);
 }
 
-/* The entries of this kind in a sealed segment, kept for the next call. Of one that can't be read there are none. */
+/* The entries of this kind that are there in a sealed segment, kept for the next call. Of one that can't be read there are
+ * none. What happens to one of them later is in memory until other runs are installed. */
 static ch_err enter(struct ch_object_store *s, struct object_segment *segment, unsigned kind)
 {
     struct listing *l = &s->listing;
     uint32_t kept = 0;
-    if (l->segment == segment->slot.segment && l->kind == kind)
+    if (l->segment == segment->slot.segment && l->kind == kind && l->installs == s->installs)
         return CH_OK;
     free(l->entry);
     *l = (struct listing){0};
@@ -55,6 +56,11 @@ static ch_err enter(struct ch_object_store *s, struct object_segment *segment, u
         if (l->entry[i].kind == RECORD_BLOCK && l->entry[i].codec == kind)
             l->entry[kept++] = l->entry[i];
     l->count = kept;
+    err = object_entries_live(s, segment->slot.segment, &l->entry, &kept);
+    if (err != CH_OK)
+        return err;
+    l->count = kept;
+    l->installs = s->installs;
     if (kept)
         qsort(l->entry, kept, sizeof *l->entry, by_unit);
     l->kind = kind;
@@ -93,9 +99,11 @@ ch_err ch_object_list(struct ch_object_store *s, unsigned kind, uint64_t *cursor
         uint32_t entry_count = segment->sealed ? s->listing.count : segment->entry_count;
         for (uint32_t i = first_from(entries, entry_count, from); i < entry_count && *count < max; i++) {
             const struct entry *e = &entries[i];
-            const struct place *there = object_index_find(&s->index, e->digest);
-            bool here = there && there->segment == number && there->unit == e->unit;
-            if (here && !there->durable) { /* not yet: so far for now */
+            struct print print = object_print(s->index.key, e->digest);
+            struct place there;
+            bool young = object_find_young(s, &print, &there);
+            bool here = young ? !there.dropped && there.segment == number && there.unit == e->unit : segment->sealed;
+            if (young && here && !there.durable) { /* not yet: so far for now */
                 *end = true;
                 return CH_OK;
             }

@@ -4,6 +4,7 @@
 #include "store/object_impl.h"
 
 #define READER_FILES 16
+#define SCRUB_PAGES  16 /* of a run at once */
 #define TRIES        3 /* a block may be moved between looking it up and reading it */
 
 struct reader_file {
@@ -37,6 +38,8 @@ struct scrub {
     struct entry *entry;
     uint32_t count, next;
     uint8_t *plain;
+    struct object_runs *runs; /* NULL: not at the index yet */
+    uint32_t run, page;       /* that come next */
 };
 
 /* A tree that was there whole when the index had seen so many losses. */
@@ -48,6 +51,14 @@ struct whole {
     int height; /* levels of nodes */
     bool told;  /* its blocks were told by ch_object_walk_tree then */
 };
+/* A block that was there then: one that thousands of links name costs no thousand reads of the index. */
+struct present {
+    struct ch_cid cid;
+    uint32_t length;
+    uint64_t losses; /* as above */
+};
+#define PRESENT 1024u
+
 #define WHOLE_WAYS 8u
 #define WHOLE_SETS 512u /* a tree's nodes nearly always find room for all */
 
@@ -57,6 +68,7 @@ struct ch_object_reader {
     struct object_crypt *crypt;
     struct reader_file cached[READER_FILES];
     uint64_t removals; /* of segments, when the cache was last looked through */
+    uint64_t installs; /* of the store, when a place was last looked for */
     uint8_t *buffer;   /* records as they lie on the disk; registered with io */
     struct reading reading;
     uint8_t node[CH_UNIXFS_NODE_BYTES_MAX];
@@ -64,7 +76,8 @@ struct ch_object_reader {
     uint32_t nodes_left; /* of a tree */
     struct whole whole[WHOLE_SETS][WHOLE_WAYS];
     unsigned whole_hand; /* which way is given up next */
-    uint64_t whole_salt; /* which trees take each other's slot can't be chosen from outside */
+    struct present present[PRESENT];
+    uint64_t salt; /* which blocks take each other's slot can't be chosen from outside */
     struct scrub scrub;
 };
 
@@ -76,7 +89,7 @@ ch_err ch_object_reader_open(struct ch_object_store *store, struct ch_object_rea
     if (!r)
         return CH_ERR_NO_MEMORY;
     r->store = store;
-    randombytes_buf(&r->whole_salt, sizeof r->whole_salt);
+    randombytes_buf(&r->salt, sizeof r->salt);
     ch_err err = ch_io_open_another(store->io, &r->io);
     if (err == CH_OK && !(r->buffer = ch_io_memory(BUFFER_BYTES)))
         err = CH_ERR_NO_MEMORY;
@@ -170,6 +183,7 @@ void ch_object_reader_close(struct ch_object_reader *r)
     }
     if (r->io) {
         leave_segment(r);
+        object_runs_unref(r->store, r->scrub.runs);
         ch_io_register(r->io, NULL, 0);
     }
     ch_io_close(r->io);
@@ -180,15 +194,11 @@ void ch_object_reader_close(struct ch_object_reader *r)
 }
 
 /* Where the block lies, if it is durable. */
-static bool find(struct ch_object_reader *r, const struct ch_cid *cid, struct place *place)
+static ch_err find(struct ch_object_reader *r, const struct ch_cid *cid, struct place *place)
 {
-    pthread_rwlock_rdlock(&r->store->lock);
-    const struct place *there = object_index_find(&r->store->index, ch_cid_digest(cid));
-    bool is = there && there->durable;
-    if (is)
-        *place = *there;
-    pthread_rwlock_unlock(&r->store->lock);
-    return is;
+    const struct print print = object_print(r->store->index.key, ch_cid_digest(cid));
+    ch_err err = object_find(r->store, &print, place, &r->installs);
+    return err == CH_OK && !place->durable ? CH_ERR_NOT_FOUND : err;
 }
 
 /* The open file of a segment. CH_ERR_NOT_FOUND: it was destroyed. */
@@ -311,8 +321,9 @@ ch_err ch_object_get_tagged(struct ch_object_reader *r, const struct ch_cid *cid
     struct record record;
     ch_err err = CH_ERR_NOT_FOUND;
     for (int i = 0; i < TRIES && err == CH_ERR_NOT_FOUND; i++) {
-        if (!find(r, cid, &place))
-            return CH_ERR_NOT_FOUND;
+        err = find(r, cid, &place);
+        if (err != CH_OK)
+            return err;
         err = object_read_at(r, ch_cid_digest(cid), &place, &record, to, capacity);
     }
     if (err == CH_OK) {
@@ -320,20 +331,41 @@ ch_err ch_object_get_tagged(struct ch_object_reader *r, const struct ch_cid *cid
         *tag = record.tag;
     }
     if (err == CH_ERR_CORRUPT)
-        object_note_damage(r->store, cid, &place);
+        object_note_damage(r->store, cid, &place, r->installs);
     return err;
 }
 
-void object_note_damage(struct ch_object_store *s, const struct ch_cid *cid, const struct place *place)
+void object_tell_damage(struct ch_object_store *s, const struct ch_cid *cid)
 {
+    s->damaged[s->damaged_end++ % CH_OBJECT_DAMAGED_MAX] = *cid;
+    if (s->damaged_end - s->damaged_first > CH_OBJECT_DAMAGED_MAX)
+        s->damaged_first++;
+}
+
+/* The table's entry of a place that was found, made where only a run has it; NULL: another one counts by now. Under the
+ * write lock. */
+static struct place *entry_of(struct ch_object_store *s, const struct print *print, const struct place *place,
+                              uint64_t installs)
+{
+    struct place *there = object_index_find(&s->index, print);
+    /* Of one that isn't in the table the runs' word is still the newest, unless others were installed. */
+    if (!there && s->installs == installs && object_index_reserve(&s->index, print) == CH_OK) {
+        object_index_set(&s->index, place);
+        there = object_index_find(&s->index, print);
+    }
+    return there && !there->dropped && there->segment == place->segment && there->unit == place->unit ? there : NULL;
+}
+
+void object_note_damage(struct ch_object_store *s, const struct ch_cid *cid, const struct place *place,
+                        uint64_t installs)
+{
+    const struct print print = object_print(s->index.key, ch_cid_digest(cid));
     pthread_rwlock_wrlock(&s->lock);
-    struct place *there = object_index_find(&s->index, ch_cid_digest(cid));
-    if (there && !there->damaged && there->segment == place->segment && there->unit == place->unit) {
+    struct place *there = entry_of(s, &print, place, installs);
+    if (there && !there->damaged) {
         there->damaged = 1;
         atomic_fetch_add(&s->index.losses, 1);
-        s->damaged[s->damaged_end++ % CH_OBJECT_DAMAGED_MAX] = *cid;
-        if (s->damaged_end - s->damaged_first > CH_OBJECT_DAMAGED_MAX)
-            s->damaged_first++;
+        object_tell_damage(s, cid);
     }
     pthread_rwlock_unlock(&s->lock);
 }
@@ -341,8 +373,13 @@ void object_note_damage(struct ch_object_store *s, const struct ch_cid *cid, con
 /* As what was found damaged, which is there and does not count. */
 void ch_object_withhold(struct ch_object_store *s, const struct ch_cid *cid, bool withhold)
 {
+    const struct print print = object_print(s->index.key, ch_cid_digest(cid));
+    struct place place;
+    uint64_t installs;
+    if (object_find(s, &print, &place, &installs) != CH_OK)
+        return;
     pthread_rwlock_wrlock(&s->lock);
-    struct place *there = object_index_find(&s->index, ch_cid_digest(cid));
+    struct place *there = entry_of(s, &print, &place, installs);
     if (there && there->durable) {
         there->damaged = withhold;
         atomic_fetch_add(&s->index.losses, withhold);
@@ -367,8 +404,9 @@ ch_err ch_object_tag(struct ch_object_reader *r, const struct ch_cid *cid, struc
     struct record record;
     ch_err err = CH_ERR_NOT_FOUND;
     for (int i = 0; i < TRIES && err == CH_ERR_NOT_FOUND; i++) {
-        if (!find(r, cid, &place))
-            return CH_ERR_NOT_FOUND;
+        err = find(r, cid, &place);
+        if (err != CH_OK)
+            return err;
         err = file_of(r, place.segment, &f);
     }
     if (err == CH_OK)
@@ -383,13 +421,28 @@ ch_err ch_object_tag(struct ch_object_reader *r, const struct ch_cid *cid, struc
     return err;
 }
 
+static uint32_t salted(const struct ch_object_reader *r, const struct ch_cid *cid)
+{
+    return (uint32_t)((ch_load64(ch_cid_digest(cid)) ^ r->salt) * 0x9e3779b97f4a7c15u >> 32);
+}
+
 ch_err ch_object_length(struct ch_object_reader *r, const struct ch_cid *cid, size_t *length)
 {
+    struct present *present = &r->present[salted(r, cid) & (PRESENT - 1)];
+    const uint64_t losses = ch_object_losses(r) + 1;
     struct place place;
-    if (!find(r, cid, &place) || place.damaged)
-        return CH_ERR_NOT_FOUND;
-    *length = place.length;
-    return CH_OK;
+    if (present->losses == losses && memcmp(&present->cid, cid, sizeof *cid) == 0) {
+        *length = present->length;
+        return CH_OK;
+    }
+    ch_err err = find(r, cid, &place);
+    if (err == CH_OK && place.damaged)
+        err = CH_ERR_NOT_FOUND;
+    if (err == CH_OK) {
+        *present = (struct present){.cid = *cid, .length = place.length, .losses = losses};
+        *length = place.length;
+    }
+    return err;
 }
 
 /* A walk over a tree. */
@@ -403,8 +456,7 @@ struct walk {
  * would be read a thousand times, for whoever names it. */
 static struct whole *whole_of(struct ch_object_reader *r, const struct ch_cid *cid)
 {
-    uint64_t hash = (ch_load64(ch_cid_digest(cid)) ^ r->whole_salt) * 0x9e3779b97f4a7c15u;
-    struct whole *set = r->whole[hash >> 32 & (WHOLE_SETS - 1)], *empty = NULL;
+    struct whole *set = r->whole[salted(r, cid) & (WHOLE_SETS - 1)], *empty = NULL;
     for (unsigned i = 0; i < WHOLE_WAYS; i++) {
         if (memcmp(&set[i].cid, cid, sizeof *cid) == 0)
             return &set[i];
@@ -505,7 +557,7 @@ static ch_err enter_segment(struct ch_object_reader *r, bool *is)
 {
     struct scrub *scrub = &r->scrub;
     char path[CH_IO_PATH_BYTES_MAX];
-    uint64_t file_bytes = 0, data_end;
+    uint64_t file_bytes = 0;
     *is = false;
     pthread_rwlock_rdlock(&r->store->lock);
     for (size_t i = 0; !*is && i < r->store->segment_count; i++) {
@@ -523,8 +575,7 @@ static ch_err enter_segment(struct ch_object_reader *r, bool *is)
     scrub->next = scrub->count = 0;
     ch_err err = ch_io_open(r->io, path, CH_IO_READ | CH_IO_DIRECT, &scrub->file);
     if (err == CH_OK) /* CH_ERR_NOT_FOUND: destroyed meanwhile */
-        err = object_footer_load(r->store, scrub->file, scrub->segment, file_bytes, &scrub->entry, &scrub->count,
-                                 &data_end);
+        err = object_footer_load(r->store, scrub->file, scrub->segment, file_bytes, &scrub->entry, &scrub->count);
     if (err == CH_ERR_CORRUPT)
         atomic_store(&r->store->footer_damaged, scrub->segment);
     if (err != CH_OK)
@@ -534,30 +585,76 @@ static ch_err enter_segment(struct ch_object_reader *r, bool *is)
     return err == CH_ERR_NOT_FOUND ? CH_OK : err;
 }
 
-/* Checks what an entry names, if it is still what the index names; *bytes how many were read. */
-static ch_err scrub_entry(struct ch_object_reader *r, const struct entry *entry, uint64_t *bytes)
+/* Checks what an entry names; *bytes how many were read. CH_ERR_CORRUPT: it is damaged, and what the index names. */
+static ch_err scrub_entry(struct ch_object_reader *r, const struct entry *entry, struct place *place, uint64_t *bytes)
 {
     struct scrub *scrub = &r->scrub;
-    struct place place;
     struct record record;
     struct reader_file *f;
+    struct place there;
     *bytes = 0;
-    pthread_rwlock_rdlock(&r->store->lock);
-    const struct place *there = object_index_find(&r->store->index, entry->digest);
-    bool live = there && there->durable && there->segment == scrub->segment && there->unit == entry->unit;
-    if (live)
-        place = *there;
-    pthread_rwlock_unlock(&r->store->lock);
-    if (!live || entry->kind != RECORD_BLOCK)
+    *place = (struct place){.print = object_print(r->store->index.key, entry->digest),
+                            .segment = scrub->segment,
+                            .unit = entry->unit,
+                            .length = entry->length & 0x3fffff,
+                            .durable = 1};
+    if (entry->kind != RECORD_BLOCK)
         return CH_OK;
-    ch_err err = file_of(r, place.segment, &f); /* for its key */
-    uint64_t offset = (uint64_t)place.unit * UNIT_BYTES, from = offset - offset % CH_IO_BLOCK_BYTES;
-    *bytes = round_up(offset + disk_bytes(&place), CH_IO_BLOCK_BYTES) - from;
+    ch_err err = file_of(r, place->segment, &f); /* for its key */
+    uint64_t offset = (uint64_t)place->unit * UNIT_BYTES, from = offset - offset % CH_IO_BLOCK_BYTES;
+    *bytes = round_up(offset + disk_bytes(place), CH_IO_BLOCK_BYTES) - from;
     if (err == CH_OK)
         err = read_bytes(r, scrub->file, *bytes, from);
     if (err == CH_OK)
-        err = open_record(r, f, entry->digest, &place, r->buffer + (offset - from), &record, scrub->plain);
+        err = open_record(r, f, entry->digest, place, r->buffer + (offset - from), &record, scrub->plain);
+    if (err == CH_ERR_CORRUPT) { /* a dead one may be what it likes */
+        err = object_find(r->store, &place->print, &there, &r->installs);
+        if (err == CH_OK && there.durable && there.segment == place->segment && there.unit == place->unit)
+            err = CH_ERR_CORRUPT;
+    }
     return err == CH_ERR_NOT_FOUND ? CH_OK : err;
+}
+
+/* Checks some pages of the index, and marks a run that has a damaged one: the owner makes it again. *passed: that were all. */
+static ch_err scrub_index(struct ch_object_reader *r, uint64_t *bytes, bool *passed)
+{
+    struct scrub *scrub = &r->scrub;
+    char path[CH_IO_PATH_BYTES_MAX];
+    if (!scrub->runs) {
+        pthread_rwlock_rdlock(&r->store->lock);
+        scrub->runs = r->store->runs;
+        atomic_fetch_add(&scrub->runs->refs, 1);
+        pthread_rwlock_unlock(&r->store->lock);
+        scrub->run = scrub->page = 0;
+    }
+    *passed = scrub->run == scrub->runs->count;
+    if (*passed) {
+        object_runs_unref(r->store, scrub->runs);
+        scrub->runs = NULL;
+        return CH_OK;
+    }
+    struct object_run *run = scrub->runs->run[scrub->run];
+    uint32_t left = run->pages - scrub->page, pages = left < SCRUB_PAGES ? left : SCRUB_PAGES;
+    object_run_path(r->store, run->number, path);
+    ch_err err = scrub->file ? CH_OK : ch_io_open(r->io, path, CH_IO_READ | CH_IO_DIRECT, &scrub->file);
+    if (err == CH_OK)
+        err = read_bytes(r, scrub->file, (size_t)pages * CH_IO_BLOCK_BYTES, (uint64_t)scrub->page * CH_IO_BLOCK_BYTES);
+    for (uint32_t i = 0; err == CH_OK && i < pages; i++)
+        if (object_page_places(r->buffer + (size_t)i * CH_IO_BLOCK_BYTES, scrub->page + i) == 0)
+            err = CH_ERR_CORRUPT;
+    *bytes = (uint64_t)pages * CH_IO_BLOCK_BYTES;
+    scrub->page += err == CH_OK ? pages : 0;
+    if (err == CH_ERR_CORRUPT)
+        atomic_store(&run->damaged, true);
+    if (err == CH_OK && scrub->page < run->pages)
+        return CH_OK;
+    leave_segment(r);
+    if (err == CH_OK || err == CH_ERR_CORRUPT || err == CH_ERR_NOT_FOUND) { /* another one took its place */
+        scrub->run++;
+        scrub->page = 0;
+        err = CH_OK;
+    }
+    return err;
 }
 
 ch_err ch_object_scrub(struct ch_object_reader *r, uint64_t bytes_max,
@@ -572,27 +669,28 @@ ch_err ch_object_scrub(struct ch_object_reader *r, uint64_t bytes_max,
         scrub->plain = malloc(CH_BLOCK_BYTES_MAX);
     if (!scrub->plain)
         return CH_ERR_NO_MEMORY;
-    for (uint64_t bytes; err == CH_OK && *read < bytes_max; *read += bytes) {
+    for (uint64_t bytes; err == CH_OK && *read < bytes_max && !*passed; *read += bytes) {
+        struct place place;
         bytes = 0;
-        if (!scrub->file) {
+        if (scrub->runs) {
+            err = scrub_index(r, &bytes, passed);
+            scrub->segment = *passed ? 0 : scrub->segment;
+        } else if (!scrub->file) {
             bool is;
             err = enter_segment(r, &is);
-            if (err == CH_OK && !is) {
-                scrub->segment = 0;
-                *passed = true;
-                break;
-            }
+            if (err == CH_OK && !is)
+                err = scrub_index(r, &bytes, passed);
+            scrub->segment = *passed ? 0 : scrub->segment;
         } else if (scrub->next == scrub->count) {
             leave_segment(r);
         } else {
             const struct entry *entry = &scrub->entry[scrub->next];
-            err = scrub_entry(r, entry, &bytes);
+            err = scrub_entry(r, entry, &place, &bytes);
             scrub->next += err != CH_ERR_TIMEOUT;
             if (err == CH_ERR_CORRUPT) {
                 struct ch_cid cid;
                 ch_cid_make((enum ch_cid_codec)entry->codec, entry->digest, &cid);
-                object_note_damage(r->store, &cid,
-                                   &(struct place){.segment = scrub->segment, .unit = entry->unit});
+                object_note_damage(r->store, &cid, &place, r->installs);
                 damaged(context, &cid);
                 err = CH_OK;
             }

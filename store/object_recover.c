@@ -1,71 +1,53 @@
-/* store/object_recover.c - index and segments again after a start: footers of sealed segments, records of the others.
- */
+/* store/object_recover.c - segments again after a start: what their trailers say, records of those that have none; and
+ * footers made again. */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "store/object_impl.h"
 
-/* What a record read back does to index and counts. */
-static ch_err replay(struct ch_object_store *s, struct object_segment *segment, const struct entry *entry)
+/* CH_ERR_CORRUPT: there is none that is whole. */
+static ch_err trailer_load(struct ch_object_store *s, struct ch_file *file, uint32_t number, uint64_t file_bytes,
+                           struct trailer *trailer)
 {
-    struct place *there = object_index_find(&s->index, entry->digest);
-    if (there) {
-        object_segment_find(s, there->segment)->live_bytes -= record_bytes(there->length);
-        s->stats.blocks--;
-        if (entry->kind == RECORD_DROP)
-            object_index_remove(&s->index, entry->digest);
-    }
-    object_note_age(segment, entry);
-    segment->data_bytes += record_bytes(entry->length);
-    segment->live_bytes += record_bytes(entry->length);
-    if (entry->kind == RECORD_DROP)
-        return CH_OK;
-    ch_err err = object_index_reserve(&s->index, entry->digest);
-    if (err != CH_OK)
-        return err;
-    struct place place = {
-        .segment = segment->slot.segment, .unit = entry->unit, .length = entry->length & 0x3fffff, .durable = 1};
-    object_index_set(&s->index, entry->digest, &place);
-    s->stats.blocks++;
-    return CH_OK;
+    uint8_t *block;
+    size_t got;
+    if (file_bytes < DATA_START + CH_IO_BLOCK_BYTES || file_bytes % CH_IO_BLOCK_BYTES)
+        return CH_ERR_CORRUPT;
+    if (posix_memalign((void **)&block, CH_IO_BLOCK_BYTES, CH_IO_BLOCK_BYTES) != 0)
+        return CH_ERR_NO_MEMORY;
+    ch_err err = ch_io_read(s->io, file, block, CH_IO_BLOCK_BYTES, file_bytes - CH_IO_BLOCK_BYTES, &got);
+    if (err == CH_OK && (got < CH_IO_BLOCK_BYTES || !object_trailer_read(block, number, file_bytes, trailer)))
+        err = CH_ERR_CORRUPT;
+    free(block);
+    return err;
 }
 
 ch_err object_footer_load(struct ch_object_store *s, struct ch_file *file, uint32_t number, uint64_t file_bytes,
-                          struct entry **entries, uint32_t *count, uint64_t *data_end)
+                          struct entry **entries, uint32_t *count)
 {
     uint8_t *bytes = NULL;
-    struct entry *loaded = NULL;
-    size_t got, length = CH_IO_BLOCK_BYTES;
-    ch_err err = CH_ERR_CORRUPT;
-    if (file_bytes < DATA_START + CH_IO_BLOCK_BYTES || file_bytes % CH_IO_BLOCK_BYTES)
-        return CH_ERR_CORRUPT;
-    if (posix_memalign((void **)&bytes, CH_IO_BLOCK_BYTES, length) != 0)
-        return CH_ERR_NO_MEMORY;
-    err = ch_io_read(s->io, file, bytes, length, file_bytes - length, &got);
-    if (err == CH_OK && (got < length || !object_trailer_read(bytes, number, file_bytes, data_end, count)))
-        err = CH_ERR_CORRUPT;
+    struct trailer trailer;
+    size_t got;
+    ch_err err = trailer_load(s, file, number, file_bytes, &trailer);
     if (err != CH_OK)
-        goto fail;
-    free(bytes);
-    bytes = NULL;
-    length = footer_bytes(*count);
-    loaded = malloc((size_t)*count * sizeof *loaded + 1);
+        return err;
+    size_t length = footer_bytes(trailer.count);
+    struct entry *loaded = malloc((size_t)trailer.count * sizeof *loaded + 1);
     if (!loaded || posix_memalign((void **)&bytes, CH_IO_BLOCK_BYTES, length) != 0) {
-        err = CH_ERR_NO_MEMORY;
-        goto fail;
+        free(loaded);
+        return CH_ERR_NO_MEMORY;
     }
-    err = ch_io_read(s->io, file, bytes, length, *data_end, &got);
-    if (err == CH_OK && (got < length || !object_footer_read(bytes, *count, loaded)))
+    err = ch_io_read(s->io, file, bytes, length, trailer.offset, &got);
+    if (err == CH_OK && (got < length || !object_footer_read(bytes, trailer.count, loaded)))
         err = CH_ERR_CORRUPT;
-    if (err != CH_OK)
-        goto fail;
     free(bytes);
+    if (err != CH_OK) {
+        free(loaded);
+        return err;
+    }
     *entries = loaded;
+    *count = trailer.count;
     return CH_OK;
-fail:
-    free(bytes);
-    free(loaded);
-    return err;
 }
 
 /* --- reading the records of a segment that has no footer --- */
@@ -160,41 +142,67 @@ static ch_err scan_records(struct ch_object_store *s, struct object_segment *seg
 
 /* --- a footer that the disk has changed --- */
 
-struct sweep {
-    struct ch_object_store *store;
-    struct object_segment *segment;
-    const struct entry *entry; /* in the order of the disk */
+/* The places of a segment at which no record was found. */
+struct loss {
+    const struct object_segment *segment; /* its entries in the order of the disk */
+    struct place *place;
+    size_t count, capacity;
+    bool no_memory;
 };
 
-static bool is_found(void *context, const struct place *place)
+static void note_lost(void *context, const struct place *place)
 {
-    struct sweep *sweep = context;
-    uint32_t low = 0, high = sweep->segment->entry_count;
+    struct loss *loss = context;
+    const struct object_segment *segment = loss->segment;
+    uint32_t low = 0, high = segment->entry_count;
+    if (place->segment != segment->slot.segment)
+        return;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (sweep->entry[middle].unit < place->unit)
+        if (segment->entry[middle].unit < place->unit)
             low = middle + 1;
         else
             high = middle;
     }
-    if (low < sweep->segment->entry_count && sweep->entry[low].unit == place->unit)
-        return true;
-    /* Its record is damaged as well. Whose it was is not known any more: "something" is told. */
-    struct ch_object_store *s = sweep->store;
-    sweep->segment->live_bytes -= record_bytes(place->length);
-    s->stats.blocks--;
-    s->stats.blocks_lost++;
-    s->damaged[s->damaged_end++ % CH_OBJECT_DAMAGED_MAX] = (struct ch_cid){0};
-    if (s->damaged_end - s->damaged_first > CH_OBJECT_DAMAGED_MAX)
-        s->damaged_first++;
-    return false;
+    if (low < segment->entry_count && segment->entry[low].unit == place->unit)
+        return;
+    if (loss->count == loss->capacity) {
+        size_t capacity = loss->capacity ? 2 * loss->capacity : 16;
+        struct place *grown = realloc(loss->place, capacity * sizeof *grown);
+        loss->no_memory |= !grown;
+        if (!grown)
+            return;
+        loss->place = grown;
+        loss->capacity = capacity;
+    }
+    loss->place[loss->count++] = *place;
+}
+
+/* Gives up the blocks whose records are damaged as the footer is. Whose they were is not known any more: "something" is
+ * told. Where the index itself can't be read now, reading them tells. */
+static ch_err give_up_lost(struct ch_object_store *s, const struct object_segment *segment)
+{
+    struct loss loss = {.segment = segment};
+    ch_err err = object_pass(s, note_lost, &loss);
+    if (loss.no_memory)
+        err = CH_ERR_NO_MEMORY;
+    for (size_t i = 0; err == CH_OK && i < loss.count; i++) {
+        err = object_forget(s, &loss.place[i]);
+        if (err != CH_OK)
+            break;
+        s->stats.blocks_lost++;
+        pthread_rwlock_wrlock(&s->lock);
+        object_tell_damage(s, &(struct ch_cid){0});
+        pthread_rwlock_unlock(&s->lock);
+    }
+    free(loss.place);
+    return err == CH_ERR_CORRUPT || object_passes(err) ? CH_OK : err;
 }
 
 /* Reads all records of a sealed segment and writes its footer again; blocks meanwhile. */
 static ch_err make_footer_again(struct ch_object_store *s, struct object_segment *segment)
 {
     const size_t room = 2 * CH_OBJECT_BATCH_BYTES;
-    struct sweep sweep = {s, segment, NULL};
     char path[CH_IO_PATH_BYTES_MAX];
     uint8_t *memory;
     object_path(s, segment->slot.segment, path);
@@ -206,11 +214,9 @@ static ch_err make_footer_again(struct ch_object_store *s, struct object_segment
         err = scan_records(s, segment, memory, room);
     segment->slot.incarnation = incarnation; /* nothing is written into it any more */
     free(memory);
+    if (err == CH_OK && s->own_reader) /* at the start there is no index yet */
+        err = give_up_lost(s, segment);
     if (err == CH_OK) {
-        sweep.entry = segment->entry; /* as they were found */
-        pthread_rwlock_wrlock(&s->lock);
-        object_index_sweep(&s->index, segment->slot.segment, is_found, &sweep);
-        pthread_rwlock_unlock(&s->lock);
         s->stats.footers_rebuilt++;
         return object_segment_seal(s, segment);
     }
@@ -227,12 +233,11 @@ static ch_err load_entries(struct ch_object_store *s, const struct object_segmen
 {
     struct ch_file *file;
     char path[CH_IO_PATH_BYTES_MAX];
-    uint64_t data_end;
     object_path(s, segment->slot.segment, path);
     ch_err err = ch_io_open(s->io, path, CH_IO_READ, &file);
     if (err != CH_OK)
         return err == CH_ERR_NOT_FOUND ? CH_ERR_IO : err;
-    err = object_footer_load(s, file, segment->slot.segment, segment->file_bytes, entries, count, &data_end);
+    err = object_footer_load(s, file, segment->slot.segment, segment->file_bytes, entries, count);
     ch_io_close_file(s->io, file);
     return err;
 }
@@ -257,19 +262,20 @@ enum finding { FOUND_SEGMENT, FOUND_NOTHING, FOUND_DESTROYED, FOUND_DAMAGED };
 static ch_err read_slots(struct ch_object_store *s, struct object_segment *segment, uint32_t number,
                          enum finding *finding)
 {
-    uint8_t *block = s->memory;
+    const size_t length = 3 * SLOT_BYTES; /* the third: is there data at all? */
+    uint8_t *bytes = s->memory;
     size_t got;
     bool all_zero = true, any = false;
     *finding = FOUND_NOTHING;
-    for (int i = 0; i < 3; i++) { /* the third: is there data at all? */
-        ch_err err = ch_io_read(s->io, segment->file, block, SLOT_BYTES, (uint64_t)i * SLOT_BYTES, &got);
-        if (err != CH_OK)
-            return err;
-        memset(block + got, 0, SLOT_BYTES - got);
-        for (size_t k = 0; k < SLOT_BYTES; k++)
-            all_zero &= block[k] == 0;
+    ch_err err = ch_io_read(s->io, segment->file, bytes, length, 0, &got);
+    if (err != CH_OK)
+        return err;
+    memset(bytes + got, 0, length - got);
+    for (size_t i = 0; i < length; i++)
+        all_zero &= bytes[i] == 0;
+    for (int i = 0; i < 2; i++) {
         struct slot slot;
-        err = i < 2 ? object_slot_read(block, s->master_key, &slot) : CH_ERR_NOT_FOUND;
+        err = object_slot_read(bytes + (size_t)i * SLOT_BYTES, s->master_key, &slot);
         if (err == CH_ERR_BAD_PASSPHRASE)
             return err;
         if (err != CH_OK || slot.segment != number || (any && slot.incarnation < segment->slot.incarnation))
@@ -284,22 +290,29 @@ static ch_err read_slots(struct ch_object_store *s, struct object_segment *segme
     return CH_OK;
 }
 
-static ch_err load_index(struct ch_object_store *s, struct object_segment *segment)
+/* What its trailer says of a segment, or its records. */
+static ch_err load_contents(struct ch_object_store *s, struct object_segment *segment)
 {
-    struct entry *entries = NULL;
-    uint32_t count = 0;
-    ch_err err = object_footer_load(s, segment->file, segment->slot.segment, segment->file_bytes, &entries, &count,
-                                    &segment->data_end);
+    struct trailer trailer;
+    ch_err err = trailer_load(s, segment->file, segment->slot.segment, segment->file_bytes, &trailer);
     if (err == CH_OK) {
         segment->sealed = true;
-        segment->entry = entries;
-        segment->entry_count = segment->entry_capacity = count;
-    } else if (err == CH_ERR_CORRUPT) {
-        err = scan_records(s, segment, s->memory, s->memory_bytes);
-        s->stats.footers_rebuilt++;
+        segment->data_end = trailer.offset;
+        segment->data_bytes = trailer.data_bytes;
+        segment->oldest_ms = segment->first_ms = trailer.oldest_ms;
+        segment->records = trailer.count;
+        segment->drops = trailer.drops;
+        return CH_OK;
     }
-    for (uint32_t i = 0; err == CH_OK && i < segment->entry_count; i++)
-        err = replay(s, segment, &segment->entry[i]);
+    if (err != CH_ERR_CORRUPT)
+        return err;
+    err = scan_records(s, segment, s->memory, s->memory_bytes);
+    s->stats.footers_rebuilt++;
+    for (uint32_t i = 0; i < segment->entry_count; i++) {
+        object_note_age(segment, &segment->entry[i]);
+        segment->data_bytes += record_bytes(segment->entry[i].length);
+        segment->drops += segment->entry[i].kind == RECORD_DROP;
+    }
     return err;
 }
 
@@ -310,7 +323,7 @@ static ch_err load_segment(struct ch_object_store *s, uint32_t number, bool newe
     struct object_segment *segment = calloc(1, sizeof *segment);
     if (!segment)
         return CH_ERR_NO_MEMORY;
-    segment->oldest_ms = UINT64_MAX;
+    segment->oldest_ms = segment->first_ms = UINT64_MAX;
     object_path(s, number, path);
     ch_err err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_DIRECT, &segment->file);
     if (err == CH_OK)
@@ -331,7 +344,7 @@ static ch_err load_segment(struct ch_object_store *s, uint32_t number, bool newe
             err = ch_io_unlink(s->io, path);
         return err;
     }
-    return load_index(s, segment); /* the table has the segment now and frees it */
+    return load_contents(s, segment); /* the table has the segment now and frees it */
 }
 
 /* Segments without a footer get one. The newest goes on instead, under a new incarnation: its key has used nonces
@@ -341,9 +354,6 @@ static ch_err finish_segment(struct ch_object_store *s, struct object_segment *s
     if (segment->sealed) {
         ch_io_close_file(s->io, segment->file);
         segment->file = NULL;
-        free(segment->entry);
-        segment->entry = NULL;
-        segment->entry_count = segment->entry_capacity = 0;
         return CH_OK;
     }
     /* What was read may still be in a cache, and counts as durable from now on: both ways end with a sync. */
@@ -369,8 +379,10 @@ ch_err object_recover(struct ch_object_store *s)
         err = load_segment(s, found.number[i], i + 1 == found.count);
         s->next_number = found.number[i] + 1;
     }
+    if (err == CH_OK) /* the key is the right one now */
+        err = object_runs_open(s);
     for (size_t i = 0; err == CH_OK && i < s->segment_count; i++)
         err = finish_segment(s, s->segment[i], i + 1 == s->segment_count);
     free(found.number);
-    return err;
+    return err == CH_OK ? object_index_load(s) : err;
 }

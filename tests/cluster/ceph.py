@@ -54,7 +54,7 @@ mgr stats period = 1
 mgr tick period = 1
 mgr module path = {folder}/mgr
 osd objectstore = bluestore
-bluestore block size = 2147483648
+bluestore block size = 68719476736
 """
 
 

@@ -40,7 +40,7 @@ def footer_of(place, name):
     """Where a sealed segment's footer begins, by its trailer; and the file's length."""
     content = place.read(name)
     trailer = content[-4096:]
-    lab.expect(trailer[:4] == b"COF2", f"{name} is not sealed")
+    lab.expect(trailer[:4] == b"COF3", f"{name} is not sealed")
     return int.from_bytes(trailer[24:32], "little"), len(content)
 
 

@@ -63,11 +63,14 @@ class World:
         self.process = the_lab.start(self.folder)
         node = f"127.0.0.1:{PORT}"
         registrar = new_registrar(the_lab, self.folder, node)
-        people = [Person(the_lab, name, self.folder / "chain.genesis", node) for name in ("ann", "bob", "eve")]
+        people = [Person(the_lab, name, self.folder / "chain.genesis", node) for name in ("ann", "bob", "eve", "dan")]
         for person in people:
             register(the_lab, person, registrar, person.name)
         self.writers = [Writer(person, seed + k) for k, person in enumerate(people[:2])]
-        self.texts = Sender(people[2])
+        self.texts, self.reader = Sender(people[2]), people[3]
+        self.file = the_lab.folder / "read.bin"
+        self.file.write_bytes(os.urandom(2_500_000))
+        self.reader.run("send", "dan", "--attach", str(self.file))
         for thread in (*self.writers, self.texts):
             thread.start()
 
@@ -97,6 +100,30 @@ class World:
         self.signal_osds(signal.SIGCONT)
         self.expect_files(2, "files are stored after a pause")
         lab.expect(self.refused() == 0, "refused for a pause below the time-out")
+
+    def slow(self):
+        """Every answer takes a second or two, for a while: what is read is late and right, and the rest goes on."""
+        over, read, out = threading.Event(), 0, self.lab.folder / "read.out"
+
+        def stutter():
+            while not over.is_set():
+                self.signal_osds(signal.SIGSTOP)
+                time.sleep(1.2)
+                self.signal_osds(signal.SIGCONT)
+                time.sleep(0.3)
+        stuttering = threading.Thread(target=stutter, daemon=True)
+        before = len(self.texts.done)
+        stuttering.start()
+        end = time.monotonic() + args.silent
+        while time.monotonic() < end or read < 2 or len(self.texts.done) < before + 3:
+            lab.expect(time.monotonic() < end + 60, f"{read} files read, {len(self.texts.done) - before} texts")
+            self.reader.run("fetch", "1", "--out", str(out), "--force", "--timeout", "60")
+            lab.expect(out.read_bytes() == self.file.read_bytes(), "a file came out different")
+            read += 1
+        over.set()
+        stuttering.join()
+        print(f"while OSDs were slow: {read} files read, {len(self.texts.done) - before} texts")
+        lab.expect(self.refused() == 0, "refused for answers that came in time")
 
     def silent(self):
         before = self.kib("VmRSS")
@@ -143,6 +170,7 @@ def run(the_lab, cluster):
     world = World(the_lab, cluster, seed)
     world.expect_files(1, "files are stored")
     world.late()
+    world.slow()
     world.silent()
     world.killed()
     the_lab.stop(world.folder, world.process)

@@ -24,15 +24,14 @@ static void read_record(const uint8_t *bytes, size_t size)
 /* The input is a footer, which lies at the start of the data. */
 static void read_footer(const uint8_t *bytes, size_t size)
 {
-    uint64_t offset;
-    uint32_t count;
+    struct trailer trailer;
     if (size < CH_IO_BLOCK_BYTES || size % CH_IO_BLOCK_BYTES ||
-        !object_trailer_read(bytes + size - CH_IO_BLOCK_BYTES, 1, DATA_START + size, &offset, &count))
+        !object_trailer_read(bytes + size - CH_IO_BLOCK_BYTES, 1, DATA_START + size, &trailer))
         return;
-    CH_ASSERT(offset >= DATA_START && footer_bytes(count) == DATA_START + size - offset);
-    struct entry *entries = malloc((size_t)count * sizeof *entries + 1);
+    CH_ASSERT(trailer.offset >= DATA_START && footer_bytes(trailer.count) == DATA_START + size - trailer.offset);
+    struct entry *entries = malloc((size_t)trailer.count * sizeof *entries + 1);
     CH_ASSERT(entries);
-    (void)object_footer_read(bytes + (offset - DATA_START), count, entries);
+    (void)object_footer_read(bytes + (trailer.offset - DATA_START), trailer.count, entries);
     free(entries);
 }
 

@@ -19,7 +19,8 @@ struct world {
 static void open_keeper(struct world *w)
 {
     const struct ch_object_options options = {
-        .master_key = master_key, .segment_bytes = SEGMENT_BYTES, .batch_bytes = SEGMENT_BYTES / 8};
+        .master_key = master_key, .segment_bytes = SEGMENT_BYTES, .batch_bytes = SEGMENT_BYTES / 8,
+        .run_places = 32};
     assert_ok(ch_object_open(w->node->objects_io, "obj", &options, &w->node->objects));
     assert_ok(ch_object_reader_open(w->node->objects, &w->reader));
     assert_ok(ch_keeper_open(w->node, w->reader, &w->keeper));

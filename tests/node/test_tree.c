@@ -19,7 +19,8 @@ struct world {
 static void begin(struct world *w)
 {
     const struct ch_object_options options = {
-        .master_key = master_key, .segment_bytes = SEGMENT_BYTES, .batch_bytes = SEGMENT_BYTES / 4};
+        .master_key = master_key, .segment_bytes = SEGMENT_BYTES, .batch_bytes = SEGMENT_BYTES / 4,
+        .run_places = 32};
     assert_ok(ch_sim_disk_open(test_seed(), &w->disk));
     assert_ok(ch_sim_io_open(w->disk, &w->io));
     assert_ok(ch_object_open(w->io, "obj", &options, &w->store));

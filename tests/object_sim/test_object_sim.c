@@ -97,6 +97,32 @@ static void liars_are_got_past_and_counted(void **state)
     assert_true(seen[SIGNS_WRONG] > 0);
 }
 
+/* A reader waits for it once, whatever it reads. */
+static void silent_validator_is_waited_for_once_by_each_reader(void **state)
+{
+    unsigned waits = 0;
+    for (unsigned round = 0; round < rounds(); round++) {
+        static struct world w;
+        world_open(&w, seed_of(40, round), sizes[round % SIZES]);
+        put_some(&w, 12);
+        run_ms(&w, 30000); /* until nothing is on its way any more */
+        for (unsigned i = 0; i < w.f; i++)
+            w.node[some_honest(&w)].fault = SILENT;
+        for (unsigned i = 0; i < w.n; i++) {
+            unsigned waited = 0;
+            for (unsigned b = 0; b < w.blocks && w.node[i].fault == HONEST; b++) {
+                const uint64_t from_ns = w.now_ns;
+                assert_int_equal(get(&w, i, b), CH_STATUS_OK);
+                waited += w.now_ns - from_ns >= CH_SPREAD_HEDGE_NS;
+            }
+            assert_in_range(waited, 0, w.f);
+            waits += waited;
+        }
+        world_close(&w);
+    }
+    assert_true(waits > 0);
+}
+
 static void a_coder_that_codes_wrong_gives_no_wrong_bytes(void **state)
 {
     uint64_t wrong = 0;
@@ -730,6 +756,7 @@ int main(void)
         cmocka_unit_test(f_validators_gone_writes_and_reads_go_on),
         cmocka_unit_test(one_more_gone_than_f_nothing_is_called_stored),
         cmocka_unit_test(liars_are_got_past_and_counted),
+        cmocka_unit_test(silent_validator_is_waited_for_once_by_each_reader),
         cmocka_unit_test(a_coder_that_codes_wrong_gives_no_wrong_bytes),
         cmocka_unit_test(what_nobody_has_is_not_found),
         cmocka_unit_test(erased_validators_become_whole_again),

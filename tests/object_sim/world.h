@@ -20,6 +20,7 @@ enum fault {
     WITHHOLDS,      /* takes all, signs all, gives nothing */
     CODES_WRONG,    /* what it codes hangs together by its manifest, and decodes to something else */
     SIGNS_WRONG,    /* its signatures do not hold */
+    SILENT,         /* gone, and the others have not noticed yet */
     FAULTS
 };
 
@@ -297,6 +298,8 @@ static bool bend(struct world *w, unsigned from, struct ch_frame_header *header,
     struct ch_manifest m;
     struct ch_reader r = ch_reader(body, header->length);
     memset(&m, 0, sizeof m);
+    if (fault == SILENT)
+        return false;
     if (header->type == CH_FRAME_OBJECT_SHARD) {
         if (fault == WITHHOLDS)
             return below(w, 2) != 0 ? false : (ch_store16(body, CH_STATUS_NOT_FOUND), header->length = 2, true);

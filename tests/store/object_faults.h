@@ -1,5 +1,5 @@
-/* tests/store/object_faults.h - what can befall an object store, on either kind of storage: calls that fail, an end without
- * warning, bytes that change. */
+/* tests/store/object_faults.h - what can befall an object store, on either kind of storage: calls that fail, an end
+ * without warning, bytes that change. */
 #ifndef CHAPPE_TESTS_STORE_OBJECT_FAULTS_H
 #define CHAPPE_TESTS_STORE_OBJECT_FAULTS_H
 
@@ -34,22 +34,25 @@ static inline void wait_for_storage(struct world *w)
     ch_io_close_file(w->io, file);
 }
 
-/* What is there after an end at this instant, as a world that is not open. A disk is another one, as a power loss or the end of the
- * process leaves it. A pool is the same one, left as it is; object_writer.h has real ends of processes. */
+/* What is there after an end at this instant, as a world that is not open. A disk is another one, as a power loss or
+ * the end of the process leaves it. A pool is the same one, left as it is; object_writer.h has real ends of processes.
+ */
 static inline void crash(struct world *w, struct ch_prng *g, bool power, struct world *left)
 {
     *left = *w;
     left->store = NULL;
     left->reader = NULL;
     if (w->disk) {
-        assert_ok((power ? ch_sim_disk_after_power_loss : ch_sim_disk_after_kill)(w->disk, ch_prng_next(g), &left->disk));
+        assert_ok(
+            (power ? ch_sim_disk_after_power_loss : ch_sim_disk_after_kill)(w->disk, ch_prng_next(g), &left->disk));
         assert_ok(ch_sim_io_open(left->disk, &left->io));
     } else {
         close_world(w);
     }
 }
 
-/* Back from what a crash left, which was closed again: on a disk to before the crash, in a pool to what became of it. */
+/* Back from what a crash left, which was closed again: on a disk to before the crash, in a pool to what became of it.
+ */
 static inline void go_on(struct world *w, struct world *left)
 {
     if (w->disk) {

@@ -1,5 +1,5 @@
-/* tests/store/object_writer.h - a process of its own that puts blocks without end and tells of each that is stored, to be
- * killed or frozen. It is this program again, not a fork: librados's random numbers would be those of the parent. */
+/* tests/store/object_writer.h - a process of its own that puts blocks without end and tells of each that is stored, to
+ * be killed or frozen. It is this program again, not a fork: librados's random numbers would be those of the parent. */
 #ifndef CHAPPE_TESTS_STORE_OBJECT_WRITER_H
 #define CHAPPE_TESTS_STORE_OBJECT_WRITER_H
 
@@ -49,7 +49,7 @@ static inline ch_err open_shared_world(struct world *w, const char *place, const
 }
 
 /* What the process does: argv as start_writer gives it. */
-static inline int be_writer(char **argv)
+static inline _Noreturn void be_writer(char **argv)
 {
     struct ch_object_options options = small();
     struct world w = {0};
@@ -82,7 +82,7 @@ static inline int be_writer(char **argv)
             err = CH_OK;
     }
     cookies[0] = WRITER_ENDED + (unsigned)err;
-    return write(tell, cookies, 8) == 8 ? 0 : 1;
+    _exit(write(tell, cookies, 8) == 8 ? 0 : 1);
 }
 
 static inline bool hear_writer(struct writer *writer)

@@ -27,16 +27,16 @@ static int fails(void)
     return atomic_fetch_add(&calls, 1) + 1 == atomic_load(&fail_at);
 }
 
-#define WRAPPED(name, parameters, arguments)                                                                               \
-    int __real_##name parameters;                                                                                          \
-    int __wrap_##name parameters;                                                                                          \
-    int __wrap_##name parameters                                                                                           \
-    {                                                                                                                      \
-        int fail = fails();                                                                                                \
-        if (fail && !is_done)                                                                                              \
-            return error;                                                                                                  \
-        int result = __real_##name arguments;                                                                              \
-        return fail ? error : result;                                                                                      \
+#define WRAPPED(name, parameters, arguments)                                                                           \
+    int __real_##name parameters;                                                                                      \
+    int __wrap_##name parameters;                                                                                      \
+    int __wrap_##name parameters                                                                                       \
+    {                                                                                                                  \
+        int fail = fails();                                                                                            \
+        if (fail && !is_done)                                                                                          \
+            return error;                                                                                              \
+        int result = __real_##name arguments;                                                                          \
+        return fail ? error : result;                                                                                  \
     }
 
 WRAPPED(rados_write_op_operate, (rados_write_op_t op, rados_ioctx_t io, const char *name, time_t *time, int flags),
@@ -47,19 +47,20 @@ WRAPPED(rados_stat, (rados_ioctx_t io, const char *name, uint64_t *size, time_t 
 WRAPPED(rados_nobjects_list_open, (rados_ioctx_t io, rados_list_ctx_t *list), (io, list))
 
 /* Those that end later have the error as their answer; in the place of one that is not done something is asked for. */
-#define WRAPPED_LATER(name, parameters, arguments)                                                                         \
-    int __real_##name parameters;                                                                                          \
-    int __wrap_##name parameters;                                                                                          \
-    int __wrap_##name parameters                                                                                           \
-    {                                                                                                                      \
-        if (!fails())                                                                                                      \
-            return __real_##name arguments;                                                                                \
-        atomic_store(&failing, completion);                                                                                \
-        return is_done ? __real_##name arguments : rados_aio_stat(io, "nothing", completion, NULL, NULL);                    \
+#define WRAPPED_LATER(name, parameters, arguments)                                                                     \
+    int __real_##name parameters;                                                                                      \
+    int __wrap_##name parameters;                                                                                      \
+    int __wrap_##name parameters                                                                                       \
+    {                                                                                                                  \
+        if (!fails())                                                                                                  \
+            return __real_##name arguments;                                                                            \
+        atomic_store(&failing, completion);                                                                            \
+        return is_done ? __real_##name arguments : rados_aio_stat(io, "nothing", completion, NULL, NULL);              \
     }
 
 WRAPPED_LATER(rados_aio_read,
-              (rados_ioctx_t io, const char *name, rados_completion_t completion, char *to, size_t length, uint64_t offset),
+              (rados_ioctx_t io, const char *name, rados_completion_t completion, char *to, size_t length,
+               uint64_t offset),
               (io, name, completion, to, length, offset))
 WRAPPED_LATER(rados_aio_write_op_operate,
               (rados_write_op_t op, rados_ioctx_t io, rados_completion_t completion, const char *name, time_t *time,
@@ -71,7 +72,8 @@ int __wrap_rados_aio_get_return_value(rados_completion_t completion);
 int __wrap_rados_aio_get_return_value(rados_completion_t completion)
 {
     rados_completion_t expected = completion;
-    return atomic_compare_exchange_strong(&failing, &expected, NULL) ? error : __real_rados_aio_get_return_value(completion);
+    return atomic_compare_exchange_strong(&failing, &expected, NULL) ? error
+                                                                     : __real_rados_aio_get_return_value(completion);
 }
 
 void rados_calls_overwrite(const char *space, const char *path, const uint8_t *bytes, size_t length)

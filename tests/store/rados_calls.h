@@ -1,5 +1,5 @@
-/* tests/store/rados_calls.h - librados's calls of store/io_rados.c go through the test (link-time wrapping): they are counted, one
- * can be made to fail, and a file can be changed behind the back of its owner. */
+/* tests/store/rados_calls.h - librados's calls of store/io_rados.c go through the test (link-time wrapping): they are
+ * counted, one can be made to fail, and a file can be changed behind the back of its owner. */
 #ifndef CHAPPE_TESTS_STORE_RADOS_CALLS_H
 #define CHAPPE_TESTS_STORE_RADOS_CALLS_H
 

@@ -19,7 +19,8 @@ static void living_holder_keeps_its_pool_whatever_the_other_is_called(void **sta
         assert_true(hear_writer(&writer));
     assert_int_equal(kill(writer.process, SIGKILL), 0);
     end_writer(&writer);
-    assert_int_equal(open_shared_world(&w, "living", "elsewhere"), CH_ERR_BUSY); /* for all that is known here, it lives there */
+    assert_int_equal(open_shared_world(&w, "living", "elsewhere"),
+                     CH_ERR_BUSY); /* for all that is known here, it lives there */
 }
 
 static void frozen_holder_is_shut_out_and_what_it_stored_is_there(void **state)
@@ -113,7 +114,8 @@ static void run(const char *command)
 static void use_quota_up(void)
 {
     run("ceph -c $CHAPPE_CEPH osd pool set-quota chappe max_bytes 1 >/dev/null 2>&1");
-    run("for try in $(seq 300); do ceph -c $CHAPPE_CEPH osd pool ls detail 2>/dev/null | grep -q full_quota && exit; sleep 0.2; "
+    run("for try in $(seq 300); do ceph -c $CHAPPE_CEPH osd pool ls detail 2>/dev/null | grep -q full_quota && exit; "
+        "sleep 0.2; "
         "done; exit 1");
 }
 
@@ -156,7 +158,8 @@ static void write_config(char path[64], const char *monitor, const char *key)
     FILE *file = fdopen(mkstemp(path), "w");
     assert_non_null(file);
     snprintf(keyring, sizeof keyring, "%s.keyring", path);
-    fprintf(file, "[global]\nmon host = v2:127.0.0.1:%s\nauth client required = cephx\nkeyring = %s\n", monitor, keyring);
+    fprintf(file, "[global]\nmon host = v2:127.0.0.1:%s\nauth client required = cephx\nkeyring = %s\n", monitor,
+            keyring);
     assert_int_equal(fclose(file), 0);
     if (!*key)
         return;
@@ -234,6 +237,6 @@ int main(int argc, char **argv)
     if (!in_pool())
         return 77;
     if (argc > 1)
-        return be_writer(argv);
+        be_writer(argv);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
