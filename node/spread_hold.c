@@ -518,7 +518,7 @@ static bool may_be_listed(struct ch_spread *s, uint16_t from, uint64_t cursor)
     struct peer *peer = &s->peer[from];
     bool taken = s->lister != from && s->lister != s->setup.validators && s->now_ns - s->listed_ns < LISTER_IDLE_NS &&
                  s->now_ns - s->lister_ns < LISTER_TURN_NS;
-    bool jump = cursor != peer->given_cursor;
+    bool jump = cursor != peer->given_cursor && cursor != peer->asked_cursor; /* the same again: not all could be taken */
     if (taken || (jump && s->now_ns < peer->jump_again_ns))
         return false;
     if (jump)
@@ -528,6 +528,7 @@ static bool may_be_listed(struct ch_spread *s, uint16_t from, uint64_t cursor)
         s->lister_ns = s->now_ns;
     }
     s->listed_ns = s->now_ns;
+    peer->asked_cursor = cursor;
     return true;
 }
 

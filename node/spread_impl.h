@@ -132,7 +132,7 @@ struct peer {
     uint64_t store; /* the number of the store that the cursor is of */
     uint64_t cursor, list_request, list_at_ns, list_again_ns;
     /* our list, for it */
-    uint64_t given_cursor, jump_again_ns;
+    uint64_t asked_cursor, given_cursor, jump_again_ns;
 };
 
 struct ch_spread {

@@ -691,9 +691,12 @@ static void list_is_gone_through_by_one_at_a_time(void **state)
             step(&w);
     }
     run_ms(&w, 1000);
+    s->peer[1].given_cursor = s->peer[1].asked_cursor = UINT64_MAX; /* whatever it has asked for until now */
+    s->peer[1].jump_again_ns = 0;
     assert_int_equal(list_of(&w, 1, &one, &end), CH_STATUS_OK);
     assert_false(end);
     assert_int_equal(list_of(&w, 2, &other, &end), CH_STATUS_OVERLOADED);
+    assert_int_equal(list_of(&w, 1, &(uint64_t){0}, &end), CH_STATUS_OK); /* the same again */
     uint64_t jump = one - 1;
     assert_int_equal(list_of(&w, 1, &jump, &end), CH_STATUS_OVERLOADED); /* it has just begun anew */
     assert_int_equal(list_of(&w, 1, &one, &end), CH_STATUS_OK);
