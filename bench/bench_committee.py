@@ -18,6 +18,8 @@ import tempfile
 import threading
 import time
 
+from machine import cpu_by_thread
+
 parser = argparse.ArgumentParser()
 parser.add_argument("build", type=pathlib.Path)
 parser.add_argument("--repeats", type=int, default=3)
@@ -27,7 +29,6 @@ parser.add_argument("--delay-ms", type=int, default=20)
 parser.add_argument("--only", choices=["throughput", "latency", "idle"])
 args = parser.parse_args()
 CHAPPE, LOAD = args.build / "node/program/chappe", args.build / "tests/tools/submit_load"
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def run(*words):
@@ -60,16 +61,6 @@ class Net:
         first = self.folder / "net" / "1"
         return json.loads(self.devnet("exec", "--", LOAD.resolve(), "--node", self.every()[at - 1]["address"], "--genesis", first / "chain.genesis",
                                       "--registrar", first / "registrar.key", "--handle", handle, "--messages", messages, *options))
-
-
-def cpu_by_thread(pid):
-    seconds = {}
-    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        stat = (task / "stat").read_text()
-        name, fields = stat[stat.index("(") + 1:stat.rindex(")")], stat[stat.rindex(")") + 2:].split()
-        name = "disk" if name.startswith("iou-") else name
-        seconds[name] = seconds.get(name, 0) + (int(fields[11]) + int(fields[12])) / TICKS
-    return seconds
 
 
 def snapshot(net):

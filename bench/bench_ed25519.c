@@ -7,6 +7,9 @@
 #include "base/error.h"
 #include "base/time.h"
 #include "crypto/ed25519.h"
+#ifdef __x86_64__
+#include "bench/ed25519_counted.h"
+#endif
 
 #include <getopt.h>
 #include <jansson.h>
@@ -30,6 +33,7 @@
 #define BATCH_SAMPLE   512 /* at least that many where batches are small */
 #define PHASE_ROUNDS   200
 #define PHASE_WARM_UPS (POOL / 1024 * WARM_UPS) /* every key is shown to the caches so often */
+#define COUNT_ROUNDS   4
 #define PHASE_SINGLE   8                        /* signatures of libsodium in each of those */
 
 enum method { LIBSODIUM, OPENSSL, REFERENCE, KERNEL };
@@ -63,7 +67,8 @@ static const char help[] =
     "\n"
     "  --quick  3 rounds instead of 11, batches up to 1024\n"
     "  --json   an array of {kernel, batch, keys, poisoned, cores, median_ns_per_signature, ratio_to_libsodium}\n"
-    "  --phases what the phases of a batch take, with the best kernel: the fastest of 200 rounds\n"
+    "  --phases what the phases of a batch take, with the best kernel: the fastest of 200 rounds; and with AVX-512 IFMA\n"
+    "           what share of it the multiplier alone would need: its instructions, counted, at the rate measured first\n"
     "  --help   this text\n"
     "\n"
     "time:      of the thread on one core, that passes on two\n"
@@ -337,9 +342,10 @@ static void print_json(int rounds)
 /* The phases of one size of batch: each keeps the least that it took. */
 struct phases {
     uint32_t batch;
-    bool cached;
+    bool cached, each; /* each: one by one */
     struct ch_ed25519 *verifier;
     uint64_t last_ns, now_ns[CH_ED25519_PHASES], least_ns[CH_ED25519_PHASES], least_total_ns;
+    uint64_t last_halves, halves[CH_ED25519_PHASES]; /* see ed25519_counted.h; of COUNT_ROUNDS */
 };
 
 static const char *const phase_names[CH_ED25519_PHASES] = {
@@ -371,7 +377,10 @@ static void run_phases(struct phases *p, const struct ch_ed25519_item *items)
     static bool valid[POOL];
     memset(p->now_ns, 0, sizeof p->now_ns);
     uint64_t start = p->last_ns = ch_time_monotonic_ns();
-    ch_ed25519_verify(p->verifier, items, p->batch, valid);
+    if (p->each)
+        ch_ed25519_verify_each(p->verifier, items, p->batch, valid);
+    else
+        ch_ed25519_verify(p->verifier, items, p->batch, valid);
     uint64_t total = ch_time_monotonic_ns() - start;
     p->least_total_ns = total < p->least_total_ns ? total : p->least_total_ns;
     for (int phase = 0; phase < CH_ED25519_PHASES; phase++)
@@ -382,12 +391,105 @@ static void run_phases(struct phases *p, const struct ch_ed25519_item *items)
             fail("a verdict is wrong");
 }
 
+#ifdef __x86_64__
+
+/* The copy's; named as it names them. */
+ch_err counted_ed25519_open(const struct ch_ed25519_options *options, struct ch_ed25519 **out);
+void counted_ed25519_close(struct ch_ed25519 *verifier);
+void counted_ed25519_verify(struct ch_ed25519 *verifier, const struct ch_ed25519_item *items, size_t count,
+                            bool *valid);
+void counted_ed25519_verify_each(struct ch_ed25519 *verifier, const struct ch_ed25519_item *items, size_t count,
+                                 bool *valid);
+
+static void phase_counted(void *context, enum ch_ed25519_phase phase)
+{
+    struct phases *p = context;
+    p->halves[phase] += bench_multiplier_halves - p->last_halves;
+    p->last_halves = bench_multiplier_halves;
+}
+
+/* What the phases of a column ask of the multiplier. */
+static void count_phases(struct phases *p, const struct ch_ed25519_item *items)
+{
+    static bool valid[POOL];
+    struct ch_ed25519_options options = {.batch_max = p->batch,
+                                         .cached_keys_max = p->cached ? 4 * POOL : 0,
+                                         .phase_done = phase_counted,
+                                         .phase_context = p};
+    struct ch_ed25519 *v;
+    if (counted_ed25519_open(&options, &v) != CH_OK)
+        fail("no verifier that counts");
+    for (int round = 0; round < WARM_UPS + COUNT_ROUNDS; round++) {
+        if (round == WARM_UPS)
+            memset(p->halves, 0, sizeof p->halves);
+        p->last_halves = bench_multiplier_halves;
+        if (p->each && round >= WARM_UPS)
+            counted_ed25519_verify_each(v, items, p->batch, valid);
+        else
+            counted_ed25519_verify(v, items, p->batch, valid);
+    }
+    counted_ed25519_close(v);
+}
+
+static void print_share(const char *name, const struct phases columns[], size_t count, int phase, double halves_ns)
+{
+    printf("%-20s", name);
+    for (size_t c = 0; c < count; c++) {
+        double halves = 0, took = (double)columns[c].least_total_ns;
+        for (int i = 0; i < CH_ED25519_PHASES; i++)
+            if (phase == i || phase == CH_ED25519_PHASES)
+                halves += (double)columns[c].halves[i] / COUNT_ROUNDS;
+        if (phase < CH_ED25519_PHASES)
+            took = (double)columns[c].least_ns[phase];
+        if (halves == 0)
+            printf(" %12s", "");
+        else
+            printf(" %5.0f %5.1f%%", halves * halves_ns / columns[c].batch, 100 * halves * halves_ns / took);
+    }
+    putchar('\n');
+}
+
+/* The bound of the multiplier's port: ns a signature, and the share of the time that this is. */
+static void print_bound(struct phases columns[], size_t count, const struct ch_ed25519_item *items, double multiplier_ns,
+                        double libsodium_ns)
+{
+    for (size_t c = 0; c < count; c++)
+        count_phases(&columns[c], items);
+    printf("\nthe multiplier alone: ns a signature at %.3f ns an instruction of 512 bits, and its share of the above\n",
+           multiplier_ns);
+    for (int phase = 0; phase < CH_ED25519_PHASES; phase++) {
+        uint64_t any = 0;
+        for (size_t c = 0; c < count; c++)
+            any += columns[c].halves[phase];
+        if (any)
+            print_share(phase_names[phase], columns, count, phase, multiplier_ns / 2);
+    }
+    print_share("all", columns, count, CH_ED25519_PHASES, multiplier_ns / 2);
+    printf("%-20s", "x libsodium, bound");
+    for (size_t c = 0; c < count; c++) {
+        double halves = 0;
+        for (int i = 0; i < CH_ED25519_PHASES; i++)
+            halves += (double)columns[c].halves[i] / COUNT_ROUNDS;
+        printf(" %12.2f", libsodium_ns * columns[c].batch / (halves * multiplier_ns / 2));
+    }
+    putchar('\n');
+}
+
+#endif
+
 static void print_phases(void)
 {
-    static struct phases columns[] = {{64, false}, {64, true}, {256, false}, {256, true}, {1024, false}, {1024, true}};
+    static struct phases columns[] = {{64, false, true}, {64, true, true},    {64, false, false},  {64, true, false},
+                                      {256, false, false}, {256, true, false}, {1024, false, false}, {1024, true, false}};
     enum { COLUMNS = sizeof columns / sizeof *columns };
     static struct ch_ed25519_item items[POOL];
     uint64_t libsodium_ns = UINT64_MAX;
+#ifdef __x86_64__
+    double multiplier_ns = 0;
+    bool counted = strcmp(ch_ed25519_kernel(0), "batch-avx512ifma") == 0 && ch_ed25519_kernel_usable("batch-avx512ifma");
+    if (counted)
+        multiplier_ns = bench_multiplier_ns();
+#endif
     for (size_t i = 0; i < POOL; i++)
         items[i] = (struct ch_ed25519_item){
             .key = keys[i], .signature = signatures[i], .message = messages[i], .message_length = MESSAGE_BYTES};
@@ -417,19 +519,26 @@ static void print_phases(void)
     }
     printf("%-20s", "ns a signature");
     for (size_t c = 0; c < COLUMNS; c++)
-        printf(" %4u %-6s", columns[c].batch, columns[c].cached ? "cached" : "new");
+        printf(" %5u %-6s", columns[c].batch, columns[c].cached ? "cached" : "new");
+    printf("\n%-20s", "");
+    for (size_t c = 0; c < COLUMNS; c++)
+        printf(" %12s", columns[c].each ? "lanes" : "batch");
     for (int phase = 0; phase < CH_ED25519_PHASES; phase++) {
         printf("\n%-20s", phase_names[phase]);
         for (size_t c = 0; c < COLUMNS; c++)
-            printf(" %11.1f", (double)columns[c].least_ns[phase] / columns[c].batch);
+            printf(" %12.1f", (double)columns[c].least_ns[phase] / columns[c].batch);
     }
     printf("\n%-20s", "all");
     for (size_t c = 0; c < COLUMNS; c++)
-        printf(" %11.1f", (double)columns[c].least_total_ns / columns[c].batch);
+        printf(" %12.1f", (double)columns[c].least_total_ns / columns[c].batch);
     printf("\n%-20s", "x libsodium");
     for (size_t c = 0; c < COLUMNS; c++)
-        printf(" %11.2f", (double)libsodium_ns * columns[c].batch / (double)columns[c].least_total_ns);
+        printf(" %12.2f", (double)libsodium_ns * columns[c].batch / (double)columns[c].least_total_ns);
     printf("\n%s, libsodium %.1f us\n", ch_ed25519_kernel_in_use(columns[0].verifier), (double)libsodium_ns / 1000);
+#ifdef __x86_64__
+    if (counted)
+        print_bound(columns, COLUMNS, items, multiplier_ns, (double)libsodium_ns);
+#endif
     for (size_t c = 0; c < COLUMNS; c++)
         ch_ed25519_close(columns[c].verifier);
 }

@@ -200,8 +200,10 @@ int cli_object_import(struct cli *cli, int operand_count, char **operands)
         code = cli_begin(cli);
     if (code == CH_CLI_OK && ch_putter_open(cli->client, s.bytes, cli_progress, cli, &putter) != CH_OK)
         code = cli_fail(cli, CH_CLI_LOCAL, "NO_MEMORY", "out of memory");
-    if (code == CH_CLI_OK)
+    if (code == CH_CLI_OK) {
+        ch_putter_ask_first(putter);
         code = (cli->option[OPTION_car] ? import_car : import_file)(cli, &s, putter, &root);
+    }
     if (code == CH_CLI_OK)
         code = tell_object(cli, &root, s.bytes);
     ch_putter_close(putter);
@@ -239,7 +241,7 @@ static ch_err export_to(struct cli *cli, const struct ch_cid *root, struct expor
         ex->bytes = sizeof header;
         err = cli_target_write(&ex->target, header, sizeof header);
     }
-    return err == CH_OK ? ch_client_get_blocks(cli->client, root, UINT64_MAX, write_block, ex, NULL, NULL) : err;
+    return err == CH_OK ? ch_client_get_blocks(cli->client, root, UINT64_MAX, write_block, ex, cli_progress, cli) : err;
 }
 
 int cli_object_export(struct cli *cli, int operand_count, char **operands)

@@ -49,6 +49,8 @@ struct ch_client {
     struct ch_sign_key key;
     struct ch_client *companions[CH_CLIENT_LANES_MAX - 1];
     unsigned companion_count;
+    bool one_by_one;                             /* the kernel can't send several datagrams by one call here */
+    uint8_t datagrams[UINT16_MAX + 1];           /* of one call */
 };
 
 /* Notes why, and gives `err` back. */

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -21,6 +22,8 @@
 #define DEAD_NS              (5 * SECOND_NS)
 #define GOODBYE_ROUNDS_MAX   8
 #define DATAGRAMS_A_ROUND    256 /* so that timers run under a flood */
+#define TOGETHER_MAX         64    /* datagrams by one call: the kernel's UDP_MAX_SEGMENTS */
+#define TOGETHER_BYTES       65507 /* their bytes: of one UDP datagram */
 #define SOCKET_RECEIVE_BYTES (2 << 20)
 
 ch_err ch_client_fail(struct ch_client *c, ch_err err, const char *format, ...)
@@ -169,8 +172,10 @@ static ch_err open_socket(struct ch_client *c)
     if (c->fd < 0)
         return ch_client_fail(c, CH_ERR_IO, "no UDP socket: %s", strerror(errno));
     int dont_fragment = IP_PMTUDISC_PROBE,
-        bytes = SOCKET_RECEIVE_BYTES; /* QUIC finds out what the path carries itself */
+        bytes = SOCKET_RECEIVE_BYTES, together = 1; /* QUIC finds out what the path carries itself */
     (void)setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+    (void)setsockopt(c->fd, SOL_UDP, UDP_GRO, &together, sizeof together);
+    c->one_by_one = false;
     if (to.ss_family == AF_INET)
         (void)setsockopt(c->fd, IPPROTO_IP, IP_MTU_DISCOVER, &dont_fragment, sizeof dont_fragment);
     else
@@ -268,37 +273,92 @@ ch_err ch_client_open_companions(struct ch_client *c)
     return CH_OK;
 }
 
+/* How long each of the datagrams is that the kernel took together (UDP_GRO); all that came, where it is one. */
+static size_t segment_bytes(struct msghdr *message, size_t received)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c))
+        if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO) {
+            int bytes;
+            memcpy(&bytes, CMSG_DATA(c), sizeof bytes);
+            return bytes > 0 ? (size_t)bytes : received;
+        }
+    return received;
+}
+
 static void receive_all(struct ch_client *c)
 {
-    uint8_t datagram[2048];
     const struct ch_quic_route from = {.remote = c->remote};
-    for (unsigned i = 0; i < DATAGRAMS_A_ROUND; i++) {
-        ssize_t n = recv(c->fd, datagram, sizeof datagram, 0);
-        if (n < 0 && errno == EINTR)
-            continue;
+    for (unsigned i = 0; i < DATAGRAMS_A_ROUND;) {
+        _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int))];
+        struct iovec all = {c->datagrams, sizeof c->datagrams};
+        struct msghdr message = {
+            .msg_iov = &all, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+        ssize_t n = recvmsg(c->fd, &message, 0);
         if (n < 0) {
             c->refused_by_host = c->refused_by_host || errno == ECONNREFUSED;
-            if (errno == ECONNREFUSED)
-                continue;
-            return;
+            if (errno != EINTR && errno != ECONNREFUSED)
+                return;
+            i++;
+            continue;
         }
         c->refused_by_host = false;
-        ch_quic_receive(c->engine, &from, datagram, (size_t)n, ch_time_monotonic_ns());
+        size_t received = (size_t)n, each = segment_bytes(&message, received), at = 0;
+        do {
+            size_t length = received - at < each ? received - at : each;
+            ch_quic_receive(c->engine, &from, c->datagrams + at, length, ch_time_monotonic_ns());
+            at += length;
+            i++;
+        } while (at < received);
     }
+}
+
+/* Datagrams of `each` bytes, the last maybe shorter, by one call. What the kernel doesn't take is lost as on any path; QUIC
+ * sends it again. */
+static void send_together(struct ch_client *c, size_t bytes, size_t each)
+{
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(uint16_t))] = {0};
+    const uint16_t segment = (uint16_t)each;
+    struct iovec all = {c->datagrams, bytes};
+    struct msghdr message = {.msg_iov = &all, .msg_iovlen = 1};
+    if (bytes > each) {
+        message.msg_control = control;
+        message.msg_controllen = sizeof control;
+        struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+        *head = (struct cmsghdr){.cmsg_level = SOL_UDP, .cmsg_type = UDP_SEGMENT, .cmsg_len = CMSG_LEN(sizeof segment)};
+        memcpy(CMSG_DATA(head), &segment, sizeof segment);
+    }
+    if (sendmsg(c->fd, &message, 0) >= 0)
+        return;
+    if (errno == ECONNREFUSED)
+        c->refused_by_host = true;
+    else if (bytes > each && (errno == EIO || errno == EINVAL))
+        c->one_by_one = true; /* this path's device can't */
 }
 
 static void send_all(struct ch_client *c)
 {
-    uint8_t datagram[CH_QUIC_DATAGRAM_BYTES_MAX];
     struct ch_quic_route to;
+    size_t used = 0, each = 0;
     for (unsigned i = 0; i < DATAGRAMS_A_ROUND; i++) {
-        size_t length = ch_quic_next_datagram(c->engine, datagram, sizeof datagram, &to, ch_time_monotonic_ns());
+        size_t length =
+            ch_quic_next_datagram(c->engine, c->datagrams + used, CH_QUIC_DATAGRAM_BYTES_MAX, &to, ch_time_monotonic_ns());
+        if (used && (length == 0 || length > each)) {
+            send_together(c, used, each);
+            memmove(c->datagrams, c->datagrams + used, length);
+            used = 0;
+        }
         if (length == 0)
             return;
-        /* What the kernel doesn't take is lost as on any path; QUIC sends it again. */
-        if (send(c->fd, datagram, length, 0) < 0 && errno == ECONNREFUSED)
-            c->refused_by_host = true;
+        each = used ? each : length;
+        used += length;
+        if (length < each || c->one_by_one || used / each == TOGETHER_MAX ||
+            used + CH_QUIC_DATAGRAM_BYTES_MAX > TOGETHER_BYTES) {
+            send_together(c, used, each);
+            used = 0;
+        }
     }
+    if (used)
+        send_together(c, used, each);
 }
 
 ch_err ch_client_rounds(struct ch_client *const *clients, unsigned count, uint64_t deadline_ns)

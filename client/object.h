@@ -7,7 +7,7 @@
  * Not:     no sealing (crypto/seal.h).
  * Thread, errors: client/chappe.h. A block is put or got again after a lost connection or when the node was too busy,
  *          until nothing has moved for the client's timeout.
- * Memory:  from open to close 3 MiB to put and 16 bytes for each MiB of the object; 12 MiB to get.
+ * Memory:  from open to close 10 MiB to put and 16 bytes for each MiB of the object; 12 MiB to get.
  */
 #ifndef CHAPPE_CLIENT_OBJECT_H
 #define CHAPPE_CLIENT_OBJECT_H
@@ -32,6 +32,9 @@ CH_MUST_CHECK ch_err ch_putter_add(void *putter, const uint8_t *bytes, size_t le
 CH_MUST_CHECK ch_err ch_putter_end(struct ch_putter *putter, struct ch_cid *root, uint64_t *length);
 /* CH_ERR_TIMEOUT: it was begun again too often. */
 CH_MUST_CHECK ch_err ch_putter_again(struct ch_putter *putter);
+/* Some of it may be there, from an attempt that was ended: as long as blocks are, they are asked for and not sent. Before bytes are
+ * added. */
+void ch_putter_ask_first(struct ch_putter *putter);
 void ch_putter_close(struct ch_putter *putter); /* NULL is fine */
 
 /* Instead of bytes: the blocks of a tree made elsewhere, in any order, but the root, which `end_blocks` puts last. */

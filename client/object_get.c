@@ -272,6 +272,14 @@ static void hedge(struct getter *g, struct slot *slot, uint64_t now_ns)
     slot->tried = kept;
 }
 
+/* How long the file is, once its root is here. */
+static void learn_total(struct getter *g)
+{
+    g->total = 0;
+    for (size_t i = 0; i < g->walk.levels[g->walk.depth - 1].count; i++)
+        g->total += g->walk.levels[g->walk.depth - 1].links[i].file_bytes;
+}
+
 /* Brings the walk on as far as there is room and the nodes are there. */
 static ch_err walk_on(struct getter *g)
 {
@@ -281,6 +289,8 @@ static ch_err walk_on(struct getter *g)
         if (g->node) {
             if (!ch_unixfs_walk_enter(&g->walk, &g->node->link, g->node->block, g->node->length))
                 return not_the_tree(g);
+            if (g->total == UINT64_MAX)
+                learn_total(g);
             g->node->state = ENTERED;
             g->node = NULL;
         }
@@ -314,6 +324,7 @@ static ch_err give_on(struct getter *g)
         if (err != CH_OK)
             return err;
         g->done += leaf ? slot->length : 0;
+        g->total = g->total == UINT64_MAX ? g->done : g->total; /* a single block */
         if (leaf && g->progress)
             g->progress(g->progress_context, g->done, g->total);
     }

@@ -5,9 +5,10 @@
 
 #include <stdlib.h>
 
-#define SLOTS         3 /* blocks under way: one being answered, one on its way, one being filled */
+#define SLOTS         10 /* blocks under way: a validator answers when the others have theirs on disk */
 #define BUSY_PAUSE_NS UINT64_C(200000000)
-#define CHATTER_BYTES 2048 /* received, that may be acknowledgements alone */
+#define CHATTER_BYTES 2048 /* sent, that may be questions for a sign of life alone */
+#define HAS_NS        UINT64_C(2000000000) /* then the block is sent: the validator looks for the parts of a put that was lost */
 #define SEEN_BYTES    16   /* of a leaf's digest, kept to know it again */
 #define PASSES_MAX    32
 
@@ -15,6 +16,7 @@
 struct slot {
     struct ch_request request;
     enum ch_frame_type type; /* HAS_OBJECT, then PUT_OBJECT */
+    uint64_t asked_ns;
     struct ch_cid cid;
     bool busy;
     size_t length;  /* of block */
@@ -28,7 +30,8 @@ struct ch_putter {
     unsigned filling; /* slot */
     uint64_t length;  /* added in this pass */
     unsigned passes;
-    bool any; /* a block was stored in this pass, at: */
+    bool asks; /* before it sends a block, also in the first pass */
+    bool any;  /* a block was stored in this pass, at: */
     uint8_t holder[32];
     uint8_t (*seen)[SEEN_BYTES];        /* the leaves that went, in order */
     size_t seen_count, seen_room, leaf; /* leaf: of this pass */
@@ -51,15 +54,15 @@ static ch_err put_round(struct ch_putter *p)
     ch_client_look(c, ch_time_monotonic_ns());
     if (err != CH_OK || !c->conn || ch_quic_conn_stats(c->engine, c->conn, &stats) != CH_OK)
         return err;
-    bool new_connection = stats.rx_bytes < p->received_bytes;
-    if (new_connection || stats.send_bytes_waiting != p->waiting_bytes ||
-        stats.rx_bytes > p->received_bytes + CHATTER_BYTES) {
-        p->waiting_bytes = stats.send_bytes_waiting;
-        p->received_bytes = stats.rx_bytes;
+    bool moved = stats.rx_bytes < p->received_bytes || stats.send_bytes_waiting + CHATTER_BYTES < p->waiting_bytes;
+    if (moved) /* bytes of a block have arrived, or there is a new connection; a block's answer moves it too */
         p->deadline_ns = now + c->timeout_ns;
+    if (moved || stats.send_bytes_waiting > p->waiting_bytes) {
+        p->waiting_bytes = stats.send_bytes_waiting;
         if (p->progress)
             p->progress(p->progress_context, p->begun > p->waiting_bytes ? p->begun - p->waiting_bytes : 0, p->total);
     }
+    p->received_bytes = stats.rx_bytes;
     return err;
 }
 
@@ -78,6 +81,7 @@ static ch_err slot_start(struct ch_putter *p, struct slot *slot, enum ch_frame_t
     struct ch_client *c = p->client;
     const struct ch_bytes parts[2] = {{slot->cid.bytes, CH_CID_BYTES}, {slot->block, slot->length}};
     slot->type = type;
+    slot->asked_ns = ch_time_monotonic_ns();
     for (;;) {
         slot->request = (struct ch_request){0};
         ch_err err = reach_holder(p);
@@ -122,14 +126,16 @@ static ch_err slot_answered(struct ch_putter *p, struct slot *slot)
         p->any = true;
         return CH_OK;
     }
+    if (r->result == CH_ERR_CLOSED) /* it may have come all the same */
+        return slot_start(p, slot, CH_FRAME_HAS_OBJECT);
+    if (slot->type == CH_FRAME_HAS_OBJECT && r->result == CH_ERR_REFUSED) { /* or it can't tell: the parts of a lost put */
+        p->asks = false;
+        return slot_start(p, slot, CH_FRAME_PUT_OBJECT);
+    }
     if (too_busy(r)) {
         ch_err err = pause_busy(p);
         return err == CH_OK ? slot_start(p, slot, slot->type) : err;
     }
-    if (r->result == CH_ERR_CLOSED) /* it may have come all the same */
-        return slot_start(p, slot, CH_FRAME_HAS_OBJECT);
-    if (slot->type == CH_FRAME_HAS_OBJECT && r->result == CH_ERR_REFUSED)
-        return slot_start(p, slot, CH_FRAME_PUT_OBJECT);
     return ch_client_outcome(p->client, r);
 }
 
@@ -138,8 +144,14 @@ static ch_err slot_finish(struct ch_putter *p, struct slot *slot)
 {
     while (slot->busy) {
         ch_err err = CH_OK;
-        while (!slot->request.done && err == CH_OK)
+        while (!slot->request.done && err == CH_OK) {
             err = put_round(p);
+            bool slow = slot->type == CH_FRAME_HAS_OBJECT && ch_time_monotonic_ns() > slot->asked_ns + HAS_NS;
+            if (err == CH_OK && slow && !slot->request.done) {
+                ch_client_drop(p->client, &slot->request);
+                err = slot_start(p, slot, CH_FRAME_PUT_OBJECT);
+            }
+        }
         if (err == CH_OK)
             err = slot_answered(p, slot);
         if (err != CH_OK)
@@ -162,7 +174,7 @@ static ch_err finish_all(struct ch_putter *p)
 /* A later pass, and what was lost on its way, asks what is there already. */
 static enum ch_frame_type first_frame(const struct ch_putter *p)
 {
-    return p->passes ? CH_FRAME_HAS_OBJECT : CH_FRAME_PUT_OBJECT;
+    return p->passes || p->asks ? CH_FRAME_HAS_OBJECT : CH_FRAME_PUT_OBJECT;
 }
 
 /* Starts the slot being filled and makes the next one free. */
@@ -269,6 +281,11 @@ ch_err ch_putter_open(struct ch_client *client, uint64_t total, ch_progress prog
     return CH_OK;
 }
 
+void ch_putter_ask_first(struct ch_putter *p)
+{
+    p->asks = true;
+}
+
 ch_err ch_putter_again(struct ch_putter *p)
 {
     if (++p->passes == PASSES_MAX)
@@ -303,8 +320,6 @@ static ch_err check_whole(struct ch_putter *p, const struct ch_cid *root)
     uint16_t status = ch_client_status(p->client);
     if (err == CH_ERR_REFUSED && (status == CH_STATUS_NOT_FOUND || status == CH_STATUS_NO_SUCH_OBJECT))
         return CH_ERR_AGAIN;
-    if (err == CH_OK && p->progress)
-        p->progress(p->progress_context, p->total, p->total);
     return err;
 }
 
@@ -318,10 +333,12 @@ ch_err ch_putter_end(struct ch_putter *p, struct ch_cid *root, uint64_t *length)
         err = finish_all(p);
     if (err == CH_OK)
         err = ch_unixfs_end(p->tree, &top);
-    if (err == CH_OK)
+    if (err == CH_OK && ch_cid_codec(&top.cid) != CH_CID_RAW) /* else it was one block, whose answer has just come */
         err = check_whole(p, &top.cid);
     if (err != CH_OK)
         return err;
+    if (p->progress)
+        p->progress(p->progress_context, p->total, p->total);
     *root = top.cid;
     *length = p->length;
     return CH_OK;
@@ -343,7 +360,11 @@ ch_err ch_putter_end_blocks(struct ch_putter *p, const struct ch_cid *root, cons
         err = ch_putter_add_block(p, root, block, length);
     if (err == CH_OK)
         err = finish_all(p);
-    return err == CH_OK ? check_whole(p, root) : err;
+    if (err == CH_OK)
+        err = check_whole(p, root);
+    if (err == CH_OK && p->progress)
+        p->progress(p->progress_context, p->total, p->total);
+    return err;
 }
 
 void ch_putter_close(struct ch_putter *p)

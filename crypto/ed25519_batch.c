@@ -247,6 +247,8 @@ static uint32_t decode_keys(struct ch_ed25519 *v, const struct ch_ed25519_item *
         v->key_hash[i] = ch_ed25519_keys_hash(v->keys, items[v->index[i]].key);
         ch_ed25519_keys_prefetch_set(v->keys, v->key_hash[i]);
     }
+    for (uint32_t i = 0; i < alive && i < PREFETCH_AHEAD; i++)
+        ch_ed25519_keys_prefetch_row(v->keys, v->key_hash[i]);
     for (uint32_t i = 0; i < alive; i++) {
         const uint8_t *key = items[v->index[i]].key;
         uint64_t hash = v->key_hash[i];

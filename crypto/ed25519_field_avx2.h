@@ -289,23 +289,21 @@ static inline void fe_from_bytes(fe *r, mask *top, const uint8_t *const bytes[LA
     *top = mask_of(w[3]);
 }
 
-/* `elements` numbers of each lane, five words each, from or to that lane's row, which ends on a multiple of four words.
- */
-INLINE void load_rows(fe *r, int elements, const uint64_t *const row[LANES])
+/* Numbers `first` to first + count of each lane, five words each, from that lane's row, which ends on a multiple of four
+ * words. */
+INLINE void load_rows(fe *r, int first, int count, const uint64_t *const row[LANES])
 {
     UNROLL
-    for (int block = 0; block < 5; block++) {
+    for (int block = 5 * first / 4; 4 * block < 5 * (first + count); block++) {
         __m256i w[4];
-        if (4 * block >= 5 * elements)
-            break;
         UNROLL
         for (int lane = 0; lane < 4; lane++)
             w[lane] = _mm256_load_si256((const __m256i *)(row[lane] + 4 * block));
         transpose(w);
         UNROLL
         for (int i = 0; i < 4; i++) {
-            int at = 4 * block + i;
-            if (at < 5 * elements) {
+            int at = 4 * block + i - 5 * first;
+            if (at >= 0 && at < 5 * count) {
                 r[at / 5].v[at % 5 * 2] = _mm256_and_si256(w[i], each(0xffffffff));
                 r[at / 5].v[at % 5 * 2 + 1] = _mm256_srli_epi64(w[i], 32);
             }
@@ -313,6 +311,7 @@ INLINE void load_rows(fe *r, int elements, const uint64_t *const row[LANES])
     }
 }
 
+/* `elements` numbers of each lane, to that lane's row. */
 INLINE void store_rows(const fe *a, int elements, uint64_t *const row[LANES])
 {
     UNROLL

@@ -295,19 +295,22 @@ INLINE void load_columns(__m512i column[4], const uint64_t *const row[8], int wo
     column[3] = _mm512_shuffle_i64x2(a, b, 0xdd);
 }
 
-/* `elements` numbers of each lane, five words each, from or to that lane's row of eight or sixteen or twenty-four words. */
-INLINE void load_rows(fe *r, int elements, const uint64_t *const row[LANES])
+/* Numbers `first` to first + count of each lane, five words each, from that lane's row of sixteen or twenty-four words. */
+INLINE void load_rows(fe *r, int first, int count, const uint64_t *const row[LANES])
 {
     UNROLL for (int h = 0; h < CHAINS; h++)
-        UNROLL for (int word = 0; word < 5 * elements; word += 4) {
+        UNROLL for (int block = 5 * first / 4; 4 * block < 5 * (first + count); block++) {
             __m512i column[4];
-            load_columns(column, row + 8 * h, word);
-            UNROLL for (int i = 0; i < 4; i++)
-                if (word + i < 5 * elements)
-                    r[(word + i) / 5].v[h][(word + i) % 5] = column[i];
+            load_columns(column, row + 8 * h, 4 * block);
+            UNROLL for (int i = 0; i < 4; i++) {
+                int at = 4 * block + i - 5 * first;
+                if (at >= 0 && at < 5 * count)
+                    r[at / 5].v[h][at % 5] = column[i];
+            }
         }
 }
 
+/* `elements` numbers of each lane, to that lane's row. */
 INLINE void store_rows(const fe *a, int elements, uint64_t *const row[LANES])
 {
     UNROLL for (int h = 0; h < CHAINS; h++)

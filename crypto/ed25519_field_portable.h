@@ -172,13 +172,14 @@ static inline void fe_from_bytes(fe *r, mask *top, const uint8_t *const bytes[LA
     *top = (mask)(w[3] >> 63);
 }
 
-/* `elements` numbers of each lane, five words each, from or to that lane's row. */
-static inline void load_rows(fe *r, int elements, const uint64_t *const row[LANES])
+/* Numbers `first` to first + count of each lane, five words each, from that lane's row. */
+static inline void load_rows(fe *r, int first, int count, const uint64_t *const row[LANES])
 {
-    for (int i = 0; i < elements; i++)
-        memcpy(r[i].v, row[0] + 5 * i, sizeof r[i].v);
+    for (int i = 0; i < count; i++)
+        memcpy(r[i].v, row[0] + 5 * (first + i), sizeof r[i].v);
 }
 
+/* `elements` numbers of each lane, to that lane's row. */
 static inline void store_rows(const fe *a, int elements, uint64_t *const row[LANES])
 {
     for (int i = 0; i < elements; i++)

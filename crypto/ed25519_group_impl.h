@@ -56,7 +56,7 @@ static inline void point_set_identity(struct point *p)
 
 static inline void niels_load(struct niels *n, const uint64_t *const row[LANES])
 {
-    load_rows(&n->ypx, 3, row);
+    load_rows(&n->ypx, 0, 3, row);
 }
 
 /* A point whose Y-X and Y+X still lack their carries. What follows begins with products that don't need them, so that the
@@ -85,15 +85,12 @@ INLINE void open_point_close(struct point *r, const struct open_point *p)
 
 /* p += q, or p -= q in the lanes of `negative`: A = (Y1-X1)(Y2-X2), B = (Y1+X1)(Y2+X2), C = 2d T1 T2, D = 2 Z1 Z2, then
  * E = B - A, F = D - C, G = D + C, H = B + A, and the sum is (EF : GH : FG), its T = EH. 8 multiplications, or 7 where
- * z is NULL and means 1. */
-INLINE void open_point_add(struct open_point *p, const fe *ymx, const fe *ypx, const fe *t2d, const fe *z,
-                           const mask *negative)
+ * Z2 is 1; one less without T, which a doubling after it doesn't need. C and D/2 are there already. */
+INLINE void open_point_add_rest(struct open_point *p, wide *c, const wide *half_d, const fe *ymx, const fe *ypx,
+                                const mask *negative, bool with_t)
 {
-    wide a, b, c, d, w, x, y;
+    wide a, b, d, w, x, y;
     fe e, f, g, h, closed, factor;
-    multiply_wide(&c, &p->t, t2d);
-    if (z)
-        multiply_wide(&d, &p->z, z);
     carry(&closed, &p->ymx);
     if (negative)
         fe_select(&factor, *negative, ypx, ymx);
@@ -103,45 +100,67 @@ INLINE void open_point_add(struct open_point *p, const fe *ymx, const fe *ypx, c
         fe_select(&factor, *negative, ymx, ypx);
     multiply_wide_lifted(&b, &closed, negative ? &factor : ypx);
     if (negative)
-        wide_negate_where(&c, *negative);
-    if (!z)
-        wide_from(&d, &p->z);
-    wide_add(&d, &d, &d);
-    wide_subtract(&w, &d, &c);
+        wide_negate_where(c, *negative);
+    wide_add(&d, half_d, half_d);
+    wide_subtract(&w, &d, c);
     carry(&f, &w);
-    wide_add(&w, &d, &c);
+    wide_add(&w, &d, c);
     carry(&g, &w);
     multiply_wide(&d, &f, &g);
     wide_subtract_from_lifted(&w, &b, &a);
     carry(&e, &w);
     wide_add(&w, &b, &a);
     carry(&h, &w);
-    multiply_wide(&w, &e, &h);
+    if (with_t)
+        multiply_wide(&w, &e, &h);
     carry(&p->z, &d);
     multiply_wide(&x, &e, &f);
-    carry(&p->t, &w);
+    if (with_t)
+        carry(&p->t, &w);
     multiply_wide_lifted(&y, &g, &h);
     wide_subtract_from_lifted(&p->ymx, &y, &x);
     wide_add(&p->ypx, &y, &x);
 }
 
-INLINE void open_point_add_niels(struct open_point *p, const struct niels *n, mask negative)
+INLINE void open_point_add(struct open_point *p, const fe *ymx, const fe *ypx, const fe *t2d, const fe *z)
 {
-    open_point_add(p, &n->ymx, &n->ypx, &n->t2d, NULL, &negative);
+    wide c, d;
+    multiply_wide(&c, &p->t, t2d);
+    multiply_wide(&d, &p->z, z);
+    open_point_add_rest(p, &c, &d, ymx, ypx, NULL, true);
 }
 
-INLINE void open_point_add_cached(struct open_point *p, const struct cached *q, mask negative)
+INLINE void open_point_add_niels(struct open_point *p, const struct niels *n)
 {
-    open_point_add(p, &q->ymx, &q->ypx, &q->t2d, &q->z, &negative);
+    wide c, d;
+    multiply_wide(&c, &p->t, &n->t2d);
+    wide_from(&d, &p->z);
+    open_point_add_rest(p, &c, &d, &n->ymx, &n->ypx, NULL, true);
 }
 
-/* p += q, where one of them keeps 2dT for T. */
-INLINE void point_add(struct point *p, const struct point *q)
+/* Rows are loaded number by number, just before a product takes it: they would not all stay in registers. */
+INLINE void open_point_add_row(struct open_point *p, const uint64_t *const row[LANES], mask negative)
 {
-    struct open_point sum;
-    open_point_from(&sum, p);
-    open_point_add(&sum, &q->ymx, &q->ypx, &q->t, &q->z, NULL);
-    open_point_close(p, &sum);
+    struct niels n;
+    wide c, d;
+    load_rows(&n.t2d, 2, 1, row);
+    multiply_wide(&c, &p->t, &n.t2d);
+    wide_from(&d, &p->z);
+    load_rows(&n.ypx, 0, 2, row);
+    open_point_add_rest(p, &c, &d, &n.ymx, &n.ypx, &negative, true);
+}
+
+INLINE void open_point_add_cached_row(struct open_point *p, const uint64_t *const row[LANES], const mask *negative,
+                                      bool with_t)
+{
+    struct cached q;
+    wide c, d;
+    load_rows(&q.t2d, 3, 1, row);
+    multiply_wide(&c, &p->t, &q.t2d);
+    load_rows(&q.z, 2, 1, row);
+    multiply_wide(&d, &p->z, &q.z);
+    load_rows(&q.ymx, 0, 2, row);
+    open_point_add_rest(p, &c, &d, &q.ymx, &q.ypx, negative, with_t);
 }
 
 /* p = n or -n: 1 multiplication. */

@@ -11,6 +11,9 @@
 
 #define HALF_WINDOWS 32 /* of 4 bits: 128 bits for numbers below 2^127 with the bias of the digits */
 
+/* An addition is so much code that copies of it would not fit the CPU's first cache. */
+#define NOINLINE __attribute__((noinline))
+
 #ifndef OWN_PARTS
 
 static void halve_lanes(const struct ed25519_scalar k[LANES], const struct ed25519_scalar s[LANES],
@@ -22,28 +25,48 @@ static void halve_lanes(const struct ed25519_scalar k[LANES], const struct ed255
 
 #endif
 
-/* 0 P, 1 P .. 8 P of each lane as cached points, a row each: table[lane * ED25519_MULTIPLES + multiple]. */
-static void multiples_of_points(const uint64_t *const rows[LANES], struct ed25519_sum_row *table)
-{
+/* A point and its multiple so far, of each lane. */
+struct multiples {
     struct niels n;
+    struct open_point multiple;
+};
+
+static inline void multiples_begin(struct multiples *m, const uint64_t *const rows[LANES], struct ed25519_sum_row *table)
+{
     struct point p;
-    struct open_point open;
-    struct cached c;
-    niels_load(&n, rows);
-    point_from_niels(&p, &n, 0);
-    open_point_from(&open, &p);
+    niels_load(&m->n, rows);
+    point_from_niels(&p, &m->n, 0);
+    open_point_from(&m->multiple, &p);
     for (int lane = 0; lane < LANES; lane++)
         table[lane * ED25519_MULTIPLES] = (struct ed25519_sum_row){{[0] = 1, [5] = 1, [10] = 1}};
-    for (uint32_t multiple = 1;; multiple++) {
-        uint64_t *row[LANES];
-        for (int lane = 0; lane < LANES; lane++)
-            row[lane] = table[lane * ED25519_MULTIPLES + multiple].w;
-        cached_from_point(&c, &p);
-        store_rows(&c.ymx, 4, row);
-        if (multiple == ED25519_MULTIPLES - 1)
-            return;
-        open_point_add(&open, &n.ymx, &n.ypx, &n.t2d, NULL, NULL);
-        open_point_close(&p, &open);
+}
+
+/* The multiple goes to the table, and the next one is formed. */
+NOINLINE static void multiples_step(struct multiples *m, uint32_t multiple, struct ed25519_sum_row *table)
+{
+    uint64_t *row[LANES];
+    struct point p;
+    struct cached c;
+    for (int lane = 0; lane < LANES; lane++)
+        row[lane] = table[lane * ED25519_MULTIPLES + multiple].w;
+    open_point_close(&p, &m->multiple);
+    cached_from_point(&c, &p);
+    store_rows(&c.ymx, 4, row);
+    if (multiple < ED25519_MULTIPLES - 1)
+        open_point_add_niels(&m->multiple, &m->n);
+}
+
+/* 0 P, 1 P .. 8 P of each lane as cached points, a row each: table[lane * ED25519_MULTIPLES + multiple]. Each waits for
+ * the one before it, so two points take turns. */
+static void multiples_of_points(const uint64_t *const key[LANES], struct ed25519_sum_row *key_table,
+                                const uint64_t *const r[LANES], struct ed25519_sum_row *r_table)
+{
+    struct multiples of_key, of_r;
+    multiples_begin(&of_key, key, key_table);
+    multiples_begin(&of_r, r, r_table);
+    for (uint32_t multiple = 1; multiple < ED25519_MULTIPLES; multiple++) {
+        multiples_step(&of_key, multiple, key_table);
+        multiples_step(&of_r, multiple, r_table);
     }
 }
 
@@ -66,11 +89,10 @@ static inline uint32_t digit_at(const struct ed25519_scalar *biased, uint32_t of
 }
 
 /* p += digit * point, each lane by its digit of 4 bits at `offset`; subtracted in the lanes of `minus`. */
-static void add_half_digits(struct open_point *p, const struct ed25519_scalar biased[LANES], uint32_t offset,
-                            const struct ed25519_sum_row *table, mask minus)
+NOINLINE static void add_half_digits(struct open_point *p, const struct ed25519_scalar biased[LANES], uint32_t offset,
+                                     const struct ed25519_sum_row *table, mask minus, bool with_t)
 {
     const uint64_t *row[LANES];
-    struct cached c;
     mask negative = 0;
     for (int lane = 0; lane < LANES; lane++) {
         bool below_zero;
@@ -78,24 +100,22 @@ static void add_half_digits(struct open_point *p, const struct ed25519_scalar bi
         row[lane] = table[(uint32_t)lane * ED25519_MULTIPLES + digit].w;
         negative |= (mask)((mask)below_zero << lane);
     }
-    load_rows(&c.ymx, 4, row);
-    open_point_add_cached(p, &c, negative ^ minus);
+    negative ^= minus;
+    open_point_add_cached_row(p, row, &negative, with_t);
 }
 
 /* p += digit * point, the digit of 8 bits at `offset` of c s, the table that of B or of 2^128 B. */
-static void add_base_digits(struct open_point *p, const struct ed25519_scalar biased[LANES], uint32_t offset,
-                            const struct ed25519_row *table)
+NOINLINE static void add_base_digits(struct open_point *p, const struct ed25519_scalar biased[LANES], uint32_t offset,
+                                     const struct ed25519_row *table)
 {
     const uint64_t *row[LANES];
-    struct niels n;
     mask negative = 0;
     for (int lane = 0; lane < LANES; lane++) {
         bool below_zero;
         row[lane] = table[digit_at(&biased[lane], offset, 8, &below_zero)].w;
         negative |= (mask)((mask)below_zero << lane);
     }
-    niels_load(&n, row);
-    open_point_add_niels(p, &n, negative);
+    open_point_add_row(p, row, negative);
 }
 
 /* Where [8](cs B - c R - d A) is the identity. */
@@ -108,12 +128,12 @@ static mask straus_is_small(const struct straus *e)
     for (uint32_t window = HALF_WINDOWS; window-- > 0;) {
         if (window != HALF_WINDOWS - 1)
             open_point_double_times(&open, 4);
-        add_half_digits(&open, e->c, 4 * window, e->multiples_of_r, MASK_ALL);
-        add_half_digits(&open, e->d, 4 * window, e->multiples_of_key, (mask)(MASK_ALL & ~e->d_sign));
-        if (window % 2)
-            continue;
-        add_base_digits(&open, e->cs, 4 * window, e->base_multiples);
-        add_base_digits(&open, e->cs, 4 * window + 128, e->base_multiples + ED25519_BASE_MULTIPLES);
+        if (window % 2 == 0) {
+            add_base_digits(&open, e->cs, 4 * window, e->base_multiples);
+            add_base_digits(&open, e->cs, 4 * window + 128, e->base_multiples + ED25519_BASE_MULTIPLES);
+        }
+        add_half_digits(&open, e->c, 4 * window, e->multiples_of_r, MASK_ALL, true);
+        add_half_digits(&open, e->d, 4 * window, e->multiples_of_key, (mask)(MASK_ALL & ~e->d_sign), false);
     }
     open_point_double_times(&open, 3);
     open_point_close(&p, &open);
@@ -149,8 +169,7 @@ static void check_lanes(const struct ed25519_row *rows, const uint32_t *r_row, c
             scalar_add_words(&e.cs[lane], &base_bias);
             e.d_sign |= (mask)((mask)halves[lane].negative << lane);
         }
-        multiples_of_points(key, key_table);
-        multiples_of_points(r, r_table);
+        multiples_of_points(key, key_table, r, r_table);
         mask is_small = straus_is_small(&e);
         for (size_t lane = 0; lane < LANES && at + lane < count; lane++)
             valid[at + lane] = is_small >> lane & 1;

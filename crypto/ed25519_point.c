@@ -72,11 +72,14 @@ static void point_double_times(struct point *p, int times)
     open_point_close(p, &open);
 }
 
-static void point_add_cached(struct point *p, const struct cached *c, mask negative)
+static void point_add_cached(struct point *p, const struct cached *q, mask negative)
 {
     struct open_point open;
+    wide c, d;
     open_point_from(&open, p);
-    open_point_add_cached(&open, c, negative);
+    multiply_wide(&c, &p->t, &q->t2d);
+    multiply_wide(&d, &p->z, &q->z);
+    open_point_add_rest(&open, &c, &d, &q->ymx, &q->ypx, &negative, true);
     open_point_close(p, &open);
 }
 

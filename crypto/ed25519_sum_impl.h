@@ -149,9 +149,8 @@ static inline uint32_t lists_begin(struct lists *l, const struct ed25519_scratch
 
 /* The rows and signs at which the lists stand; then they go on, and what comes next is asked for: the rows of a large
  * batch are not in the nearest cache. */
-static inline mask lists_step(struct niels *n, struct lists *l, const struct ed25519_row *rows)
+static inline mask lists_step(const uint64_t *row[LANES], struct lists *l, const struct ed25519_row *rows)
 {
-    const uint64_t *row[LANES];
     mask negative = 0;
     for (int lane = 0; lane < LANES; lane++) {
         row[lane] = rows[l->link[lane] >> 1].w;
@@ -160,7 +159,6 @@ static inline mask lists_step(struct niels *n, struct lists *l, const struct ed2
         __builtin_prefetch(rows[l->link[lane] >> 1].w);
         __builtin_prefetch(rows[l->link[lane] >> 1].w + 8);
     }
-    niels_load(n, row);
     return negative;
 }
 
@@ -174,16 +172,16 @@ static void fill_buckets(const struct ed25519_row *rows, const struct ed25519_sc
         if (steps == 0) {
             point_set_identity(&sum);
         } else {
-            struct niels n[2];
+            const uint64_t *row[LANES];
+            struct niels n;
             struct open_point open;
-            mask negative = lists_step(&n[0], &lists, rows), next;
-            point_from_niels(&sum, &n[0], negative);
+            mask negative = lists_step(row, &lists, rows);
+            niels_load(&n, row);
+            point_from_niels(&sum, &n, negative);
             open_point_from(&open, &sum);
-            negative = lists_step(&n[1], &lists, rows);
-            for (uint32_t step = 1; step < steps; step++, negative = next) {
-                /* The next addend is under way while this one is added. */
-                next = lists_step(&n[(step + 1) % 2], &lists, rows);
-                open_point_add_niels(&open, &n[step % 2], negative);
+            for (uint32_t step = 1; step < steps; step++) {
+                negative = lists_step(row, &lists, rows);
+                open_point_add_row(&open, row, negative);
             }
             open_point_close(&sum, &open);
         }
@@ -207,13 +205,14 @@ static void add_up_windows(const struct ed25519_sum_row *sums, uint32_t first, u
     open_point_from(&open, &running);
     for (uint32_t magnitude = magnitude_max; magnitude > 0; magnitude--) {
         const uint64_t *row[LANES];
-        struct point bucket;
+        struct open_point next;
         for (uint32_t lane = 0; lane < LANES; lane++)
             row[lane] = sums[bucket_of(first + lane, magnitude, magnitude_max)].w;
-        load_rows(&bucket.ymx, 4, row);
-        point_add(&running, &bucket);
+        open_point_from(&next, &running);
+        open_point_add_cached_row(&next, row, NULL, true);
+        open_point_close(&running, &next);
         fe_multiply(&running.t, &running.t, &two_d);
-        open_point_add(&open, &running.ymx, &running.ypx, &running.t, &running.z, NULL);
+        open_point_add(&open, &running.ymx, &running.ypx, &running.t, &running.z);
     }
     open_point_close(total, &open);
 }

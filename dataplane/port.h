@@ -49,6 +49,7 @@ struct ch_port_local {
     struct ch_address
         address;         /* socket: 0.0.0.0 or :: (IPv6 only) are fine, and port 0: any free one; else all given */
     uint8_t prefix_bits; /* of the network on the link; only dpdk ports use it */
+    bool brief;          /* its datagrams are all released before the next rx; sockets then take many at once */
 };
 
 /* Zeros are the defaults. */

@@ -1,15 +1,20 @@
 /* UDP on the kernel's stack: one io_uring for all sockets of a port.
  *
- * Receiving: a multishot recvmsg for each socket picks its buffers from one provided-buffer ring.
- * Sending:   a sendmsg for each datagram, submitted together at a flush. Completions of both come in rx.
+ * Receiving: a multishot recvmsg for each socket picks its buffers from a provided-buffer ring.
+ * Sending:   a sendmsg for what goes to one address in one size (UDP_SEGMENT), submitted together at a flush. Completions of
+ *            both come in rx.
  * Memory:    slots of SLOT_BYTES, named by struct buffer; a handle is a struct buffer. Any thread gives one back by
  *            pushing it onto `returned`; the owner takes the whole list in rx.
+ * Together:  what a sender sent at once the kernel hands over at once where a local is `brief` (UDP_GRO), into a slot of
+ *            WIDE_BYTES that several datagrams then share. Such slots are a ring of their own: few, because nobody holds
+ *            a datagram of that local for long.
  */
 #include "dataplane/port_kind.h"
 
 #include <errno.h>
 #include <liburing.h>
 #include <linux/sock_diag.h>
+#include <netinet/udp.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -23,22 +28,38 @@
 #define RX_BUFFERS_MAX     32768 /* entries of a provided-buffer ring */
 #define TX_BUFFERS_MAX     16384 /* with the above, completions fit the largest completion queue */
 #define SQ_ENTRIES         256
-#define BUFFER_GROUP       0
+#define TOGETHER_MAX       64    /* datagrams by one sendmsg: the kernel's UDP_MAX_SEGMENTS */
+#define TOGETHER_BYTES     65507 /* their bytes: of one UDP datagram */
+#define WIDE_BYTES         (66u << 10) /* a UDP datagram of any length, with the kernel's words about it in front */
+#define WIDE_BUFFERS       256 /* the kernel wants a power of two, and their ring to fill whole pages */
+#define NAME_BYTES         ((sizeof(struct sockaddr_in6) + 7) / 8 * 8) /* what follows it in a slot is aligned */
+#define CONTROL_BYTES      CMSG_SPACE(sizeof(int))
+enum group { GROUP_SINGLE, GROUP_WIDE, GROUPS };
 
 /* What a completion is for: the low bits of its user_data. */
 enum tag { TAG_SEND, TAG_RECEIVE, TAG_WAKE, TAG_MASK = 3 };
 
 struct buffer {
-    struct buffer *next; /* in `returned`, or in the list of free sending buffers */
+    struct buffer *next; /* in `returned`, in the list of free sending buffers, or of those sent together */
     uint8_t *slot;
     uint32_t index; /* of a receiving buffer in its ring; sending buffers: SENDING */
     uint32_t length;
-    int fd;
+    enum group group;
+    _Atomic uint32_t holders; /* datagrams in a receiving buffer that are not released */
+    int local;
     struct sockaddr_storage to;
-    struct iovec payload;
     struct msghdr message;
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(uint16_t))];
 };
 #define SENDING UINT32_MAX
+
+/* A receiving buffer of several datagrams that are being handed over. */
+struct shared {
+    struct buffer *buffer; /* NULL: none */
+    uint8_t *at;
+    uint32_t left, each, local;
+    struct ch_address remote;
+};
 
 struct socket_port {
     struct ch_port port;
@@ -46,19 +67,23 @@ struct socket_port {
     bool ring_open, enabled;
     int fds[CH_PORT_LOCALS_MAX];
     bool armed[CH_PORT_LOCALS_MAX];
+    bool brief[CH_PORT_LOCALS_MAX]; /* several datagrams are taken at once */
+    bool alone[CH_PORT_LOCALS_MAX]; /* the kernel can't send several at once */
     struct msghdr receive; /* only its name and control lengths matter to a multishot recvmsg */
     uint64_t wake_count;
     bool wake_armed;
 
-    uint32_t rx_buffers, tx_buffers;
-    struct io_uring_buf_ring *provided;
+    uint32_t rx_buffers[GROUPS], tx_buffers;
+    struct io_uring_buf_ring *provided[GROUPS];
     size_t provided_bytes, slots_bytes;
     uint8_t *slots;
-    struct buffer *buffers; /* rx_buffers for receiving, then tx_buffers for sending */
-    uint32_t provided_count;
+    struct buffer *buffers; /* those for receiving by group, then tx_buffers for sending */
+    uint32_t provided_count[GROUPS];
+    struct shared shared;
 
     struct buffer *tx_free;
     struct buffer **commits; /* a ring of tx_buffers entries: committed, not yet submitted */
+    struct iovec *payloads;  /* theirs */
     uint32_t commit_first, commit_count;
     uint32_t tx_in_kernel;
 
@@ -73,10 +98,16 @@ static struct socket_port *of(struct ch_port *port)
 
 static void provide(struct socket_port *s, struct buffer *b)
 {
-    io_uring_buf_ring_add(s->provided, b->slot, SLOT_BYTES, (uint16_t)b->index, io_uring_buf_ring_mask(s->rx_buffers),
-                          0);
-    io_uring_buf_ring_advance(s->provided, 1);
-    s->provided_count++;
+    struct io_uring_buf_ring *ring = s->provided[b->group];
+    io_uring_buf_ring_add(ring, b->slot, b->group == GROUP_WIDE ? WIDE_BYTES : SLOT_BYTES, (uint16_t)b->index,
+                          io_uring_buf_ring_mask(s->rx_buffers[b->group]), 0);
+    io_uring_buf_ring_advance(ring, 1);
+    s->provided_count[b->group]++;
+}
+
+static enum group group_of(const struct socket_port *s, size_t local)
+{
+    return s->brief[local] ? GROUP_WIDE : GROUP_SINGLE;
 }
 
 static void tx_free(struct socket_port *s, struct buffer *b)
@@ -109,13 +140,14 @@ static void arm(struct socket_port *s)
         s->enabled = true;
     }
     bool submit = false;
-    for (size_t i = 0; i < s->port.local_count && s->provided_count > 0; i++) {
-        struct io_uring_sqe *sqe = s->armed[i] ? NULL : io_uring_get_sqe(&s->ring);
+    for (size_t i = 0; i < s->port.local_count; i++) {
+        const bool can = !s->armed[i] && s->provided_count[group_of(s, i)] > 0;
+        struct io_uring_sqe *sqe = can ? io_uring_get_sqe(&s->ring) : NULL;
         if (!sqe)
             continue;
         io_uring_prep_recvmsg_multishot(sqe, s->fds[i], &s->receive, 0);
         sqe->flags |= IOSQE_BUFFER_SELECT;
-        sqe->buf_group = BUFFER_GROUP;
+        sqe->buf_group = (uint16_t)group_of(s, i);
         io_uring_sqe_set_data64(sqe, i << 2 | TAG_RECEIVE);
         s->armed[i] = submit = true;
     }
@@ -131,8 +163,21 @@ static void arm(struct socket_port *s)
         io_uring_submit(&s->ring); /* what the kernel has no room for now stays in the queue for the next submit */
 }
 
-/* A datagram's completion; true when `packet` is one to hand over. */
-static bool received(struct socket_port *s, const struct io_uring_cqe *cqe, struct ch_packet *packet)
+/* How long each of the datagrams is that came together. */
+static uint32_t each_of(struct socket_port *s, struct io_uring_recvmsg_out *out, uint32_t length)
+{
+    for (struct cmsghdr *c = io_uring_recvmsg_cmsg_firsthdr(out, &s->receive); c;
+         c = io_uring_recvmsg_cmsg_nexthdr(out, &s->receive, c))
+        if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO) {
+            int bytes;
+            memcpy(&bytes, CMSG_DATA(c), sizeof bytes);
+            return bytes > 0 && (uint32_t)bytes < length ? (uint32_t)bytes : length;
+        }
+    return length;
+}
+
+/* A completion of a receive: what is in its buffer becomes s->shared. */
+static void received(struct socket_port *s, const struct io_uring_cqe *cqe)
 {
     size_t local = cqe->user_data >> 2;
     if (!(cqe->flags & IORING_CQE_F_MORE))
@@ -141,49 +186,72 @@ static bool received(struct socket_port *s, const struct io_uring_cqe *cqe, stru
         if (cqe->res != -ENOBUFS && cqe->res != -ECANCELED)
             ch_port_count(&s->port, CH_PORT_COUNTER_rx_errors, 1);
         if (!(cqe->flags & IORING_CQE_F_BUFFER))
-            return false;
+            return;
     }
-    struct buffer *b = &s->buffers[cqe->flags >> IORING_CQE_BUFFER_SHIFT];
-    s->provided_count--;
+    enum group group = group_of(s, local);
+    struct buffer *b = &s->buffers[(group ? s->rx_buffers[GROUP_SINGLE] : 0) + (cqe->flags >> IORING_CQE_BUFFER_SHIFT)];
+    s->provided_count[group]--;
     struct io_uring_recvmsg_out *out = cqe->res < 0 ? NULL : io_uring_recvmsg_validate(b->slot, cqe->res, &s->receive);
     struct ch_address remote;
     if (!out) {
         provide(s, b);
-        return false;
+        return;
     }
-    ch_port_count(&s->port, CH_PORT_COUNTER_rx_frames, 1);
+    uint32_t length = io_uring_recvmsg_payload_length(out, cqe->res, &s->receive), each = each_of(s, out, length);
+    uint32_t count = each ? (length + each - 1) / each : 1;
+    ch_port_count(&s->port, CH_PORT_COUNTER_rx_frames, count);
     enum ch_port_counter drop = CH_PORT_COUNTER_COUNT;
     if (out->flags & MSG_TRUNC)
         drop = CH_PORT_COUNTER_rx_drop_truncated;
     else if (ch_address_from_sockaddr(io_uring_recvmsg_name(out), out->namelen, &remote) != CH_OK || remote.port == 0)
         drop = CH_PORT_COUNTER_rx_drop_malformed;
     if (drop != CH_PORT_COUNTER_COUNT) {
-        ch_port_count(&s->port, drop, 1);
+        ch_port_count(&s->port, drop, count);
         provide(s, b);
-        return false;
+        return;
     }
-    *packet = (struct ch_packet){.remote = remote,
-                                 .payload = io_uring_recvmsg_payload(out, &s->receive),
-                                 .handle = b,
-                                 .length = io_uring_recvmsg_payload_length(out, cqe->res, &s->receive),
-                                 .local = (uint32_t)local};
-    ch_port_count(&s->port, CH_PORT_COUNTER_rx_datagrams, 1);
-    ch_port_count(&s->port, CH_PORT_COUNTER_rx_bytes, packet->length);
-    return true;
+    atomic_store_explicit(&b->holders, count, memory_order_relaxed);
+    s->shared = (struct shared){.buffer = b,
+                                .at = io_uring_recvmsg_payload(out, &s->receive),
+                                .left = length,
+                                .each = each,
+                                .local = (uint32_t)local,
+                                .remote = remote};
+    ch_port_count(&s->port, CH_PORT_COUNTER_rx_datagrams, count);
+    ch_port_count(&s->port, CH_PORT_COUNTER_rx_bytes, length);
+}
+
+/* The next datagram of the buffer that is being handed over. */
+static struct ch_packet next_shared(struct shared *h)
+{
+    uint32_t length = h->left < h->each ? h->left : h->each;
+    const struct ch_packet packet = {
+        .remote = h->remote, .payload = h->at, .handle = h->buffer, .length = length, .local = h->local};
+    h->at += length;
+    h->left -= length;
+    if (!h->left)
+        h->buffer = NULL;
+    return packet;
 }
 
 static void sent(struct socket_port *s, const struct io_uring_cqe *cqe)
 {
     struct buffer *b = (struct buffer *)(uintptr_t)(cqe->user_data & ~(uint64_t)TAG_MASK);
-    s->tx_in_kernel--;
-    if (cqe->res >= 0) {
-        ch_port_count(&s->port, CH_PORT_COUNTER_tx_sent, 1);
-        ch_port_count(&s->port, CH_PORT_COUNTER_tx_bytes, b->length);
-    } else {
-        bool unreachable = cqe->res == -ENETUNREACH || cqe->res == -EHOSTUNREACH || cqe->res == -EADDRNOTAVAIL;
-        ch_port_count(&s->port, unreachable ? CH_PORT_COUNTER_tx_drop_no_route : CH_PORT_COUNTER_tx_drop_error, 1);
+    bool unreachable = cqe->res == -ENETUNREACH || cqe->res == -EHOSTUNREACH || cqe->res == -EADDRNOTAVAIL;
+    if (b->next && (cqe->res == -EIO || cqe->res == -EINVAL))
+        s->alone[b->local] = true; /* this path's device can't; what is lost now is sent again */
+    while (b) {
+        struct buffer *next = b->next;
+        s->tx_in_kernel--;
+        if (cqe->res >= 0) {
+            ch_port_count(&s->port, CH_PORT_COUNTER_tx_sent, 1);
+            ch_port_count(&s->port, CH_PORT_COUNTER_tx_bytes, b->length);
+        } else {
+            ch_port_count(&s->port, unreachable ? CH_PORT_COUNTER_tx_drop_no_route : CH_PORT_COUNTER_tx_drop_error, 1);
+        }
+        tx_free(s, b);
+        b = next;
     }
-    tx_free(s, b);
 }
 
 static size_t socket_rx(struct ch_port *port, uint64_t now_ns, struct ch_packet *packets, size_t count_max)
@@ -195,7 +263,9 @@ static size_t socket_rx(struct ch_port *port, uint64_t now_ns, struct ch_packet 
     size_t count = 0;
     unsigned seen = 0;
     struct io_uring_cqe *cqe;
-    if (io_uring_peek_cqe(&s->ring, &cqe) == 0) {
+    while (s->shared.buffer && count < count_max)
+        packets[count++] = next_shared(&s->shared);
+    if (count < count_max && io_uring_peek_cqe(&s->ring, &cqe) == 0) {
         unsigned head;
         io_uring_for_each_cqe(&s->ring, head, cqe)
         {
@@ -204,7 +274,9 @@ static size_t socket_rx(struct ch_port *port, uint64_t now_ns, struct ch_packet 
             seen++;
             switch (cqe->user_data & TAG_MASK) {
             case TAG_RECEIVE:
-                count += received(s, cqe, &packets[count]);
+                received(s, cqe);
+                while (s->shared.buffer && count < count_max)
+                    packets[count++] = next_shared(&s->shared);
                 break;
             case TAG_SEND:
                 sent(s, cqe);
@@ -217,7 +289,9 @@ static size_t socket_rx(struct ch_port *port, uint64_t now_ns, struct ch_packet 
         io_uring_cq_advance(&s->ring, seen);
     }
     /* No buffer left: say so. A return that did not see it yet is seen by the next rx or wait. */
-    bool starved = s->provided_count == 0;
+    bool starved = false;
+    for (size_t i = 0; i < port->local_count; i++)
+        starved |= s->provided_count[group_of(s, i)] == 0;
     if (starved != atomic_load_explicit(&s->starved, memory_order_relaxed))
         atomic_store(&s->starved, starved);
     ch_port_count(port, CH_PORT_COUNTER_polls, 1);
@@ -240,6 +314,40 @@ static ch_err socket_tx_get(struct ch_port *port, struct ch_packet *packet)
     return CH_OK;
 }
 
+/* Takes the next committed buffers that can go together off the ring: as a list, the first with the message of all. */
+static struct buffer *take_together(struct socket_port *s)
+{
+    const uint32_t first = s->commit_first;
+    struct buffer *head = s->commits[first], *last = head;
+    uint32_t count = 1, bytes = head->length;
+    while (count < s->commit_count && count < TOGETHER_MAX && first + count < s->tx_buffers && !s->alone[head->local] &&
+           last->length == head->length) {
+        struct buffer *b = s->commits[first + count];
+        if (b->local != head->local || b->length > head->length || bytes + b->length > TOGETHER_BYTES || !b->length ||
+            b->message.msg_namelen != head->message.msg_namelen || memcmp(&b->to, &head->to, b->message.msg_namelen) != 0)
+            break;
+        last->next = b;
+        last = b;
+        bytes += b->length;
+        count++;
+    }
+    last->next = NULL;
+    s->commit_first = (first + count) % s->tx_buffers;
+    s->commit_count -= count;
+    s->tx_in_kernel += count;
+    head->message.msg_iov = &s->payloads[first];
+    head->message.msg_iovlen = count;
+    if (count > 1) {
+        const uint16_t each = (uint16_t)head->length;
+        head->message.msg_control = head->control;
+        head->message.msg_controllen = sizeof head->control;
+        struct cmsghdr *c = CMSG_FIRSTHDR(&head->message);
+        *c = (struct cmsghdr){.cmsg_level = SOL_UDP, .cmsg_type = UDP_SEGMENT, .cmsg_len = CMSG_LEN(sizeof each)};
+        memcpy(CMSG_DATA(c), &each, sizeof each);
+    }
+    return head;
+}
+
 static void socket_tx_flush(struct ch_port *port)
 {
     struct socket_port *s = of(port);
@@ -254,12 +362,9 @@ static void socket_tx_flush(struct ch_port *port)
                 return;
             continue;
         }
-        struct buffer *b = s->commits[s->commit_first];
-        s->commit_first = (s->commit_first + 1) % s->tx_buffers;
-        s->commit_count--;
-        io_uring_prep_sendmsg(sqe, b->fd, &b->message, 0);
+        struct buffer *b = take_together(s);
+        io_uring_prep_sendmsg(sqe, s->fds[b->local], &b->message, 0);
         io_uring_sqe_set_data64(sqe, (uintptr_t)b | TAG_SEND);
-        s->tx_in_kernel++;
     }
     io_uring_submit(&s->ring);
 }
@@ -279,11 +384,12 @@ static void socket_tx_commit(struct ch_port *port, uint64_t now_ns, const struct
         return;
     }
     b->length = packet->length;
-    b->fd = s->fds[packet->local];
-    b->payload = (struct iovec){.iov_base = packet->payload, .iov_len = packet->length};
-    b->message = (struct msghdr){.msg_name = &b->to, .msg_iov = &b->payload, .msg_iovlen = 1};
+    b->local = (int)packet->local;
+    b->message = (struct msghdr){.msg_name = &b->to};
     b->message.msg_namelen = ch_address_to_sockaddr(&packet->remote, &b->to);
-    s->commits[(s->commit_first + s->commit_count) % s->tx_buffers] = b;
+    const uint32_t at = (s->commit_first + s->commit_count) % s->tx_buffers;
+    s->commits[at] = b;
+    s->payloads[at] = (struct iovec){.iov_base = packet->payload, .iov_len = packet->length};
     if (++s->commit_count >= CH_PORT_BURST_MAX)
         socket_tx_flush(port);
 }
@@ -297,14 +403,21 @@ static size_t socket_tx_pending(const struct ch_port *port)
 static void socket_release(struct ch_port *port, void *const *handles, size_t count)
 {
     struct socket_port *s = of(port);
-    if (count == 0)
+    struct buffer *first = NULL, *last = NULL;
+    for (size_t i = 0; i < count; i++) {
+        struct buffer *b = handles[i];
+        if (b->index != SENDING && atomic_fetch_sub_explicit(&b->holders, 1, memory_order_acq_rel) != 1)
+            continue; /* others have datagrams in it */
+        b->next = first;
+        first = b;
+        last = last ? last : b;
+    }
+    if (!first)
         return;
-    for (size_t i = 0; i + 1 < count; i++)
-        ((struct buffer *)handles[i])->next = handles[i + 1];
-    struct buffer *last = handles[count - 1], *top = atomic_load_explicit(&s->returned, memory_order_relaxed);
+    struct buffer *top = atomic_load_explicit(&s->returned, memory_order_relaxed);
     do
         last->next = top;
-    while (!atomic_compare_exchange_weak(&s->returned, &top, (struct buffer *)handles[0]));
+    while (!atomic_compare_exchange_weak(&s->returned, &top, first));
     if (atomic_load(&s->starved))
         ch_port_wake(port);
 }
@@ -319,7 +432,7 @@ static void socket_wait(struct ch_port *port, uint64_t timeout_ns)
                                         .tv_nsec = (long long)(timeout_ns % 1000000000u)};
     atomic_store(&port->asleep, 1);
     bool woken = ch_port_wake_take(port);
-    if (!woken) {
+    if (!woken && !s->shared.buffer) {
         ch_port_count(port, CH_PORT_COUNTER_sleeps, 1);
         io_uring_wait_cqe_timeout(&s->ring, &cqe, &timeout); /* a timeout and a signal are as good as a datagram */
         woken = ch_port_wake_take(port);
@@ -353,12 +466,13 @@ static void socket_close(struct ch_port *port)
     for (size_t i = 0; i < port->local_count; i++)
         if (s->fds[i] >= 0)
             close(s->fds[i]);
-    if (s->provided)
-        munmap(s->provided, s->provided_bytes);
+    if (s->provided[GROUP_WIDE])
+        munmap(s->provided[GROUP_WIDE], s->provided_bytes);
     if (s->slots)
         munmap(s->slots, s->slots_bytes);
     free(s->buffers);
     free(s->commits);
+    free(s->payloads);
     ch_port_fini(port);
     free(s);
 }
@@ -398,6 +512,7 @@ static ch_err open_socket(struct socket_port *s, size_t i, uint32_t rx_bytes, ch
     if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes) != 0 &&
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes) != 0)
         return ch_port_fail(why, CH_ERR_IO, "no receive queue of %u bytes for %s: %m", rx_bytes, text);
+    s->brief[i] = s->port.locals[i].brief && setsockopt(fd, SOL_UDP, UDP_GRO, &yes, sizeof yes) == 0;
     if (bind(fd, (struct sockaddr *)&at, length) != 0) {
         ch_err err = errno == EADDRINUSE                         ? CH_ERR_BUSY
                      : errno == EACCES                           ? CH_ERR_DENIED
@@ -415,7 +530,7 @@ static ch_err open_socket(struct socket_port *s, size_t i, uint32_t rx_bytes, ch
 static ch_err open_ring(struct socket_port *s, char why[CH_PORT_WHY_BYTES])
 {
     uint32_t completions = SQ_ENTRIES * 2;
-    while (completions < s->rx_buffers + s->tx_buffers + SQ_ENTRIES)
+    while (completions < s->rx_buffers[GROUP_SINGLE] + s->rx_buffers[GROUP_WIDE] + s->tx_buffers + SQ_ENTRIES)
         completions *= 2;
     struct io_uring_params params = {.flags = IORING_SETUP_CQSIZE | IORING_SETUP_SINGLE_ISSUER |
                                               IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
@@ -431,9 +546,12 @@ static ch_err open_ring(struct socket_port *s, char why[CH_PORT_WHY_BYTES])
         return ch_port_fail(why, result == -ENOMEM ? CH_ERR_NO_MEMORY : CH_ERR_IO, "no io_uring: %s",
                             strerror(-result));
     s->ring_open = true;
-    struct io_uring_buf_reg provided = {
-        .ring_addr = (uintptr_t)s->provided, .ring_entries = s->rx_buffers, .bgid = BUFFER_GROUP};
-    result = io_uring_register_buf_ring(&s->ring, &provided, 0);
+    for (int group = 0; result == 0 && group < GROUPS; group++) {
+        struct io_uring_buf_reg provided = {.ring_addr = (uintptr_t)s->provided[group],
+                                            .ring_entries = s->rx_buffers[group],
+                                            .bgid = (uint16_t)group};
+        result = io_uring_register_buf_ring(&s->ring, &provided, 0);
+    }
     if (result != 0)
         return ch_port_fail(why, CH_ERR_UNSUPPORTED, "no provided-buffer ring in io_uring: %s", strerror(-result));
     return CH_OK;
@@ -447,19 +565,28 @@ static void *map(size_t bytes)
 
 static ch_err open_buffers(struct socket_port *s, char why[CH_PORT_WHY_BYTES])
 {
-    size_t count = (size_t)s->rx_buffers + s->tx_buffers;
-    s->slots_bytes = count * SLOT_BYTES;
-    s->provided_bytes = s->rx_buffers * sizeof(struct io_uring_buf);
+    const size_t single = s->rx_buffers[GROUP_SINGLE], wide = s->rx_buffers[GROUP_WIDE];
+    const size_t count = single + wide + s->tx_buffers;
+    s->slots_bytes = (single + s->tx_buffers) * SLOT_BYTES + wide * WIDE_BYTES;
+    s->provided_bytes = (single + wide) * sizeof(struct io_uring_buf);
     s->slots = map(s->slots_bytes);
-    s->provided = map(s->provided_bytes);
+    s->provided[GROUP_WIDE] = map(s->provided_bytes);
     s->buffers = calloc(count, sizeof *s->buffers);
     s->commits = calloc(s->tx_buffers, sizeof(struct buffer *));
-    if (!s->slots || !s->provided || !s->buffers || !s->commits)
+    s->payloads = calloc(s->tx_buffers, sizeof *s->payloads);
+    if (!s->slots || !s->provided[GROUP_WIDE] || !s->buffers || !s->commits || !s->payloads)
         return ch_port_fail(why, CH_ERR_NO_MEMORY, "no memory for %zu datagram buffers", count);
-    io_uring_buf_ring_init(s->provided);
+    s->provided[GROUP_SINGLE] = s->provided[GROUP_WIDE] + wide; /* an entry is as large as the ring's head */
+    for (int group = 0; group < GROUPS; group++)
+        io_uring_buf_ring_init(s->provided[group]);
+    uint8_t *slot = s->slots;
     for (size_t i = 0; i < count; i++) {
         struct buffer *b = &s->buffers[i];
-        *b = (struct buffer){.slot = s->slots + i * SLOT_BYTES, .index = i < s->rx_buffers ? (uint32_t)i : SENDING};
+        const bool is_wide = i >= single && i < single + wide;
+        *b = (struct buffer){.slot = slot,
+                             .group = is_wide ? GROUP_WIDE : GROUP_SINGLE,
+                             .index = (uint32_t)(i < single ? i : is_wide ? i - single : SENDING)};
+        slot += is_wide ? WIDE_BYTES : SLOT_BYTES;
         if (b->index == SENDING)
             tx_free(s, b);
         else
@@ -481,11 +608,13 @@ ch_err ch_port_open_socket(const struct ch_port_config *config, struct ch_port *
     struct socket_port *s = aligned_alloc(64, (sizeof *s + 63) / 64 * 64);
     if (!s)
         return ch_port_fail(why, CH_ERR_NO_MEMORY, "no memory for a port");
-    *s = (struct socket_port){.tx_buffers = tx_buffers, .receive.msg_namelen = sizeof(struct sockaddr_in6)};
+    *s = (struct socket_port){.tx_buffers = tx_buffers,
+                              .rx_buffers[GROUP_WIDE] = WIDE_BUFFERS,
+                              .receive = {.msg_namelen = NAME_BYTES, .msg_controllen = CONTROL_BYTES}};
     for (size_t i = 0; i < CH_PORT_LOCALS_MAX; i++)
         s->fds[i] = -1;
-    for (s->rx_buffers = 64; s->rx_buffers < rx_wanted;)
-        s->rx_buffers *= 2; /* the kernel wants a power of two */
+    for (s->rx_buffers[GROUP_SINGLE] = 64; s->rx_buffers[GROUP_SINGLE] < rx_wanted;)
+        s->rx_buffers[GROUP_SINGLE] *= 2; /* the kernel wants a power of two */
     ch_err err = ch_port_init(&s->port, &socket_ops, config, why);
     if (err != CH_OK) {
         free(s);

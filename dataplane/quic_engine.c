@@ -125,6 +125,7 @@ void ch_quic_close(struct ch_quic *e)
         if (e->conns[i].state != CONN_FREE)
             ch_quic_slot_free(&e->conns[i]);
     ch_stream_budget_close(&e->send_budget);
+    ch_stream_budget_close(&e->receive_budget);
     ch_quic_tls_close(&e->tls);
     ch_quic_table_close(&e->cids);
     ch_quic_table_close(&e->addresses);

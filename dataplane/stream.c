@@ -5,6 +5,8 @@
 /* A kept buffer of this size stays with its stream when it is empty, so that frames that straddle two packets cost
  * no allocation; larger ones are given back. */
 #define KEPT_BYTES 8192
+/* Given back are those worth a place among the budget's spare ones: a new one costs a page fault for each 4 KiB. */
+#define LARGE_BYTES (256u << 10)
 
 struct ch_stream_chunk {
     struct ch_stream_chunk *next;
@@ -24,6 +26,8 @@ void ch_stream_budget_close(struct ch_stream_budget *budget)
         budget->spare = chunk->next;
         free(chunk);
     }
+    while (budget->larges)
+        free(budget->large[--budget->larges].bytes);
 }
 
 /* The header at the start of `bytes`, and the whole frame's length; 0 while the header isn't whole, SIZE_MAX: too long.
@@ -62,6 +66,23 @@ static enum ch_stream_verdict hand_out(struct ch_stream_in *in, const uint8_t *d
     return verdict;
 }
 
+/* Moves what is kept into a spare large buffer, where there is one. */
+static void take_large(struct ch_stream_in *in, struct ch_stream_budget *budget)
+{
+    if (!budget->larges)
+        return;
+    uint8_t *bytes = budget->large[budget->larges - 1].bytes;
+    size_t capacity = budget->large[budget->larges - 1].capacity;
+    if (capacity <= in->capacity || capacity - in->capacity > budget->most - budget->used)
+        return;
+    budget->larges--;
+    memcpy(bytes, in->kept, in->to);
+    free(in->kept);
+    budget->used += capacity - in->capacity;
+    in->kept = bytes;
+    in->capacity = capacity;
+}
+
 static bool keep(struct ch_stream_in *in, struct ch_stream_budget *budget, const uint8_t *data, size_t length)
 {
     if (length == 0)
@@ -71,6 +92,8 @@ static bool keep(struct ch_stream_in *in, struct ch_stream_budget *budget, const
         in->to -= in->from;
         in->from = 0;
     }
+    if (in->capacity >= KEPT_BYTES && length > in->capacity - in->to)
+        take_large(in, budget);
     if (length > in->capacity - in->to) {
         size_t capacity = in->capacity ? in->capacity * 2 : KEPT_BYTES;
         while (capacity - in->to < length)
@@ -150,7 +173,12 @@ bool ch_stream_in_between(const struct ch_stream_in *in)
 void ch_stream_in_free(struct ch_stream_in *in, struct ch_stream_budget *budget)
 {
     budget->used -= in->capacity;
-    free(in->kept);
+    if (in->capacity >= LARGE_BYTES && budget->larges < CH_STREAM_LARGE_MAX) {
+        budget->large[budget->larges].bytes = in->kept;
+        budget->large[budget->larges++].capacity = in->capacity;
+    } else {
+        free(in->kept);
+    }
     *in = (struct ch_stream_in){0};
 }
 

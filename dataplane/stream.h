@@ -17,13 +17,20 @@
 
 struct ch_stream_chunk;
 
-/* Bytes that all streams of an engine may hold together, and chunks to use again. */
+#define CH_STREAM_LARGE_MAX 4
+
+/* Bytes that all streams of an engine may hold together; chunks, and buffers that large frames came in, to use again. */
 struct ch_stream_budget {
     uint64_t used, most; /* bytes */
     struct ch_stream_chunk *spare;
+    struct {
+        uint8_t *bytes;
+        size_t capacity;
+    } large[CH_STREAM_LARGE_MAX];
+    unsigned larges;
 };
 
-/* Frees the spare chunks; the streams must have been freed before. */
+/* Frees what is spare; the streams must have been freed before. */
 void ch_stream_budget_close(struct ch_stream_budget *budget);
 
 /* True: taken. False: keep it, and offer it again at ch_stream_in_resume. */

@@ -31,7 +31,7 @@
     NUMBER(network, http_port, 0, 0, 65535, "TCP port on 127.0.0.1 for /metrics and /health; 0: off")                  \
     TEXT(network, ipfs_address, "127.0.0.1", "our address for IPFS clients")                                           \
     NUMBER(network, ipfs_port, 0, 0, 65535, "TCP port for IPFS clients (HTTP, Trustless Gateway); 0: off")             \
-    NUMBER(network, ipfs_connections, 64, 1, 1024, "of IPFS clients at once, 2.6 MiB each")                            \
+    NUMBER(network, ipfs_connections, 64, 1, 1024, "of IPFS clients at once, 4.4 MiB each")                            \
     NUMBER(network, ipfs_connections_per_address, 16, 1, 1024, "of them from one address")                             \
     NUMBER(network, idle_seconds, 30, 1, 3600, "a silent connection is closed after this")
 

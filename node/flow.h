@@ -10,6 +10,7 @@
 #define CHAPPE_NODE_FLOW_H
 
 #include "node/ring.h"
+#include "wire/cid.h"
 #include "wire/frame.h"
 
 /* Where a transaction came from, and so where its receipts go. connection 0: the fire hose, which gets none. */
@@ -100,6 +101,8 @@ struct ch_request {
     uint16_t validator; /* connection 0: to whom; a parcel: from whom */
     uint8_t peer_key[CH_KEY_BYTES];
     uint64_t account;              /* whose put it is, while serve has it */
+    struct ch_cid_block block;     /* PUT_OBJECT: the body's, when `hashed`; not checked where the bytes aren't the CID's */
+    bool hashed;
     struct ch_frame_header header; /* of the question, then of the answer */
     uint8_t *body;                 /* CH_FRAME_BODY_BYTES_MAX */
 };

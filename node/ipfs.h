@@ -6,7 +6,7 @@
  * Source:  specs.ipfs.tech/http-gateways/trustless-gateway; ipld.io/specs/transport/car/carv1.
  * Thread:  a thread for each connection, so that a slow reader or a slow source holds up nobody else; ch_ipfs_look from
  *          any one thread.
- * Limits:  `connections_max` at once, `connections_per_address`; more wait in the kernel's queue. 2.6 MiB each while it
+ * Limits:  `connections_max` at once, `connections_per_address`; more wait in the kernel's queue. 4.4 MiB each while it
  *          is answered. A connection without a request for `idle_s`, or an answer that is read more slowly than
  *          CH_IPFS_BYTES_A_SECOND_MIN after as long, is ended.
  */

@@ -17,10 +17,19 @@
 struct waiting {
     struct ch_cid cid; /* first byte 0: an empty place */
     uint32_t length;
-    uint16_t from; /* the validator that brought it */
+    uint16_t from; /* the validator that brought it, or offered it last */
     bool closed;
-    uint64_t owner;    /* account plus one; 0: nobody's */
+    bool renewed;      /* the other validators are to be told */
+    uint64_t owner;    /* whom it is charged to: account plus one; 0: nobody */
+    uint64_t putter;   /* who put it here last, the same; as long as that account puts, it waits on */
     uint64_t until_ms; /* of the keeper's clock */
+};
+
+/* An account that has put blocks here which wait. */
+struct putter {
+    uint64_t account_1; /* plus one; 0: an empty place */
+    uint64_t last_ms;   /* when it put something, by the keeper's clock */
+    uint32_t waiting;
 };
 
 struct usage {
@@ -35,6 +44,7 @@ struct ch_keeper {
     struct waiting *waiting;
     uint32_t waiting_count, hand;
     uint32_t waiting_of[CH_VALIDATORS_MAX]; /* by who brought it */
+    struct putter *putter;                  /* PLACES */
     struct ch_spread *spread; /* NULL: we are alone */
     const struct ch_spread_store *store;
     bool hold;
@@ -100,9 +110,11 @@ static void found(void *self, const struct ch_cid *cid, const struct ch_object_t
         k->failed = charge(k, tag->owner, charge_of(tag, length));
 }
 
+static bool account_may_wait(const struct ch_keeper *k, uint64_t account);
+
 enum ch_status ch_keeper_admit(const struct ch_keeper *k, uint64_t account, size_t length)
 {
-    if (!ch_keeper_may_wait(k, k->node->me))
+    if (!account_may_wait(k, account))
         return CH_STATUS_OVERLOADED;
     if (!k->usage)
         return CH_STATUS_OK;
@@ -133,10 +145,60 @@ static struct waiting *waiting_of(struct ch_keeper *k, const struct ch_cid *cid)
     return &k->waiting[at];
 }
 
+/* --- who puts --- */
+
+static uint32_t putter_home(const struct ch_keeper *k, uint64_t account_1)
+{
+    uint64_t hash;
+    crypto_shorthash((uint8_t *)&hash, (const uint8_t *)&account_1, sizeof account_1, k->key);
+    return (uint32_t)(hash % PLACES);
+}
+
+/* Its place, or the empty one where it would be. */
+static struct putter *putter_of(const struct ch_keeper *k, uint64_t account_1)
+{
+    uint32_t at = putter_home(k, account_1);
+    while (k->putter[at].account_1 && k->putter[at].account_1 != account_1)
+        at = (at + 1) % PLACES;
+    return &k->putter[at];
+}
+
+static void forget_putter(struct ch_keeper *k, struct waiting *w)
+{
+    struct putter *p = putter_of(k, w->putter);
+    if (!w->putter)
+        return;
+    w->putter = 0;
+    if (--p->waiting)
+        return;
+    uint32_t hole = (uint32_t)(p - k->putter);
+    for (uint32_t at = (hole + 1) % PLACES; k->putter[at].account_1; at = (at + 1) % PLACES) {
+        uint32_t first = putter_home(k, k->putter[at].account_1);
+        if ((at + PLACES - first) % PLACES >= (at + PLACES - hole) % PLACES) {
+            k->putter[hole] = k->putter[at];
+            hole = at;
+        }
+    }
+    k->putter[hole].account_1 = 0;
+}
+
+static void note_putter(struct ch_keeper *k, struct waiting *w, uint64_t account_1)
+{
+    if (w->putter != account_1) {
+        forget_putter(k, w);
+        w->putter = account_1;
+        struct putter *p = putter_of(k, account_1);
+        p->account_1 = account_1;
+        p->waiting++;
+    }
+    putter_of(k, account_1)->last_ms = k->clock_ms;
+}
+
 static void stop_waiting(struct ch_keeper *k, struct waiting *w)
 {
     uint32_t hole = (uint32_t)(w - k->waiting);
     k->waiting_of[w->from]--;
+    forget_putter(k, w);
     for (uint32_t at = (hole + 1) % PLACES; k->waiting[at].cid.bytes[0]; at = (at + 1) % PLACES) {
         uint32_t first = home(k, &k->waiting[at].cid);
         if ((at + PLACES - first) % PLACES >= (at + PLACES - hole) % PLACES) {
@@ -148,11 +210,28 @@ static void stop_waiting(struct ch_keeper *k, struct waiting *w)
     k->waiting_count--;
 }
 
+/* Of the table: what anybody may take, and what of the rest is each validator's own. */
+static uint32_t common_room(const struct ch_keeper *k)
+{
+    return k->node->committee.n > 1 ? CH_KEEPER_UNNAMED_MAX / 2 : CH_KEEPER_UNNAMED_MAX;
+}
+
+static uint32_t own_room(const struct ch_keeper *k)
+{
+    return k->node->committee.n > 1 ? CH_KEEPER_UNNAMED_MAX / 2 / k->node->committee.n : 0;
+}
+
 bool ch_keeper_may_wait(const struct ch_keeper *k, uint16_t from)
 {
-    unsigned n = k->node->committee.n;
-    uint32_t share = n > 1 ? CH_KEEPER_UNNAMED_MAX / 2 / n : CH_KEEPER_UNNAMED_MAX;
-    return k->waiting_count < CH_KEEPER_UNNAMED_MAX / 2 || k->waiting_of[from] < share;
+    return k->waiting_count < common_room(k) || k->waiting_of[from] < own_room(k);
+}
+
+/* An account has at most as much as it leaves to the others (dynamic thresholds, Choudhury and Hahne 1998). */
+static bool account_may_wait(const struct ch_keeper *k, uint64_t account)
+{
+    const struct putter *p = putter_of(k, account + 1);
+    uint64_t has = p->account_1 ? p->waiting : 0;
+    return has + k->waiting_count < common_room(k) || has + k->waiting_of[k->node->me] < own_room(k);
 }
 
 ch_err ch_keeper_wait(struct ch_keeper *k, const struct ch_cid *cid, uint32_t length, uint16_t from, uint64_t owner,
@@ -162,22 +241,47 @@ ch_err ch_keeper_wait(struct ch_keeper *k, const struct ch_cid *cid, uint32_t le
     bool waits = w->cid.bytes[0], owned = waits && w->owner;
     if (!waits && (!is_new || k->waiting_count == CH_KEEPER_UNNAMED_MAX))
         return CH_OK;
-    if (!waits) {
-        *w = (struct waiting){.cid = *cid, .length = length, .from = from};
-        k->waiting_count++;
-        k->waiting_of[from]++;
-    }
+    if (waits && from != w->from && !ch_keeper_may_wait(k, from))
+        return CH_OK;
+    if (!waits)
+        *w = (struct waiting){.cid = *cid, .length = length};
+    k->waiting_count += !waits;
+    k->waiting_of[w->from] -= waits;
+    k->waiting_of[w->from = from]++;
+    if (!k->spread && w->closed)
+        ch_object_withhold(k->node->objects, cid, false);
     w->closed = false;
     w->until_ms = k->clock_ms + CH_KEEPER_UNNAMED_MS;
+    if (owner)
+        note_putter(k, w, owner);
     if (owned || !owner)
         return CH_OK;
     w->owner = owner;
     return charge(k, owner, length);
 }
 
+void ch_keeper_put_again(struct ch_keeper *k, const struct ch_cid *cid, uint64_t account)
+{
+    struct waiting *w = waiting_of(k, cid);
+    if (!w->cid.bytes[0] || w->closed)
+        return;
+    w->until_ms = k->clock_ms + CH_KEEPER_UNNAMED_MS;
+    w->renewed = true;
+    note_putter(k, w, account + 1);
+}
+
+/* Alone, the same bytes are one record whatever codec their address has. */
+static struct ch_cid record_of(const struct ch_cid *cid)
+{
+    struct ch_cid raw;
+    ch_cid_make(CH_CID_RAW, ch_cid_digest(cid), &raw);
+    return raw;
+}
+
 ch_err ch_keeper_stored(struct ch_keeper *k, const struct ch_cid *cid, uint64_t account, size_t length)
 {
-    return ch_keeper_wait(k, cid, (uint32_t)length, k->node->me, length ? account + 1 : 0, length != 0);
+    const struct ch_cid record = record_of(cid);
+    return ch_keeper_wait(k, &record, (uint32_t)length, k->node->me, account + 1, length != 0);
 }
 
 void ch_keeper_wait_after_start(struct ch_keeper *k, const struct ch_cid *cid, uint32_t length, uint64_t owner)
@@ -185,8 +289,10 @@ void ch_keeper_wait_after_start(struct ch_keeper *k, const struct ch_cid *cid, u
     if (ch_keeper_wait(k, cid, length, k->node->me, 0, true) != CH_OK)
         CH_ASSERT(!"nothing is charged");
     struct waiting *w = waiting_of(k, cid);
-    if (w->cid.bytes[0] && !w->owner)
-        w->owner = owner;
+    if (!w->cid.bytes[0] || !owner)
+        return;
+    w->owner = w->owner ? w->owner : owner;
+    note_putter(k, w, owner); /* as if it had put it now: it may be in the middle of an upload */
 }
 
 bool ch_keeper_is_waiting(struct ch_keeper *k, const struct ch_cid *cid)
@@ -215,7 +321,24 @@ void ch_keeper_stop_waiting(struct ch_keeper *k, const struct ch_cid *cid)
 
 static void named(void *self, const struct ch_cid *cid)
 {
-    ch_keeper_stop_waiting(self, cid);
+    struct ch_keeper *k = self;
+    const struct ch_cid record = record_of(cid);
+    const struct waiting *w = waiting_of(k, &record);
+    if (w->cid.bytes[0] && w->closed)
+        ch_object_withhold(k->node->objects, &record, false);
+    ch_keeper_stop_waiting(k, &record);
+}
+
+/* Any may be what a message names. They stay, as after a start. */
+static void stop_all_waiting(struct ch_keeper *k)
+{
+    for (uint32_t i = 0; i < PLACES; i++)
+        if (k->waiting[i].cid.bytes[0] && k->waiting[i].closed)
+            ch_object_withhold(k->node->objects, &k->waiting[i].cid, false);
+    memset(k->waiting, 0, PLACES * sizeof *k->waiting);
+    memset(k->waiting_of, 0, sizeof k->waiting_of);
+    memset(k->putter, 0, PLACES * sizeof *k->putter);
+    k->waiting_count = 0;
 }
 
 void ch_keeper_named(struct ch_keeper *k, const struct ch_tx *tx)
@@ -228,10 +351,8 @@ void ch_keeper_named(struct ch_keeper *k, const struct ch_tx *tx)
     ch_err err = ch_object_walk_tree(k->reader, &root, named, k);
     if (err == CH_ERR_CORRUPT)
         ch_log(CH_LOG_ERROR, "objects: a damaged node in a tree that a message names");
-    if (err == CH_ERR_TIMEOUT) { /* any that wait may be what it names: they stay, as after a start */
-        memset(k->waiting, 0, PLACES * sizeof *k->waiting);
-        k->waiting_count = 0;
-    }
+    if (err == CH_ERR_TIMEOUT)
+        stop_all_waiting(k);
 }
 
 bool ch_keeper_waits(const struct ch_keeper *k)
@@ -246,19 +367,22 @@ static ch_err drop(struct ch_keeper *k, struct waiting *w, bool *gone)
     *gone = true;
     if (k->spread && ch_spread_is_named(k->store, &w->cid, w->length))
         return CH_OK;
-    if (!k->spread) {
-        err = ch_object_drop(k->node->objects, &w->cid, 0);
-        if (err == CH_ERR_NOT_FOUND)
-            return CH_OK;
-    } else if (w->closed) {
-        err = ch_spread_drop(k->spread, &w->cid, w->length);
-    } else {
+    if (!w->closed) {
         *gone = false;
-        err = ch_spread_close_block(k->spread, &w->cid, w->length);
+        if (k->spread)
+            err = ch_spread_close_block(k->spread, &w->cid, w->length);
+        else
+            ch_object_withhold(k->node->objects, &w->cid, true);
         w->closed = err == CH_OK;
         w->until_ms += w->closed ? CH_KEEPER_CLOSED_MS : 0;
         return err;
     }
+    if (k->spread)
+        err = ch_spread_drop(k->spread, &w->cid, w->length);
+    else
+        err = ch_object_drop(k->node->objects, &w->cid, 0);
+    if (err == CH_ERR_NOT_FOUND)
+        return CH_OK;
     if (err == CH_OK) {
         discharge(k, w->owner, w->length);
         ch_count(&k->node->metrics.serve_objects_unnamed_total, 1);
@@ -266,11 +390,28 @@ static ch_err drop(struct ch_keeper *k, struct waiting *w, bool *gone)
     return err;
 }
 
+/* Who put it goes on putting: what is put first waits for what is put last. The other validators hear of it in time. */
+static void renew(struct ch_keeper *k, struct waiting *w)
+{
+    if (w->closed || !w->putter)
+        return;
+    uint64_t until_ms = putter_of(k, w->putter)->last_ms + CH_KEEPER_UNNAMED_MS;
+    if (w->until_ms < k->clock_ms + CH_KEEPER_UNNAMED_MS / 2 && w->until_ms + CH_KEEPER_RENEW_MS <= until_ms) {
+        w->until_ms = until_ms;
+        w->renewed = true;
+    }
+    if (w->renewed && k->spread && ch_spread_renew(k->spread, &w->cid, w->length) == CH_ERR_FULL)
+        return; /* with the next round */
+    w->renewed = false;
+}
+
 /* Looks at the next places. */
 static void look_at_waiting(struct ch_keeper *k)
 {
     for (uint32_t i = 0; i < PLACES / ROUND_S && k->waiting_count && !k->hold; i++) {
         struct waiting *w = &k->waiting[k->hand];
+        if (w->cid.bytes[0])
+            renew(k, w);
         if (w->cid.bytes[0] && w->until_ms <= k->clock_ms) {
             bool gone;
             ch_err err = drop(k, w, &gone);
@@ -371,7 +512,8 @@ ch_err ch_keeper_open(struct ch_node *node, struct ch_object_reader *reader, str
     k->commit_ms = atomic_load(&node->commit_ms);
     ch_random(k->key, sizeof k->key);
     k->waiting = calloc(PLACES, sizeof *k->waiting);
-    ch_err err = k->waiting ? CH_OK : CH_ERR_NO_MEMORY;
+    k->putter = calloc(PLACES, sizeof *k->putter);
+    ch_err err = k->waiting && k->putter ? CH_OK : CH_ERR_NO_MEMORY;
     if (err == CH_OK && node->config.store_object_quota_mib) {
         k->usage_mask = 1023;
         k->usage = calloc(k->usage_mask + 1, sizeof *k->usage);
@@ -398,6 +540,7 @@ void ch_keeper_close(struct ch_keeper *k)
     if (!k)
         return;
     free(k->waiting);
+    free(k->putter);
     free(k->usage);
     free(k);
 }

@@ -6,7 +6,7 @@
 
 #define NAMED_MAX  1024u /* blocks looked at in one poll */
 #define LOOKS_MAX  32u   /* records looked through in one poll, after the start */
-#define REPLAY_MAX (1u << 22)
+#define REPLAY_MAX (1u << 20) /* 44 MiB */
 
 struct ch_names {
     struct ch_node *node;
@@ -18,7 +18,7 @@ struct ch_names {
     struct ch_name queue[CH_NAMES_QUEUE];
     uint32_t first, count;
     size_t replayed;    /* of node->names, how many are done */
-    uint64_t done;      /* of the first one's blocks */
+    struct ch_tree_walk walk; /* through the first one's blocks */
     uint32_t looked_at; /* in this poll */
     bool full, told_full;
     /* after the start: what is here and not named */
@@ -29,8 +29,12 @@ struct ch_names {
 ch_err ch_names_replayed(struct ch_node *node, const struct ch_tx *tx)
 {
     struct ch_names_replayed *r = &node->names;
-    if (!tx->location || r->count == REPLAY_MAX)
+    if (!tx->location)
         return CH_OK;
+    if (r->count == REPLAY_MAX) {
+        r->more = true;
+        return CH_OK;
+    }
     if (r->count == r->capacity) {
         size_t capacity = r->capacity ? 2 * r->capacity : 256;
         struct ch_name *larger = realloc(r->name, capacity * sizeof *larger);
@@ -64,20 +68,21 @@ static void fail(struct ch_names *n, ch_err err)
     atomic_compare_exchange_strong(&n->node->failed, &none, (int)err);
 }
 
-/* False: not now. */
-static bool write_down(void *self, const struct ch_cid *cid, uint32_t length)
+static enum ch_tree_word write_down(void *self, const struct ch_cid *cid, uint32_t length)
 {
     struct ch_names *n = self;
     if (n->looked_at++ == NAMED_MAX)
-        return false;
+        return CH_TREE_LATER;
     bool waits = ch_keeper_is_waiting(n->keeper, cid);
-    if (!waits && (ch_spread_is_named(n->store, cid, length) || (!ch_spread_is_stored(n->store, cid, length) &&
-                                                                 !ch_spread_is_held(n->store, n->node->committee.n, cid))))
-        return true;
+    if (!waits && ch_spread_is_named(n->store, cid, length))
+        return CH_TREE_TAKEN;
+    if (!waits && !ch_spread_is_stored(n->store, cid, length) &&
+        !ch_spread_is_held(n->store, n->node->committee.n, cid))
+        return CH_TREE_GAP;
     ch_err err = ch_spread_name(n->spread, cid, length);
     if (err == CH_ERR_FULL || err == CH_ERR_TIMEOUT) {
         n->full = true;
-        return false;
+        return CH_TREE_LATER;
     }
     if (err == CH_ERR_NO_SPACE && !n->told_full) {
         n->told_full = true;
@@ -86,7 +91,7 @@ static bool write_down(void *self, const struct ch_cid *cid, uint32_t length)
     if (err != CH_OK && err != CH_ERR_NO_SPACE)
         fail(n, err);
     ch_keeper_stop_waiting(n->keeper, cid);
-    return true;
+    return err == CH_OK ? CH_TREE_TAKEN : CH_TREE_GAP;
 }
 
 static struct ch_name *next(struct ch_names *n)
@@ -99,7 +104,7 @@ static struct ch_name *next(struct ch_names *n)
 static void pass(struct ch_names *n)
 {
     struct ch_names_replayed *r = &n->node->names;
-    n->done = 0;
+    n->walk = (struct ch_tree_walk){0};
     if (n->replayed < r->count) {
         if (++n->replayed == r->count) {
             free(r->name);
@@ -131,7 +136,7 @@ static void look_for_waiting(struct ch_names *n)
         struct ch_cid cid, address = ch_tree_address(CH_SPREAD_STORED, hashes[i]);
         struct ch_object_tag tag = {0};
         uint32_t block_bytes;
-        if (n->store->get(n->store->context, n->kind, hashes[i], bytes, sizeof bytes, &length) != CH_OK ||
+        if (n->store->get(n->store->context, n->kind, hashes[i], bytes, sizeof bytes, &length, NULL) != CH_OK ||
             !ch_spread_record_block(n->kind, n->node->committee.n, bytes, length, &cid, &block_bytes) ||
             ch_spread_is_named(n->store, &cid, block_bytes))
             continue;
@@ -152,10 +157,8 @@ bool ch_names_poll(struct ch_names *n)
     if (!ch_names_busy(n))
         return false;
     for (struct ch_name *name = next(n); name && n->looked_at < NAMED_MAX && !n->full; name = next(n)) {
-        bool end;
         n->looked_at++;
-        n->done = ch_tree_each(n->tree, &name->root, name->bytes, n->done, write_down, n, &end);
-        if (end)
+        if (ch_tree_each(n->tree, &n->walk, &name->root, name->bytes, write_down, n))
             pass(n);
     }
     if (!next(n)) {
@@ -184,7 +187,7 @@ ch_err ch_names_open(struct ch_node *node, struct ch_object_reader *reader, stru
     n->store = store;
     n->tree = tree;
     n->keeper = keeper;
-    n->kind = CH_SPREAD_MANIFEST;
+    n->kind = node->names.more ? CH_SPREAD_NAMED : CH_SPREAD_MANIFEST; /* any block may be what was not written up: all stay */
     ch_keeper_hold(keeper, node->names.count != 0);
     *out = n;
     return CH_OK;

@@ -250,8 +250,10 @@ static bool on_request(struct ch_net *net, struct peer *peer, uint64_t conn, con
     request->connection = conn;
     request->header = *header;
     memcpy(request->peer_key, peer->key, CH_KEY_BYTES);
+    request->hashed = false;
     memcpy(request->body, body, header->length);
-    CH_ASSERT(ch_ring_push_one(&net->node->to_serve, request));
+    bool block = header->type == CH_FRAME_PUT_OBJECT;
+    CH_ASSERT(ch_ring_push_one(block ? &net->node->to_hash : &net->node->to_serve, request));
     return true;
 }
 
@@ -663,6 +665,7 @@ static ch_err open_port(struct ch_net *net, char why[CH_PORT_WHY_BYTES])
         config.locals[i].address = address;
         config.locals[i].address.port = (uint16_t)ports[i];
         config.locals[i].prefix_bits = (uint8_t)c->network_prefix;
+        config.locals[i].brief = i == LOCAL_QUIC;
     }
     if (config.profile == CH_PORT_SOCKET) {
         config.device = NULL;

@@ -112,6 +112,7 @@ static ch_err open_rings(struct ch_node *n)
         /* Each holds all there is of what flows through it, so a push that follows a pull never fails. */
         {&n->to_verify, "to verify", CH_BATCH_POOL_COUNT, true},
         {&n->to_suspect, "to suspect", CH_BATCH_POOL_COUNT, true},
+        {&n->to_hash, "to hash", CH_REQUEST_POOL_COUNT, true},
         {&n->to_order, "to order", CH_BATCH_POOL_COUNT, true},
         {&n->to_answer, "to answer", CH_BATCH_POOL_COUNT, false},
         {&n->to_apply, "to apply", CH_WORK_POOL_COUNT, false},
@@ -190,7 +191,7 @@ static ch_err lay_out_threads(struct ch_node *n)
         return err;
     struct ch_bell *net = &n->threads[0].bell, *order = &n->threads[1].bell, *apply = &n->threads[2].bell,
                    *serve = &n->threads[3].bell, *verify = &n->threads[4].bell;
-    n->to_verify.consumer = n->to_suspect.consumer = verify;
+    n->to_verify.consumer = n->to_suspect.consumer = n->to_hash.consumer = verify;
     n->to_order.consumer = order;
     n->to_answer.consumer = n->receipts.consumer = n->replies.consumer = net;
     n->to_apply.consumer = apply;
@@ -206,7 +207,7 @@ static struct ch_bell nobody;
 
 static void no_consumers(struct ch_node *n)
 {
-    n->to_verify.consumer = n->to_suspect.consumer = n->to_order.consumer = n->to_answer.consumer =
+    n->to_verify.consumer = n->to_suspect.consumer = n->to_hash.consumer = n->to_order.consumer = n->to_answer.consumer =
         n->receipts.consumer = n->replies.consumer = n->to_apply.consumer = n->applied.consumer =
             n->to_serve.consumer = &nobody;
 }
@@ -431,7 +432,7 @@ void ch_node_close(struct ch_node *n)
     ch_io_close(n->state_io);
     ch_flow_close(&n->flow);
     ch_links_close(&n->links);
-    struct ch_ring *const rings[] = {&n->to_verify, &n->to_suspect, &n->to_order, &n->to_answer, &n->to_apply,
+    struct ch_ring *const rings[] = {&n->to_verify, &n->to_suspect, &n->to_hash, &n->to_order, &n->to_answer, &n->to_apply,
                                      &n->applied,   &n->receipts,   &n->to_serve, &n->replies};
     for (size_t i = 0; i < sizeof rings / sizeof *rings; i++)
         ch_ring_close(rings[i]);

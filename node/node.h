@@ -39,6 +39,7 @@ struct ch_name {
 struct ch_names_replayed {
     struct ch_name *name;
     size_t count, capacity;
+    bool more; /* than are remembered */
 };
 
 struct ch_node {
@@ -55,12 +56,13 @@ struct ch_node {
 
     struct ch_ring to_verify;  /* batches, net -> verify (any) */
     struct ch_ring to_suspect; /* the same from sources that sent a bad signature */
+    struct ch_ring to_hash;    /* ch_request with a block, net -> verify (any) */
     struct ch_ring to_order;   /* batches, verify -> order */
     struct ch_ring to_answer;  /* batches, order -> net */
     struct ch_ring to_apply;   /* ch_commit_work, order -> apply */
     struct ch_ring applied;    /* ch_commit_work, apply -> serve */
     struct ch_ring receipts;   /* payloads, serve -> net */
-    struct ch_ring to_serve;   /* ch_request, net -> serve */
+    struct ch_ring to_serve;   /* ch_request, net and verify -> serve */
     struct ch_ring replies;    /* ch_request, serve -> net */
     atomic_uint_fast64_t object_lies[CH_VALIDATORS_MAX]; /* of each validator about objects (node/spread.h) */
 

@@ -71,13 +71,26 @@ static const char *pool_trouble(ch_err err)
     case CH_ERR_TIMEOUT:
         return "the cluster does not answer";
     case CH_ERR_DENIED:
-        return "the cluster refuses store.rados_user or its key";
+        return "the cluster refuses store.rados_user: no keyring, another key, or a right is missing";
     case CH_ERR_NOT_FOUND:
-        return "there is no such pool, or no keyring of store.rados_user";
+        return "there is no such pool";
     case CH_ERR_BUSY:
-        return "another validator's folder holds this validator's objects";
+        return "another process, of this folder's copy or of where it was, holds this validator's objects";
     default:
         return ch_err_text(err);
+    }
+}
+
+/* For the program's exit code: trying again is of no use where a setting or a key is wrong. */
+static ch_err pool_class(ch_err err)
+{
+    switch (err) {
+    case CH_ERR_DENIED:
+        return CH_ERR_BAD_PASSPHRASE;
+    case CH_ERR_NOT_FOUND:
+        return CH_ERR_INVALID;
+    default:
+        return err;
     }
 }
 
@@ -135,7 +148,7 @@ ch_err ch_node_open_objects(struct ch_node *n, const uint8_t master_key[32], cha
         return err == CH_OK ? CH_OK : explain(why, err, dir);
     snprintf(why, CH_NODE_WHY_BYTES, "the pool \"%.100s\" (store.rados_pool): %s", n->config.store_rados_pool,
              pool_trouble(err));
-    return err;
+    return pool_class(err);
 }
 
 void ch_node_close_objects(struct ch_node *n)

@@ -56,7 +56,10 @@ static ch_err disk_put(void *context, const struct ch_spread_record *record, uin
     struct ch_objects *o = context;
     const struct ch_cid address = ch_tree_address(record->kind, record->name);
     bool first = record->kind == CH_SPREAD_MANIFEST || record->kind == CH_SPREAD_STORED;
-    struct ch_object_tag tag = {.put_ms = ch_time_unix_ms()};
+    const uint64_t now_ms = ch_time_unix_ms();
+    struct ch_object_tag tag = {.put_ms = record->put_ms && record->put_ms < now_ms ? record->put_ms : now_ms};
+    if (record->kind == CH_SPREAD_MARK)
+        tag.put_ms = 0; /* of no age: it stays */
     if (record->kind == CH_SPREAD_STORED && record->owner) {
         tag.owner = record->owner;
         tag.charge_bytes = record->block_bytes;
@@ -65,8 +68,13 @@ static ch_err disk_put(void *context, const struct ch_spread_record *record, uin
     if (waits && !ch_keeper_is_waiting(o->keeper, record->cid) && !ch_keeper_may_wait(o->keeper, record->from))
         return CH_ERR_NO_SPACE;
     /* A name is of an object that was stored and promised to stay: it needs no room of others. */
-    ch_err err = (record->kind == CH_SPREAD_NAMED ? ch_object_put_reserved : ch_object_put_for)(
-        o->node->objects, &address, record->bytes, record->length, &tag, cookie << 1 | 1);
+    struct ch_cid_block block;
+    ch_err err = CH_ERR_INVALID;
+    if (record->kind != CH_SPREAD_WHOLE)
+        err = ch_object_put_record(o->node->objects, &address, record->bytes, record->length, &tag,
+                                   record->kind == CH_SPREAD_NAMED, cookie << 1 | 1);
+    else if (ch_cid_check_digest(&address, record->name, record->bytes, record->length, &block))
+        err = ch_object_put_for(o->node->objects, &block, &tag, cookie << 1 | 1);
     o->puts |= err == CH_OK || err == CH_ERR_FULL;
     if (err == CH_OK || err == CH_ERR_EXISTS) {
         ch_err kept = CH_OK;
@@ -122,19 +130,20 @@ static uint64_t ticket_of(const struct ch_request *request)
 /* False: no task is free. */
 static bool begin(struct ch_objects *o, struct ch_request *request)
 {
+    const struct ch_cid_block *block = &request->block;
     struct ch_cid cid;
-    memcpy(cid.bytes, request->body, CH_CID_BYTES);
-    if (request->header.type != CH_FRAME_PUT_OBJECT)
+    if (request->header.type != CH_FRAME_PUT_OBJECT) {
+        memcpy(cid.bytes, request->body, CH_CID_BYTES);
         return ch_spread_get(o->spread, &cid, ticket_of(request)) == CH_OK;
-    const uint8_t *block = request->body + CH_CID_BYTES;
-    size_t length = request->header.length - (size_t)CH_CID_BYTES;
+    }
     /* What is stored already costs nothing, and needs no room. */
-    enum ch_status status = ch_spread_is_stored(&o->store, &cid, (uint32_t)length)
-                                ? CH_STATUS_OK
-                                : ch_keeper_admit(o->keeper, request->account, length);
+    bool stored = ch_spread_is_stored(&o->store, &block->cid, (uint32_t)block->length);
+    enum ch_status status = stored ? CH_STATUS_OK : ch_keeper_admit(o->keeper, request->account, block->length);
     ch_err err = CH_OK;
     if (status == CH_STATUS_OK)
-        err = ch_spread_put(o->spread, &cid, block, length, request->account + 1, ticket_of(request));
+        err = ch_spread_put(o->spread, block, request->account + 1, ticket_of(request));
+    if (err == CH_OK && stored)
+        ch_keeper_put_again(o->keeper, &block->cid, request->account);
     if (err == CH_ERR_INVALID)
         status = CH_STATUS_BAD_OBJECT;
     if (status != CH_STATUS_OK)
@@ -376,7 +385,8 @@ ch_err ch_objects_open(struct ch_node *node, struct ch_object_reader *reader, st
     o->reader = reader;
     o->keeper = keeper;
     o->store = (struct ch_spread_store){o, ch_tree_has, ch_tree_get, disk_put, disk_drop, disk_list};
-    const struct ch_spread_setup setup = {
+    struct ch_object_stats stats;
+    struct ch_spread_setup setup = {
         .validators = node->committee.n,
         .me = node->me,
         .keys = (const uint8_t(*)[CH_HASH_BYTES])node->committee.key,
@@ -385,6 +395,7 @@ ch_err ch_objects_open(struct ch_node *node, struct ch_object_reader *reader, st
         .store = o->store,
         .repair_bytes_per_second = node->config.store_repair_mib << 20,
     };
+    ch_random(&setup.new_store, sizeof setup.new_store);
     ch_err err = ch_spread_open(&setup, &o->spread);
     if (err == CH_OK)
         err = ch_tree_open(reader, node->committee.n, &o->tree);
@@ -396,6 +407,9 @@ ch_err ch_objects_open(struct ch_node *node, struct ch_object_reader *reader, st
         ch_objects_close(o);
         return err;
     }
+    ch_object_stats(node->objects, &stats);
+    if (stats.segments_damaged || stats.blocks_lost) /* what the marks say was here may not be */
+        ch_spread_repair(o->spread);
     *out = o;
     return CH_OK;
 }

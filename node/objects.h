@@ -18,7 +18,7 @@ CH_MUST_CHECK ch_err ch_objects_open(struct ch_node *node, struct ch_object_read
                                      struct ch_objects **out);
 void ch_objects_close(struct ch_objects *objects);
 
-/* Takes a request with a CID and answers it in the end; a put is this account's. */
+/* Takes a request with a CID and answers it in the end; a put is this account's, and its block is checked. */
 void ch_objects_put(struct ch_objects *objects, struct ch_request *request, uint64_t account);
 void ch_objects_get(struct ch_objects *objects, struct ch_request *request);
 void ch_objects_has(struct ch_objects *objects, struct ch_request *request);

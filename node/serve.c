@@ -13,6 +13,7 @@
 /* Bytes of records in one answer: below a frame's, so that the last one always fits. */
 #define RECORDS_BYTES_MAX (CH_FRAME_BODY_BYTES_MAX - CH_RECORD_HEADER_BYTES - CH_TX_BYTES_MAX)
 #define RECORDS_HEAD_BYTES 12
+#define WANTED_MAX         256 /* records of one answer that the disk fetches side by side */
 #define PIECES_BYTES_MAX   8192 /* of an ASSEMBLE: each piece names up to a block, a commit or a payload */
 
 struct ch_serve {
@@ -198,6 +199,16 @@ static ch_err first_kept(struct ch_serve *s, uint64_t serial, uint64_t from, uin
     return CH_OK;
 }
 
+/* The records are about to be read. */
+static void want_records(struct ch_serve *s, const uint64_t *indices, size_t count)
+{
+    for (size_t i = 0; i < count && i < WANTED_MAX; i++) {
+        struct ch_log_entry entry;
+        if (ch_state_read_log_entry(s->state, indices[i], &entry) == CH_OK)
+            ch_wal_want(s->log, entry.position, CH_TX_BYTES_MAX);
+    }
+}
+
 /* Writes as many of the inbox's records from `from` on as fit; *next is the first one that was not written. Where the
  * one at `from` is no longer kept the answer says so, and where to go on. */
 static ch_err write_inbox(struct ch_serve *s, const uint8_t *account, uint64_t from, size_t limit, uint8_t *body,
@@ -212,6 +223,8 @@ static ch_err write_inbox(struct ch_serve *s, const uint8_t *account, uint64_t f
         err = ch_state_read_inbox(s->state, serial, from, limit, s->indices, &count, last);
     if (err != CH_OK)
         return err;
+    if (count > 1)
+        want_records(s, s->indices, count);
     struct ch_writer w = ch_writer(body, CH_FRAME_BODY_BYTES_MAX);
     (void)ch_write_room(&w, RECORDS_HEAD_BYTES);
     uint16_t written = 0;
@@ -349,19 +362,25 @@ static void put_object(struct ch_serve *s, struct ch_request *request)
         reply_status(s, request, CH_FRAME_STATUS, CH_STATUS_DISK_FULL);
         return;
     }
+    size_t length = request->header.length - (size_t)CH_CID_BYTES;
+    if (!request->hashed) /* it was a stranger's a moment ago */
+        (void)ch_cid_check(&cid, request->body + CH_CID_BYTES, length, &request->block);
+    request->hashed = true;
+    if (!ch_cid_is_checked(&request->block)) {
+        reply_status(s, request, CH_FRAME_STATUS, CH_STATUS_BAD_OBJECT);
+        return;
+    }
     if (s->spread) {
         ch_objects_put(s->spread, request, serial);
         return;
     }
-    size_t length = request->header.length - (size_t)CH_CID_BYTES;
     enum ch_status status = ch_keeper_admit(s->keeper, serial, length);
     if (status != CH_STATUS_OK) {
         reply_status(s, request, CH_FRAME_STATUS, status);
         return;
     }
     const struct ch_object_tag tag = ch_keeper_tag(serial);
-    ch_err err = ch_object_put_for(s->node->objects, &cid, request->body + CH_CID_BYTES, length, &tag,
-                                   (uint64_t)(uintptr_t)request);
+    ch_err err = ch_object_put_for(s->node->objects, &request->block, &tag, (uint64_t)(uintptr_t)request);
     if (err == CH_OK || err == CH_ERR_EXISTS) {
         ch_err kept = ch_keeper_stored(s->keeper, &cid, serial, err == CH_OK ? length : 0);
         if (kept != CH_OK)

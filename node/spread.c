@@ -22,11 +22,14 @@ ch_err ch_spread_open(const struct ch_spread_setup *setup, struct ch_spread **ou
     s->scratch = malloc(CH_SHARD_BYTES_MAX);
     if (err == CH_OK && !s->scratch)
         err = CH_ERR_NO_MEMORY;
-    if (err == CH_OK)
-        *out = s;
-    else
+    if (err != CH_OK) {
         ch_spread_close(s);
-    return err;
+        return err;
+    }
+    s->lister = s->setup.validators;
+    repair_open(s);
+    *out = s;
+    return CH_OK;
 }
 
 void ch_spread_close(struct ch_spread *s)
@@ -160,13 +163,15 @@ static ch_err write_one(struct ch_spread *s, struct task *t, enum write what)
         .bytes = bytes,
         .cid = &t->cid,
         .block_bytes = t->m.length,
+        /* one in f+1 is honest: who lies can only make it younger */
+        .put_ms = (unsigned)__builtin_popcount(t->dated) > s->faults_max ? t->put_ms : 0,
         .fresh = !t->named,
         .from = s->setup.me,
         .owner = t->owner,
     };
     switch (what) {
     case WRITE_NAMED:
-        return hold_put_named(s, &t->cid, t->m.length, cookie_of(s, t));
+        return hold_put_named(s, &t->cid, t->m.length, record.put_ms, cookie_of(s, t));
     case WRITE_MANIFEST:
         record.kind = CH_SPREAD_MANIFEST;
         record.length = ch_manifest_write(&t->m, bytes);
@@ -398,22 +403,22 @@ static bool proven_already(struct ch_spread *s, const struct task *t)
     struct ch_stored stored;
     size_t length;
     hold_stored_name(&t->cid, t->m.length, name);
-    if (store->get(store->context, CH_SPREAD_STORED, name, bytes, sizeof bytes, &length) != CH_OK)
+    if (store->get(store->context, CH_SPREAD_STORED, name, bytes, sizeof bytes, &length, NULL) != CH_OK)
         return false;
     struct ch_reader r = ch_reader(bytes, length);
     return ch_stored_read(&r, s->setup.validators, &stored) && memcmp(stored.manifest, t->digest, CH_HASH_BYTES) == 0;
 }
 
-ch_err ch_spread_put(struct ch_spread *s, const struct ch_cid *cid, const uint8_t *block, size_t length, uint64_t owner,
-                     uint64_t ticket)
+ch_err ch_spread_put(struct ch_spread *s, const struct ch_cid_block *block, uint64_t owner, uint64_t ticket)
 {
-    if (length > CH_BLOCK_BYTES_MAX || !ch_cid_valid(cid->bytes) || !ch_cid_matches(cid, block, length))
+    CH_ASSERT(ch_cid_is_checked(block));
+    if (block->length > CH_BLOCK_BYTES_MAX)
         return CH_ERR_INVALID;
-    struct task *t = spread_task(s, KIND_PUT, cid, ticket);
+    struct task *t = spread_task(s, KIND_PUT, &block->cid, ticket);
     if (!t)
         return CH_ERR_FULL;
     t->owner = owner;
-    code_block(s, t, block, length);
+    code_block(s, t, block->bytes, block->length);
     if (proven_already(s, t)) {
         t->proven = true;
         spread_finish(s, t, CH_STATUS_OK);
@@ -463,6 +468,7 @@ bool ch_spread_frame(struct ch_spread *s, uint16_t from, const struct ch_frame_h
         s->stats.frames_malformed++;
         return true;
     }
+    s->peer[from].silent = false;
     switch (header->type) {
     case CH_FRAME_SHARD_STORED:
         t = asked_by(s, from, header->request, &i);
@@ -540,7 +546,7 @@ bool ch_spread_next_send(struct ch_spread *s, uint16_t *to, struct ch_frame_head
             (t->phase == PHASE_FETCH && fetch_next_send(s, t, to, header, body)))
             return true;
     }
-    return repair_next_send(s, to, header, body);
+    return hold_next_renewal(s, to, header, body) || repair_next_send(s, to, header, body);
 }
 
 bool ch_spread_next_done(struct ch_spread *s, struct ch_spread_done *done)

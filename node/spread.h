@@ -37,6 +37,7 @@ enum ch_spread_kind {
     CH_SPREAD_MANIFEST,
     CH_SPREAD_STORED,   /* the certificate */
     CH_SPREAD_NAMED,    /* a message names the block */
+    CH_SPREAD_MARK,     /* how far repair has come; of no block */
 };
 
 struct ch_spread_record {
@@ -46,19 +47,20 @@ struct ch_spread_record {
     size_t length;
     const struct ch_cid *cid; /* of which block, and its length */
     uint32_t block_bytes;
+    uint64_t put_ms; /* since when the block is stored, Unix time; 0: since now */
     bool fresh;     /* no message that we know of names it yet */
     uint16_t from;  /* the validator that brought it; we, too */
     uint64_t owner; /* as it was put here with; 0: nobody's */
 };
 
-/* The disk here. Reads give what was durable, or nothing: damaged is missing. */
+/* The disk here. Reads give what was durable, or nothing: damaged is missing. *put_ms (NULL: not wanted) is the record's. */
 struct ch_spread_store {
     void *context;
     bool (*has)(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES]);
     ch_err (*get)(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES], uint8_t *to,
-                  size_t capacity, size_t *length);
-    /* Copies the bytes. CH_OK: ch_spread_durable(cookie) will follow. CH_ERR_EXISTS: durable already. CH_ERR_FULL: later
-     * again. Other errors: not taken. */
+                  size_t capacity, size_t *length, uint64_t *put_ms);
+    /* Copies the bytes; those of a CH_SPREAD_WHOLE were hashed, and the name is theirs. CH_OK: ch_spread_durable(cookie)
+     * will follow. CH_ERR_EXISTS: durable already. CH_ERR_FULL: later again. Other errors: not taken. */
     ch_err (*put)(void *context, const struct ch_spread_record *record, uint64_t cookie);
     /* Forgets it. CH_ERR_NOT_FOUND, CH_ERR_FULL: later again; CH_ERR_NO_SPACE. */
     ch_err (*drop)(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES]);
@@ -75,6 +77,7 @@ struct ch_spread_setup {
     const uint8_t *chain_id;
     struct ch_spread_store store;
     uint64_t repair_bytes_per_second; /* of blocks restored */
+    uint64_t new_store;               /* random: the store's number, where it has none yet */
 };
 
 struct ch_spread;
@@ -91,9 +94,9 @@ void ch_spread_peer(struct ch_spread *spread, uint16_t validator, bool up);
 void ch_spread_full(struct ch_spread *spread, bool full);
 
 /* Each gives one `done` with this ticket, not 0. CH_ERR_FULL: no task is free, later again. The block is copied.
- * CH_ERR_INVALID: the bytes aren't the CID's. `owner` goes with the records (0: nobody). */
-CH_MUST_CHECK ch_err ch_spread_put(struct ch_spread *spread, const struct ch_cid *cid, const uint8_t *block,
-                                   size_t length, uint64_t owner, uint64_t ticket);
+ * CH_ERR_INVALID: it is too long. `owner` goes with the records (0: nobody). */
+CH_MUST_CHECK ch_err ch_spread_put(struct ch_spread *spread, const struct ch_cid_block *block, uint64_t owner,
+                                   uint64_t ticket);
 CH_MUST_CHECK ch_err ch_spread_get(struct ch_spread *spread, const struct ch_cid *cid, uint64_t ticket);
 /* Makes the block's certificate, and what should lie here of it, known here: fetches it and spreads it anew. */
 CH_MUST_CHECK ch_err ch_spread_restore(struct ch_spread *spread, const struct ch_cid *cid, uint64_t ticket);
@@ -111,6 +114,8 @@ void ch_spread_durable(struct ch_spread *spread, uint64_t cookie);
 /* A message names the block, which is kept from now on: this is told to those who repair. CH_ERR_FULL: later again;
  * CH_ERR_NO_SPACE. */
 CH_MUST_CHECK ch_err ch_spread_name(struct ch_spread *spread, const struct ch_cid *cid, uint32_t length);
+/* The block waits on for a message that names it, here: the others are told. CH_ERR_FULL: later again. */
+CH_MUST_CHECK ch_err ch_spread_renew(struct ch_spread *spread, const struct ch_cid *cid, uint32_t length);
 /* Drops the certificate: it no longer counts as stored here, and a message that names it is refused. Whatever else is here
  * stays, for messages on their way: naming it makes the certificate anew. CH_ERR_FULL, CH_ERR_NO_SPACE: later again. */
 CH_MUST_CHECK ch_err ch_spread_close_block(struct ch_spread *spread, const struct ch_cid *cid, uint32_t length);

@@ -7,6 +7,8 @@
  */
 #include "node/spread_impl.h"
 
+#define DATES_NS UINT64_C(2000000000) /* a restore waits so long for f+1 that say how old the block is */
+
 static const uint8_t any[CH_HASH_BYTES]; /* no manifest's digest: every one is welcome */
 
 static bool is_refused(const struct task *t, const uint8_t digest[CH_HASH_BYTES])
@@ -40,17 +42,36 @@ static void take(struct task *t, unsigned i, const struct ch_manifest *m, const 
     t->present |= 1u << i;
 }
 
+/* A holder says since when it has the block. */
+static void date(struct task *t, unsigned i, uint64_t put_ms)
+{
+    if (t->ask[i].state != ASK_GAVE || !put_ms)
+        return;
+    t->dated |= 1u << i;
+    t->put_ms = t->put_ms > put_ms ? t->put_ms : put_ms;
+}
+
+/* Enough say how old the block is, or there is no waiting for that. */
+static bool is_dated(const struct ch_spread *s, const struct task *t, unsigned open)
+{
+    return t->kind != KIND_RESTORE || t->ticket || !open || s->now_ns - t->began_ns >= DATES_NS ||
+           (unsigned)__builtin_popcount(t->dated) > s->faults_max;
+}
+
 static void take_own(struct ch_spread *s, struct task *t)
 {
     struct ch_manifest m;
     uint8_t digest[CH_HASH_BYTES];
+    uint64_t put_ms;
     if (t->own < 0 || t->ask[t->own].state != ASK_IDLE)
         return;
     if (hold_find(s, &t->cid, t->wanted, (const uint8_t(*)[CH_HASH_BYTES])t->refused, t->refused_count, &m, digest,
-                  s->scratch))
+                  s->scratch, &put_ms)) {
         take(t, (unsigned)t->own, &m, digest, s->scratch);
-    else
+        date(t, (unsigned)t->own, put_ms);
+    } else {
         t->ask[t->own].state = ASK_NONE;
+    }
 }
 
 /* The manifest that most others named, and how many did. */
@@ -80,7 +101,8 @@ static void begin_anew(struct ch_spread *s, struct task *t, const uint8_t wanted
             t->ask[i].state = ASK_IDLE;
     }
     t->has_manifest = false;
-    t->present = 0;
+    t->present = t->dated = 0;
+    t->put_ms = 0;
     take_own(s, t);
 }
 
@@ -97,15 +119,19 @@ static bool refuse(struct ch_spread *s, struct task *t)
     return true;
 }
 
-/* Decodes, encodes again, compares with the manifest, then with the CID. */
+/* Decodes, encodes again, compares with the manifest, then with the CID. The k shards that it was decoded from come out of
+ * the coder as they went in, and were held against the manifest when they came: others, or ours before it was written. */
 static bool is_whole(struct ch_spread *s, struct task *t)
 {
     const struct ch_manifest *m = &t->m;
     if (m->k > 1) {
         uint8_t hash[CH_HASH_BYTES];
+        unsigned used = 0;
         ch_erasure_decode(&s->code, t->shards, m->shard_bytes, t->present);
         ch_erasure_encode(&s->code, t->shards, m->shard_bytes);
         for (unsigned i = 0; i < m->n; i++) {
+            if ((t->present >> i & 1) && used++ < m->k)
+                continue;
             ch_hash(t->shards + (size_t)i * m->shard_bytes, m->shard_bytes, hash);
             if (memcmp(hash, m->hash[i], CH_HASH_BYTES) != 0)
                 return false;
@@ -133,7 +159,14 @@ static void settle(struct ch_spread *s, struct task *t)
     while (t->phase == PHASE_FETCH) {
         unsigned none = 0, open = 0;
         const uint8_t *other = any;
+        for (unsigned i = 0; i < t->holders; i++) {
+            enum ask_state state = t->ask[i].state;
+            none += state == ASK_NONE;
+            open += state == ASK_ASKED || (state == ASK_IDLE && s->peer[t->holder[i]].up);
+        }
         if (t->has_manifest && (unsigned)__builtin_popcount(t->present) >= t->m.k) {
+            if (!is_dated(s, t, open))
+                return;
             if (is_whole(s, t)) {
                 fetched(s, t);
                 return;
@@ -141,11 +174,6 @@ static void settle(struct ch_spread *s, struct task *t)
             if (!refuse(s, t))
                 spread_finish(s, t, CH_STATUS_OVERLOADED);
             continue;
-        }
-        for (unsigned i = 0; i < t->holders; i++) {
-            enum ask_state state = t->ask[i].state;
-            none += state == ASK_NONE;
-            open += state == ASK_ASKED || (state == ASK_IDLE && s->peer[t->holder[i]].up);
         }
         if (none > 2 * s->faults_max) { /* what n-f have signed for, f of them lying and f others, is seen at n-2f */
             spread_finish(s, t, CH_STATUS_NOT_FOUND);
@@ -168,7 +196,7 @@ void fetch_tick(struct ch_spread *s, struct task *t)
 {
     for (unsigned i = 0; i < t->holders; i++)
         if (t->ask[i].state == ASK_ASKED && s->now_ns - t->ask[i].at_ns >= CH_SPREAD_HEDGE_NS)
-            t->ask[i].hedged = true;
+            t->ask[i].hedged = s->peer[t->holder[i]].silent = true;
     settle(s, t);
 }
 
@@ -177,14 +205,24 @@ bool fetch_next_send(struct ch_spread *s, struct task *t, uint16_t *to, struct c
     bool raw = ch_cid_codec(&t->cid) == CH_CID_RAW;
     unsigned need = t->has_manifest ? t->m.k : raw ? s->faults_max + 1 : 1;
     unsigned have = (unsigned)__builtin_popcount(t->present);
+    if (t->kind == KIND_RESTORE && !t->ticket && need <= s->faults_max)
+        need = s->faults_max + 1; /* to learn its age */
     uint32_t bytes = t->has_manifest ? t->m.shard_bytes : raw ? CH_BLOCK_BYTES_MAX / (s->faults_max + 1) : 65536;
     for (unsigned i = 0; i < t->holders; i++)
         have += t->ask[i].state == ASK_ASKED && !t->ask[i].hedged;
     if (have >= need)
         return false;
-    for (unsigned i = 0; i < t->holders; i++) {
-        if ((int)i == t->own || t->ask[i].state != ASK_IDLE || !spread_may_ask(s, t->holder[i], bytes))
+    bool wait = false; /* for one that has enough to do */
+    for (unsigned at = 0; at < 2 * t->holders && !(wait && at >= t->holders); at++) {
+        const unsigned i = at % t->holders;
+        const struct peer *peer = &s->peer[t->holder[i]];
+        /* Who is silent comes last: it may be gone, which shows late. */
+        if ((int)i == t->own || t->ask[i].state != ASK_IDLE || peer->silent != (at >= t->holders))
             continue;
+        if (!spread_may_ask(s, t->holder[i], bytes)) {
+            wait |= peer->up;
+            continue;
+        }
         struct ch_writer w = ch_writer(body, CH_FRAME_BODY_BYTES_MAX);
         ch_write(&w, t->cid.bytes, CH_CID_BYTES);
         ch_write(&w, t->wanted, CH_HASH_BYTES);
@@ -201,9 +239,10 @@ bool fetch_next_send(struct ch_spread *s, struct task *t, uint16_t *to, struct c
 
 /* The manifest and shard of an answer, or false for what no honest validator sends. */
 static bool well_formed(struct ch_spread *s, const struct task *t, unsigned i, struct ch_reader *r,
-                        struct ch_manifest *m)
+                        struct ch_manifest *m, uint64_t *put_ms)
 {
     uint8_t hash[CH_HASH_BYTES];
+    *put_ms = ch_read64(r);
     uint16_t length = ch_read16(r);
     const uint8_t *manifest = ch_read(r, length);
     if (!manifest || !ch_manifest_read(manifest, length, s->setup.validators, m) ||
@@ -220,16 +259,19 @@ void fetch_answer(struct ch_spread *s, struct task *t, unsigned i, const uint8_t
     struct ch_reader r = ch_reader(body, length);
     struct ch_manifest m;
     uint8_t digest[CH_HASH_BYTES];
+    uint64_t put_ms;
     uint16_t status = ch_read16(&r);
     bool none = !r.bad && status == CH_STATUS_NOT_FOUND && r.left == 0;
     spread_answered(s, t, i, none ? ASK_NONE : ASK_FAILED);
     memset(&m, 0, sizeof m);
-    if (!none && !r.bad && status == CH_STATUS_OK && well_formed(s, t, i, &r, &m)) {
+    if (!none && !r.bad && status == CH_STATUS_OK && well_formed(s, t, i, &r, &m, &put_ms)) {
         ch_manifest_digest(&m, digest);
-        if (is_refused(t, digest))
+        if (is_refused(t, digest)) {
             spread_lie(s, t->holder[i]);
-        else
+        } else {
             take(t, i, &m, digest, r.at);
+            date(t, i, put_ms);
+        }
     } else if (!none && (r.bad || status == CH_STATUS_OK || r.left)) {
         spread_lie(s, t->holder[i]);
     }

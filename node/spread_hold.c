@@ -8,6 +8,9 @@
  */
 #include "node/spread_impl.h"
 
+#define LISTER_IDLE_NS UINT64_C(1000000000)  /* without a question, and */
+#define LISTER_TURN_NS UINT64_C(10000000000) /* after so long another one has its turn */
+#define JUMP_NS        UINT64_C(10000000000) /* between two questions of one validator that don't follow the answer before */
 #define ANSWERS_OF_ONE (2 * CH_SPREAD_ASKED_MAX) /* waiting: more than an honest validator asks at once */
 
 void hold_manifest_name(const struct ch_cid *cid, uint16_t writer, uint8_t name[CH_HASH_BYTES])
@@ -116,13 +119,13 @@ bool hold_proves(struct ch_spread *s, const struct ch_stored *c)
 /* --- what is here --- */
 
 static bool read_manifest(const struct ch_spread_store *store, unsigned validators, const struct ch_cid *cid,
-                          uint16_t writer, struct ch_manifest *m, uint8_t digest[CH_HASH_BYTES])
+                          uint16_t writer, struct ch_manifest *m, uint8_t digest[CH_HASH_BYTES], uint64_t *put_ms)
 {
     uint8_t name[CH_HASH_BYTES], bytes[CH_MANIFEST_BYTES_MAX];
     size_t length;
     hold_manifest_name(cid, writer, name);
     if (!store->has(store->context, CH_SPREAD_MANIFEST, name) ||
-        store->get(store->context, CH_SPREAD_MANIFEST, name, bytes, sizeof bytes, &length) != CH_OK ||
+        store->get(store->context, CH_SPREAD_MANIFEST, name, bytes, sizeof bytes, &length, put_ms) != CH_OK ||
         !ch_manifest_read(bytes, length, validators, m))
         return false;
     ch_manifest_digest(m, digest);
@@ -131,11 +134,11 @@ static bool read_manifest(const struct ch_spread_store *store, unsigned validato
 
 /* Who brought it, or -1. */
 static int who_brought(struct ch_spread *s, const struct ch_cid *cid, const uint8_t wanted[CH_HASH_BYTES],
-                       struct ch_manifest *m)
+                       struct ch_manifest *m, uint64_t *put_ms)
 {
     uint8_t digest[CH_HASH_BYTES];
     for (unsigned w = 0; w < s->setup.validators; w++)
-        if (read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, m, digest) &&
+        if (read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, m, digest, put_ms) &&
             memcmp(digest, wanted, CH_HASH_BYTES) == 0)
             return (int)w;
     return -1;
@@ -156,12 +159,12 @@ static bool get_shard_here(const struct ch_spread *s, const struct ch_manifest *
     uint8_t name[CH_HASH_BYTES];
     size_t length;
     enum ch_spread_kind kind = hold_shard_name(m, own, name);
-    return store->get(store->context, kind, name, to, CH_SHARD_BYTES_MAX, &length) == CH_OK && length == m->shard_bytes;
+    return store->get(store->context, kind, name, to, CH_SHARD_BYTES_MAX, &length, NULL) == CH_OK && length == m->shard_bytes;
 }
 
 bool hold_find(struct ch_spread *s, const struct ch_cid *cid, const uint8_t wanted[CH_HASH_BYTES],
                const uint8_t (*refused)[CH_HASH_BYTES], unsigned refused_count, struct ch_manifest *m,
-               uint8_t digest[CH_HASH_BYTES], uint8_t *shard)
+               uint8_t digest[CH_HASH_BYTES], uint8_t *shard, uint64_t *put_ms)
 {
     uint16_t holder[CH_SHARDS_MAX];
     int own = hold_own_index(s, holder, ch_placement(cid, s->setup.keys, s->setup.validators, holder));
@@ -169,7 +172,7 @@ bool hold_find(struct ch_spread *s, const struct ch_cid *cid, const uint8_t want
         return false;
     for (int only_wanted = 1; only_wanted >= 0; only_wanted--)
         for (unsigned w = 0; w < s->setup.validators; w++) {
-            if (!read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, m, digest) ||
+            if (!read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, m, digest, put_ms) ||
                 (only_wanted && memcmp(digest, wanted, CH_HASH_BYTES) != 0))
                 continue;
             bool not = false;
@@ -183,14 +186,15 @@ bool hold_find(struct ch_spread *s, const struct ch_cid *cid, const uint8_t want
     return false;
 }
 
-bool hold_mine(struct ch_spread *s, const struct ch_stored *stored)
+bool hold_mine(struct ch_spread *s, const struct ch_stored *stored, uint64_t *put_ms)
 {
     uint16_t holder[CH_SHARDS_MAX];
     struct ch_manifest m;
     int own = hold_own_index(s, holder, ch_placement(&stored->cid, s->setup.keys, s->setup.validators, holder));
+    *put_ms = 0;
     if (own < 0)
         return true;
-    return who_brought(s, &stored->cid, stored->manifest, &m) >= 0 && (own >= m.copies || has_shard(s, &m, (unsigned)own));
+    return who_brought(s, &stored->cid, stored->manifest, &m, put_ms) >= 0 && (own >= m.copies || has_shard(s, &m, (unsigned)own));
 }
 
 bool ch_spread_is_held(const struct ch_spread_store *store, unsigned validators, const struct ch_cid *cid)
@@ -233,7 +237,7 @@ bool ch_spread_is_named(const struct ch_spread_store *store, const struct ch_cid
     return store->has(store->context, CH_SPREAD_NAMED, name);
 }
 
-ch_err hold_put_named(struct ch_spread *s, const struct ch_cid *cid, uint32_t length, uint64_t cookie)
+ch_err hold_put_named(struct ch_spread *s, const struct ch_cid *cid, uint32_t length, uint64_t put_ms, uint64_t cookie)
 {
     const struct ch_spread_store *store = &s->setup.store;
     uint8_t name[CH_HASH_BYTES], bytes[NAMED_BYTES];
@@ -243,6 +247,7 @@ ch_err hold_put_named(struct ch_spread *s, const struct ch_cid *cid, uint32_t le
                                             .length = sizeof bytes,
                                             .cid = cid,
                                             .block_bytes = length,
+                                            .put_ms = put_ms,
                                             .from = s->setup.me};
     named_name(cid, length, name);
     memcpy(bytes, cid->bytes, CH_CID_BYTES);
@@ -257,11 +262,11 @@ bool hold_named_stored(const struct ch_spread *s, const uint8_t name[CH_HASH_BYT
     struct ch_cid cid;
     uint32_t block_bytes;
     size_t length;
-    if (store->get(store->context, CH_SPREAD_NAMED, name, bytes, sizeof bytes, &length) != CH_OK ||
+    if (store->get(store->context, CH_SPREAD_NAMED, name, bytes, sizeof bytes, &length, NULL) != CH_OK ||
         !ch_spread_record_block(CH_SPREAD_NAMED, s->setup.validators, bytes, length, &cid, &block_bytes))
         return false;
     hold_stored_name(&cid, block_bytes, at);
-    if (store->get(store->context, CH_SPREAD_STORED, at, bytes, sizeof bytes, &length) != CH_OK)
+    if (store->get(store->context, CH_SPREAD_STORED, at, bytes, sizeof bytes, &length, NULL) != CH_OK)
         return false;
     struct ch_reader r = ch_reader(bytes, length);
     return ch_stored_read(&r, s->setup.validators, stored);
@@ -271,12 +276,12 @@ ch_err ch_spread_name(struct ch_spread *s, const struct ch_cid *cid, uint32_t le
 {
     struct ch_manifest m;
     uint8_t digest[CH_HASH_BYTES];
-    ch_err err = hold_put_named(s, cid, length, 0);
+    ch_err err = hold_put_named(s, cid, length, 0, 0);
     if ((err != CH_OK && err != CH_ERR_EXISTS) || ch_spread_is_stored(&s->setup.store, cid, length))
         return err == CH_ERR_EXISTS ? CH_OK : err;
     for (unsigned w = 0; w < s->setup.validators; w++)
-        if (read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, &m, digest) && m.length == length) {
-            repair_unproven(s, &m);
+        if (read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, &m, digest, NULL) && m.length == length) {
+            repair_unproven(s, &m, UINT64_MAX);
             break;
         }
     return CH_OK;
@@ -314,7 +319,7 @@ ch_err ch_spread_drop(struct ch_spread *s, const struct ch_cid *cid, uint32_t le
         err = drop(s, CH_SPREAD_WHOLE, ch_cid_digest(cid));
     for (unsigned w = 0; err == CH_OK && own >= 0 && w < s->setup.validators; w++) {
         struct ch_manifest m;
-        if (read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, &m, digest) && own < m.copies) {
+        if (read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, &m, digest, NULL) && own < m.copies) {
             enum ch_spread_kind kind = hold_shard_name(&m, (unsigned)own, name);
             if (kind == CH_SPREAD_SHARD || !is_two_blocks(s, cid, length))
                 err = drop(s, kind, name);
@@ -332,7 +337,7 @@ bool ch_spread_length(const struct ch_spread_store *store, unsigned validators, 
     for (unsigned w = 0; w < validators; w++) {
         struct ch_manifest m;
         uint8_t digest[CH_HASH_BYTES];
-        if (!read_manifest(store, validators, cid, (uint16_t)w, &m, digest) || !ch_spread_is_stored(store, cid, m.length))
+        if (!read_manifest(store, validators, cid, (uint16_t)w, &m, digest, NULL) || !ch_spread_is_stored(store, cid, m.length))
             continue;
         *bytes = m.length;
         return true;
@@ -401,7 +406,7 @@ static ch_err keep(struct ch_spread *s, struct answer *a, const struct ch_manife
     uint64_t cookie = a->generation * COOKIE_SLOTS + CH_SPREAD_TASKS + (uint64_t)(a - s->answer);
     struct ch_manifest there;
     uint8_t name[CH_HASH_BYTES];
-    int writer = who_brought(s, &a->cid, a->digest, &there);
+    int writer = who_brought(s, &a->cid, a->digest, &there, NULL);
     hold_manifest_name(&a->cid, writer < 0 ? a->from : (uint16_t)writer, name);
     if (writer < 0 && (store->has(store->context, CH_SPREAD_MANIFEST, name) || another_on_its_way(s, a)))
         return CH_ERR_DENIED; /* an honest coder makes one manifest of a block */
@@ -499,11 +504,31 @@ static void told_stored(struct ch_spread *s, uint16_t from, struct ch_reader r)
     if (!ch_stored_read(&r, s->setup.validators, &stored) || !ch_reader_done(&r))
         s->stats.frames_malformed++;
     else if (ch_spread_is_stored(&s->setup.store, &stored.cid, stored.length))
-        return;
+        (void)repair_put_certificate(s, &stored, from, 0, false); /* it is there: that only renews how long it waits */
     else if (hold_proves(s, &stored))
-        repair_told(s, &stored);
+        repair_told(s, from, &stored);
     else
         spread_lie(s, from);
+}
+
+/* Each part of the list that is entered anew costs reading all of a segment's index. So one validator at a time goes through
+ * it, and forward. */
+static bool may_be_listed(struct ch_spread *s, uint16_t from, uint64_t cursor)
+{
+    struct peer *peer = &s->peer[from];
+    bool taken = s->lister != from && s->lister != s->setup.validators && s->now_ns - s->listed_ns < LISTER_IDLE_NS &&
+                 s->now_ns - s->lister_ns < LISTER_TURN_NS;
+    bool jump = cursor != peer->given_cursor;
+    if (taken || (jump && s->now_ns < peer->jump_again_ns))
+        return false;
+    if (jump)
+        peer->jump_again_ns = s->now_ns + JUMP_NS;
+    if (s->lister != from) {
+        s->lister = from;
+        s->lister_ns = s->now_ns;
+    }
+    s->listed_ns = s->now_ns;
+    return true;
 }
 
 bool hold_frame(struct ch_spread *s, uint16_t from, const struct ch_frame_header *header, const uint8_t *body)
@@ -522,6 +547,7 @@ bool hold_frame(struct ch_spread *s, uint16_t from, const struct ch_frame_header
         a = header->length == 8 ? answer_new(s, from, header) : NULL;
         if (a) {
             a->cursor = ch_read64(&r);
+            a->status = may_be_listed(s, from, a->cursor) ? CH_STATUS_OK : CH_STATUS_OVERLOADED;
             answer_ready(s, a);
         }
         s->stats.frames_malformed += !a;
@@ -540,14 +566,16 @@ static enum ch_frame_type write_shard(struct ch_spread *s, const struct answer *
     uint8_t digest[CH_HASH_BYTES], bytes[CH_MANIFEST_BYTES_MAX];
     uint16_t holder[CH_SHARDS_MAX];
     /* The shard is read to where it will stand behind a manifest, then moved up if that is shorter. */
-    uint8_t *shard = w->start + 4 + CH_MANIFEST_BYTES_MAX;
-    if (!hold_find(s, &a->cid, a->digest, a->refused, a->refused_count, &m, digest, shard)) {
+    uint8_t *shard = w->start + 2 + 8 + 2 + CH_MANIFEST_BYTES_MAX;
+    uint64_t put_ms;
+    if (!hold_find(s, &a->cid, a->digest, a->refused, a->refused_count, &m, digest, shard, &put_ms)) {
         ch_write16(w, CH_STATUS_NOT_FOUND);
         return CH_FRAME_OBJECT_SHARD;
     }
     int own = hold_own_index(s, holder, ch_placement(&a->cid, s->setup.keys, s->setup.validators, holder));
     size_t length = ch_manifest_write(&m, bytes), shard_bytes = own < m.copies ? m.shard_bytes : 0;
     ch_write16(w, CH_STATUS_OK);
+    ch_write64(w, put_ms);
     ch_write16(w, (uint16_t)length);
     ch_write(w, bytes, length);
     memmove(ch_write_room(w, shard_bytes), shard, shard_bytes);
@@ -560,11 +588,15 @@ static enum ch_frame_type write_list(struct ch_spread *s, struct answer *a, stru
     uint8_t names[CH_SPREAD_LIST_MAX][CH_HASH_BYTES];
     size_t count = 0;
     bool end = true;
-    if (store->list(store->context, CH_SPREAD_NAMED, &a->cursor, names, CH_SPREAD_LIST_MAX, &count, &end) != CH_OK) {
+    if (a->status != CH_STATUS_OK || store->list(store->context, CH_SPREAD_NAMED, &a->cursor, names, CH_SPREAD_LIST_MAX, &count, &end) != CH_OK) {
         ch_write16(w, CH_STATUS_OVERLOADED);
         return CH_FRAME_STORED_LIST;
     }
+    s->peer[a->from].given_cursor = a->cursor;
+    if (end && s->lister == a->from)
+        s->lister = s->setup.validators;
     ch_write16(w, CH_STATUS_OK);
+    ch_write64(w, s->mark.store);
     ch_write64(w, a->cursor);
     ch_write8(w, end);
     for (size_t i = 0; i < count; i++) {
@@ -574,6 +606,43 @@ static enum ch_frame_type write_list(struct ch_spread *s, struct answer *a, stru
             ch_write(w, bytes, ch_stored_write(&stored, bytes));
     }
     return CH_FRAME_STORED_LIST;
+}
+
+ch_err ch_spread_renew(struct ch_spread *s, const struct ch_cid *cid, uint32_t length)
+{
+    const struct ch_spread_store *store = &s->setup.store;
+    uint8_t name[CH_HASH_BYTES];
+    size_t bytes;
+    if (s->renewal_count == RENEWALS_MAX)
+        return CH_ERR_FULL;
+    struct renewal *r = &s->renewal[(s->renewal_first + s->renewal_count) % RENEWALS_MAX];
+    hold_stored_name(cid, length, name);
+    ch_err err = store->get(store->context, CH_SPREAD_STORED, name, r->bytes, sizeof r->bytes, &bytes, NULL);
+    if (err != CH_OK)
+        return err;
+    r->length = (uint32_t)bytes;
+    for (unsigned i = 0; i < s->setup.validators; i++)
+        if (i != s->setup.me && s->peer[i].up)
+            r->announce[i / 64] |= UINT64_C(1) << i % 64;
+    s->renewal_count++;
+    return CH_OK;
+}
+
+bool hold_next_renewal(struct ch_spread *s, uint16_t *to, struct ch_frame_header *header, uint8_t *body)
+{
+    for (; s->renewal_count; s->renewal_count--, s->renewal_first = (s->renewal_first + 1) % RENEWALS_MAX) {
+        struct renewal *r = &s->renewal[s->renewal_first];
+        for (unsigned word = 0; word < sizeof r->announce / sizeof *r->announce; word++)
+            if (r->announce[word]) {
+                unsigned i = word * 64 + (unsigned)__builtin_ctzll(r->announce[word]);
+                r->announce[word] &= r->announce[word] - 1;
+                memcpy(body, r->bytes, r->length);
+                *to = (uint16_t)i;
+                *header = (struct ch_frame_header){.type = CH_FRAME_OBJECT_STORED, .length = r->length};
+                return true;
+            }
+    }
+    return false;
 }
 
 bool hold_next_send(struct ch_spread *s, uint16_t *to, struct ch_frame_header *header, uint8_t *body)

@@ -11,6 +11,7 @@
 /* Cookies: generation, then the slot of a task or of an answer. 0 is nobody's. */
 #define COOKIE_SLOTS     1024u
 #define REPAIR_QUEUE_MAX 128
+#define RENEWALS_MAX     64 /* certificates that are told again, at once */
 #define REPAIR_TRIES     5 /* then a block that enough validators answered for is given up */
 
 enum kind { KIND_PUT, KIND_GET, KIND_RESTORE };
@@ -72,6 +73,10 @@ struct task {
     unsigned writes, writes_flying; /* to be handed to the store; with it */
     bool own_failed, proven;        /* proven: `stored` came from elsewhere */
     unsigned tries;                 /* of repair, before this one */
+    uint16_t from;                  /* of repair: as in struct missing */
+    uint64_t listed_at;
+    uint32_t dated;  /* holders that told since when they have it */
+    uint64_t put_ms; /* the youngest of that */
     struct ch_stored stored;
     uint64_t announce[(CH_VALIDATORS_MAX + 63) / 64]; /* to whom the certificate goes */
     uint8_t *shards;                                  /* CH_SHARDS_ALL_BYTES_MAX */
@@ -90,21 +95,44 @@ struct answer {
     unsigned refused_count;
 };
 
+/* A certificate that the others are told of again: its block still waits for its name. */
+struct renewal {
+    uint64_t announce[(CH_VALIDATORS_MAX + 63) / 64];
+    uint32_t length;
+    uint8_t bytes[CH_STORED_BYTES_MAX];
+};
+
 struct missing {
     struct ch_stored stored; /* count 0: no certificate is known */
     bool named;              /* by a message: another validator says so */
+    uint16_t from; /* whose list named it; n: our own manifests */
+    uint64_t listed_at; /* where that part of the list begins; UINT64_MAX: none did */
     uint64_t not_before_ns;
     unsigned tries;
 };
 
+/* How far repair has come, kept on the disk: a start goes on from there. */
+struct mark {
+    uint64_t sequence, store; /* store: our own number */
+    uint64_t pass_s;          /* since all lists were begun anew, of running time */
+    uint64_t manifests;       /* cursors: of our own manifests, */
+    struct {
+        uint64_t store, cursor; /* and of each validator's list, which is of that store */
+    } list[CH_VALIDATORS_MAX];
+};
+
 struct peer {
     bool up;
+    bool silent; /* it let somebody wait for a shard, and nothing came from it since */
     unsigned asked, answers; /* things asked of it, things it asked, now */
     uint32_t asked_bytes;
     uint64_t lies, timeouts;
     /* its list, for repair */
     bool listed;
+    uint64_t store; /* the number of the store that the cursor is of */
     uint64_t cursor, list_request, list_at_ns, list_again_ns;
+    /* our list, for it */
+    uint64_t given_cursor, jump_again_ns;
 };
 
 struct ch_spread {
@@ -122,11 +150,20 @@ struct ch_spread {
     uint16_t ready[CH_SPREAD_ANSWERS_MAX]; /* ring of answers to be sent */
     unsigned ready_first, ready_count;
     struct peer peer[CH_VALIDATORS_MAX];
+    struct renewal renewal[RENEWALS_MAX]; /* ring */
+    unsigned renewal_first, renewal_count;
     struct missing missing[REPAIR_QUEUE_MAX];
     unsigned missing_count;
-    uint64_t tokens, tokens_ns, relist_ns;
+    unsigned list_hand; /* whose list is asked for next */
+    unsigned lister;    /* who goes through our list now, n: nobody; since when, and when it asked last */
+    uint64_t lister_ns, listed_ns;
+    uint64_t tokens, list_tokens, tokens_ns, relist_ns;
+    struct mark mark, saved; /* as it was a turn ago; as it is on the disk */
+    bool marked;
+    uint64_t mark_ns, pass_s;
     uint64_t manifest_cursor; /* in our own list of manifests */
     bool manifests_listed;
+    bool own_checked; /* all of our own list, for what is lost here */
     uint8_t *scratch; /* CH_SHARD_BYTES_MAX: a shard of ours */
     struct ch_spread_stats stats;
 };
@@ -153,20 +190,22 @@ void fetch_answer(struct ch_spread *s, struct task *t, unsigned i, const uint8_t
 /* --- spread_hold.c --- */
 bool hold_frame(struct ch_spread *s, uint16_t from, const struct ch_frame_header *header, const uint8_t *body);
 void hold_durable(struct ch_spread *s, struct answer *a);
+/* Next certificate to be told again. */
+bool hold_next_renewal(struct ch_spread *s, uint16_t *to, struct ch_frame_header *header, uint8_t *body);
 bool hold_next_send(struct ch_spread *s, uint16_t *to, struct ch_frame_header *header, uint8_t *body);
 /* Our own part of a block by the wanted manifest, else by any that isn't refused: manifest, digest, and the shard where
  * there is one for us. */
 bool hold_find(struct ch_spread *s, const struct ch_cid *cid, const uint8_t wanted[CH_HASH_BYTES],
                const uint8_t (*refused)[CH_HASH_BYTES], unsigned refused_count, struct ch_manifest *m,
-               uint8_t digest[CH_HASH_BYTES], uint8_t *shard);
-/* What the certificate says should be here is. */
-bool hold_mine(struct ch_spread *s, const struct ch_stored *stored);
+               uint8_t digest[CH_HASH_BYTES], uint8_t *shard, uint64_t *put_ms);
+/* What the certificate says should be here is; *put_ms since when, 0 where that is nothing. */
+bool hold_mine(struct ch_spread *s, const struct ch_stored *stored, uint64_t *put_ms);
 void hold_manifest_name(const struct ch_cid *cid, uint16_t writer, uint8_t name[CH_HASH_BYTES]);
 void hold_stored_name(const struct ch_cid *cid, uint32_t length, uint8_t name[CH_HASH_BYTES]);
 /* Where shard `own` is kept, and as what. */
 enum ch_spread_kind hold_shard_name(const struct ch_manifest *m, unsigned own, uint8_t name[CH_HASH_BYTES]);
 /* Writes down that a message names the block. */
-ch_err hold_put_named(struct ch_spread *s, const struct ch_cid *cid, uint32_t length, uint64_t cookie);
+ch_err hold_put_named(struct ch_spread *s, const struct ch_cid *cid, uint32_t length, uint64_t put_ms, uint64_t cookie);
 /* The certificate of a block that is named here, by the name of that record; false where there is none. */
 bool hold_named_stored(const struct ch_spread *s, const uint8_t name[CH_HASH_BYTES], struct ch_stored *stored);
 int hold_own_index(const struct ch_spread *s, const uint16_t *holder, unsigned count);
@@ -177,13 +216,17 @@ bool hold_signed(struct ch_spread *s, const struct ch_cid *cid, const uint8_t di
 bool hold_proves(struct ch_spread *s, const struct ch_stored *stored);
 
 /* --- spread_repair.c --- */
+void repair_open(struct ch_spread *s);
 void repair_tick(struct ch_spread *s);
 bool repair_next_send(struct ch_spread *s, uint16_t *to, struct ch_frame_header *header, uint8_t *body);
+/* False: not taken now. `from`: who vouches for it. It is as old as our part, and goes with it. */
+bool repair_put_certificate(struct ch_spread *s, const struct ch_stored *stored, uint16_t from, uint64_t put_ms,
+                            bool named);
 void repair_list(struct ch_spread *s, uint16_t from, uint64_t request, const uint8_t *body, size_t length);
 /* A certificate has come by itself. */
-void repair_told(struct ch_spread *s, const struct ch_stored *stored);
+void repair_told(struct ch_spread *s, uint16_t from, const struct ch_stored *stored);
 /* A block without a certificate that ours may be the only one to follow up. */
-void repair_unproven(struct ch_spread *s, const struct ch_manifest *m);
+void repair_unproven(struct ch_spread *s, const struct ch_manifest *m, uint64_t listed_at);
 void repair_ended(struct ch_spread *s, const struct task *t);
 bool repair_busy(const struct ch_spread *s);
 

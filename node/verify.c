@@ -146,6 +146,41 @@ static void check(struct ch_verify *v, struct ch_batch **batches, uint32_t batch
                     each ? items : items != 0);
 }
 
+/* Blocks hashed in one poll: small ones together, of large ones one, so that transactions don't wait long. */
+#define BLOCKS_MAX       16
+#define BLOCKS_BYTES_MAX (256u << 10)
+
+/* Tells serve whether the blocks are their CIDs'. Not those of strangers, nor what is no put, which serve refuses. */
+static bool hash_blocks(struct ch_verify *v)
+{
+    struct ch_request *request[BLOCKS_MAX];
+    struct ch_bytes input[BLOCKS_MAX];
+    uint8_t digest[BLOCKS_MAX][CH_HASH_BYTES];
+    uint32_t count = 0, hashed = 0;
+    size_t bytes = 0;
+    while (count < BLOCKS_MAX && bytes < BLOCKS_BYTES_MAX &&
+           (request[count] = ch_ring_pull_one(&v->node->to_hash)) != NULL) {
+        struct ch_request *r = request[count++];
+        r->hashed = r->header.length >= CH_CID_BYTES && sender_known(v, r->peer_key);
+        if (!r->hashed)
+            continue;
+        input[hashed] = (struct ch_bytes){r->body + CH_CID_BYTES, r->header.length - (size_t)CH_CID_BYTES};
+        bytes += input[hashed++].length;
+    }
+    if (hashed)
+        ch_hash_many(v->hasher, input, hashed, digest);
+    for (uint32_t i = 0, at = 0; i < count; i++) {
+        struct ch_cid cid;
+        if (request[i]->hashed) {
+            memcpy(cid.bytes, request[i]->body, CH_CID_BYTES);
+            (void)ch_cid_check_digest(&cid, digest[at], input[at].data, input[at].length, &request[i]->block);
+            at++;
+        }
+        CH_ASSERT(ch_ring_push_one(&v->node->to_serve, request[i]));
+    }
+    return count;
+}
+
 bool ch_verify_poll(void *self, uint64_t now_ns)
 {
     struct ch_verify *v = self;
@@ -160,7 +195,9 @@ bool ch_verify_poll(void *self, uint64_t now_ns)
         items += 2 * batch->count; /* a registration has two signatures */
     }
     bool each = false;
-    if (v->next && ch_ring_count(&v->node->to_verify) && atomic_load(&v->next->sleeping))
+    bool blocks = hash_blocks(v);
+    if (v->next && (ch_ring_count(&v->node->to_verify) || ch_ring_count(&v->node->to_hash)) &&
+        atomic_load(&v->next->sleeping))
         ch_bell_ring(v->next);
     if (count) {
         check(v, batches, count, false);
@@ -172,7 +209,7 @@ bool ch_verify_poll(void *self, uint64_t now_ns)
         check(v, &suspect, 1, true);
         CH_ASSERT(ch_ring_push_one(&v->node->to_order, suspect));
     }
-    return count || each;
+    return count || each || blocks;
 }
 
 ch_err ch_verify_open(struct ch_node *node, struct ch_verify **out)

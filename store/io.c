@@ -1,6 +1,15 @@
 #include "store/io.h"
 
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #include "store/io_impl.h"
+
+#define HUGE_PAGE_BYTES ((size_t)2 << 20)
 
 ch_err ch_io_open_another(struct ch_io *io, struct ch_io **out)
 {
@@ -50,6 +59,12 @@ ch_err ch_io_read(struct ch_io *io, struct ch_file *file, void *to, size_t lengt
     return io->ops->read(io, file, to, length, offset, got);
 }
 
+void ch_io_want(struct ch_io *io, struct ch_file *file, size_t length, uint64_t offset)
+{
+    if (io->ops->want)
+        io->ops->want(io, file, length, offset);
+}
+
 ch_err ch_io_write(struct ch_io *io, struct ch_file *file, const void *from, size_t length, uint64_t offset)
 {
     return io->ops->write(io, file, from, length, offset);
@@ -88,6 +103,37 @@ ch_err ch_io_sync_dir(struct ch_io *io, const char *dir)
 ch_err ch_io_free_bytes(struct ch_io *io, const char *dir, uint64_t *bytes)
 {
     return io->ops->free_bytes(io, dir, bytes);
+}
+
+void *ch_io_memory(size_t bytes)
+{
+    bool large = bytes > HUGE_PAGE_BYTES / 2;
+    size_t unit = large ? HUGE_PAGE_BYTES : CH_IO_BLOCK_BYTES;
+    size_t whole = (bytes + unit - 1) / unit * unit;
+    void *memory = aligned_alloc(unit, whole);
+    if (!memory)
+        return NULL;
+    if (large)
+        (void)madvise(memory, whole, MADV_HUGEPAGE);
+    memset(memory, 0, whole);
+    return memory;
+}
+
+void ch_io_copy(void *to, const void *from, size_t bytes)
+{
+#ifdef __SSE2__
+    uint8_t *t = to;
+    const uint8_t *f = from;
+    if ((uintptr_t)t % 64 == 0) {
+        for (; bytes >= 64; bytes -= 64, t += 64, f += 64)
+            for (int i = 0; i < 64; i += 16)
+                _mm_stream_si128((__m128i *)(void *)(t + i), _mm_loadu_si128((const __m128i *)(const void *)(f + i)));
+        _mm_sfence();
+    }
+    memcpy(t, f, bytes);
+#else
+    memcpy(to, from, bytes);
+#endif
 }
 
 void ch_io_register(struct ch_io *io, void *memory, size_t bytes)

@@ -14,6 +14,7 @@ struct ch_io_ops {
     ch_err (*allocate)(struct ch_io *, struct ch_file *, uint64_t);
     ch_err (*truncate)(struct ch_io *, struct ch_file *, uint64_t);
     ch_err (*read)(struct ch_io *, struct ch_file *, void *, size_t, uint64_t, size_t *);
+    void (*want)(struct ch_io *, struct ch_file *, size_t, uint64_t); /* NULL: nothing */
     ch_err (*write)(struct ch_io *, struct ch_file *, const void *, size_t, uint64_t);
     ch_err (*sync)(struct ch_io *, struct ch_file *);
     ch_err (*lock)(struct ch_io *, struct ch_file *);

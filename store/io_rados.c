@@ -15,11 +15,14 @@
 #include "base/time.h"
 #include "store/io_impl.h"
 
-#define OWNER         "chappe.owner" /* the attribute that names the opening a file belongs to */
-#define LOCK          "chappe"
-#define ASKED_FOR     "probe"        /* the object that a probe asks for; it need not be there */
-#define FREE_AGE_NS   UINT64_C(1000000000)
-#define LOCKERS_BYTES 4096
+#define OWNER            "chappe.owner" /* the attribute that names the opening a file belongs to */
+#define LOCK             "chappe"
+#define ASKED_FOR        "probe" /* the object that a probe asks for; it need not be there */
+#define FREE_AGE_NS      UINT64_C(1000000000)
+#define LOCKERS_BYTES    4096
+#define WATCH_SECONDS    10           /* for so long the cluster remembers who was cut off */
+#define ANSWER_MS        2000         /* who lives answers the question whether it does within a few */
+#define SHUT_OUT_SECONDS (7u * 86400) /* no process is frozen longer and goes on */
 
 /* One connection, shared by all queues opened on it. */
 struct cluster {
@@ -31,8 +34,13 @@ struct cluster {
     _Atomic bool away; /* it did not answer the last call */
     _Atomic bool probing;
     rados_completion_t probe;
+    _Atomic bool watch_lost;
     /* The owner thread's: */
-    uint64_t free_bytes, free_at_ns;
+    uint64_t free_bytes, free_at_ns, timeout_ns;
+    char *lock_name; /* of the file whose lock it has or had */
+    uint64_t watch;
+    char *answers; /* librados's, when a question is answered */
+    size_t answers_bytes;
 };
 
 struct ch_file {
@@ -153,6 +161,155 @@ static ch_err operate(struct cluster *c, rados_write_op_t op, const char *name)
     return err;
 }
 
+/* --- the lock, and the watch by which its holder answers that it lives --- */
+
+/* The result of a call for which librados itself knows no time-out. It may still be answered later. */
+static int await(const struct cluster *c, rados_completion_t completion)
+{
+    if (!completion)
+        return -ENOMEM;
+    uint64_t until_ns = ch_time_monotonic_ns() + c->timeout_ns;
+    while (!rados_aio_is_complete(completion) && ch_time_monotonic_ns() < until_ns)
+        usleep(1000);
+    int result = rados_aio_is_complete(completion) ? rados_aio_get_return_value(completion) : -ETIMEDOUT;
+    rados_aio_release(completion);
+    return result;
+}
+
+static void answer(void *context, uint64_t notify, uint64_t watch, uint64_t asker, void *data, size_t length)
+{
+    struct cluster *c = context;
+    (void)rados_notify_ack(c->pool, c->lock_name, notify, watch, "", 0);
+}
+
+static void watch_ended(void *context, uint64_t watch, int result)
+{
+    atomic_store(&((struct cluster *)context)->watch_lost, true);
+}
+
+static void watch_begun(rados_completion_t completion, void *context)
+{
+    if (rados_aio_get_return_value(completion) < 0)
+        atomic_store(&((struct cluster *)context)->watch_lost, true);
+}
+
+/* Begins; NULL: it is tried again. Without a watch the lock is had all the same, and who comes with the same name takes
+ * it over as from a dead one. */
+static rados_completion_t watch_lock(struct cluster *c)
+{
+    rados_completion_t completion;
+    atomic_store(&c->watch_lost, false);
+    if (rados_aio_create_completion2(c, watch_begun, &completion) == 0) {
+        if (rados_aio_watch2(c->pool, c->lock_name, completion, &c->watch, answer, watch_ended, WATCH_SECONDS, c) == 0)
+            return completion;
+        rados_aio_release(completion);
+    }
+    atomic_store(&c->watch_lost, true);
+    return NULL;
+}
+
+static rados_completion_t unwatch_lock(struct cluster *c)
+{
+    rados_completion_t completion;
+    if (rados_aio_create_completion2(NULL, NULL, &completion) < 0)
+        return NULL;
+    if (rados_aio_unwatch(c->pool, c->watch, completion) == 0)
+        return completion;
+    rados_aio_release(completion);
+    return NULL;
+}
+
+static void watch_lock_again(struct cluster *c)
+{
+    rados_completion_t completion = unwatch_lock(c);
+    if (completion)
+        rados_aio_release(completion);
+    completion = watch_lock(c);
+    if (completion)
+        rados_aio_release(completion);
+}
+
+/* Whether somebody answers who watches the file. */
+static ch_err is_watched(struct cluster *c, const char *name, bool *watched)
+{
+    struct notify_ack_t *acks;
+    struct notify_timeout_t *silent;
+    size_t ack_count, silent_count;
+    rados_completion_t completion;
+    int result = rados_aio_create_completion2(NULL, NULL, &completion);
+    if (result < 0)
+        return from_result(result);
+    result = rados_aio_notify(c->pool, name, completion, "", 0, ANSWER_MS, &c->answers, &c->answers_bytes);
+    if (result < 0)
+        rados_aio_release(completion);
+    else
+        result = await(c, completion);
+    if (result < 0 && (result != -ETIMEDOUT || !c->answers)) /* with answers: some watcher is silent */
+        return heard(c, result);
+    result = rados_decode_notify_response(c->answers, c->answers_bytes, &acks, &ack_count, &silent, &silent_count);
+    if (result < 0)
+        return CH_ERR_IO;
+    *watched = ack_count > 0;
+    rados_free_notify_response(acks, ack_count, silent);
+    return CH_OK;
+}
+
+/* A client chooses its number at random. */
+static bool is_ours(struct cluster *c, const char *address)
+{
+    char *own = NULL;
+    const char *bare = strncmp(address, "v1:", 3) == 0 ? address + 3 : address;
+    bool ours = rados_getaddrs(c->rados, &own) < 0 || !*bare || strstr(own, bare);
+    rados_buffer_free(own);
+    return ours;
+}
+
+/* Breaks the lock where an earlier opening of the same holder has it and does not live: it is shut out of the cluster
+ * before, so that it changes nothing any more if it was only frozen. */
+static ch_err take_over(struct cluster *c, const char *name)
+{
+    char tag[64], clients[LOCKERS_BYTES], cookies[LOCKERS_BYTES], addresses[LOCKERS_BYTES];
+    size_t tag_bytes = sizeof tag, client_bytes = sizeof clients, cookie_bytes = sizeof cookies,
+           address_bytes = sizeof addresses;
+    int exclusive;
+    bool lives = false;
+    ssize_t count = rados_list_lockers(c->pool, name, LOCK, &exclusive, tag, &tag_bytes, clients, &client_bytes,
+                                       cookies, &cookie_bytes, addresses, &address_bytes);
+    if (count < 0)
+        return heard(c, (int)count);
+    if (count != 1 || strcmp(cookies, c->holder) != 0)
+        return count ? CH_ERR_BUSY : CH_OK;
+    ch_err err = is_watched(c, name, &lives);
+    if (err == CH_OK && (lives || is_ours(c, addresses)))
+        err = CH_ERR_BUSY;
+    if (err == CH_OK)
+        err = heard(c, rados_blocklist_add(c->rados, addresses, SHUT_OUT_SECONDS)); /* and knows the map that says so */
+    if (err != CH_OK)
+        return err;
+    err = heard(c, rados_break_lock(c->pool, name, LOCK, clients, cookies));
+    return err == CH_ERR_NOT_FOUND ? CH_OK : err;
+}
+
+static ch_err pool_lock_file(struct ch_io *io, struct ch_file *file)
+{
+    struct cluster *c = cluster_of(io);
+    ch_err err = CH_ERR_BUSY;
+    if (!c->lock_name && !(c->lock_name = strdup(file->name)))
+        return CH_ERR_NO_MEMORY;
+    if (strcmp(c->lock_name, file->name) != 0)
+        return CH_ERR_UNSUPPORTED; /* a connection has one lock */
+    for (int i = 0; i < 2 && err == CH_ERR_BUSY; i++) {
+        if (i && (err = take_over(c, file->name)) != CH_OK)
+            return err;
+        err = is_away(c) ? CH_ERR_TIMEOUT
+                         : heard(c, rados_lock_exclusive(c->pool, file->name, LOCK, c->holder, "", NULL, 0));
+    }
+    file->locked = err == CH_OK;
+    if (err == CH_OK)
+        (void)await(c, watch_lock(c));
+    return err;
+}
+
 /* --- files --- */
 
 static ch_err pool_make_dir(struct ch_io *io, const char *path)
@@ -207,8 +364,10 @@ static ch_err pool_open(struct ch_io *io, const char *path, unsigned flags, stru
 static void pool_close_file(struct ch_io *io, struct ch_file *file)
 {
     struct cluster *c = cluster_of(io);
-    if (file->locked && !is_away(c)) /* else it is taken over */
+    if (file->locked && !is_away(c)) { /* else it is taken over */
+        (void)await(c, unwatch_lock(c));
         (void)rados_unlock(c->pool, file->name, LOCK, c->holder);
+    }
     free(file);
 }
 
@@ -227,7 +386,7 @@ static ch_err pool_cut(struct ch_io *io, struct ch_file *file, uint64_t bytes)
 }
 
 static ch_err pool_read_bytes(struct ch_io *io, struct ch_file *file, void *to, size_t length, uint64_t offset,
-                               size_t *got)
+                              size_t *got)
 {
     struct cluster *c = cluster_of(io);
     if (is_away(c))
@@ -248,37 +407,6 @@ static ch_err pool_write_bytes(struct ch_io *io, struct ch_file *file, const voi
 static ch_err pool_sync(struct ch_io *io, struct ch_file *file)
 {
     return CH_OK;
-}
-
-/* What holds the lock, when it is the same holder: an earlier opening that ended without giving it back. */
-static ch_err take_over(struct cluster *c, const char *name)
-{
-    char tag[64], clients[LOCKERS_BYTES], cookies[LOCKERS_BYTES], addresses[LOCKERS_BYTES];
-    size_t tag_bytes = sizeof tag, client_bytes = sizeof clients, cookie_bytes = sizeof cookies,
-           address_bytes = sizeof addresses;
-    int exclusive;
-    ssize_t count = rados_list_lockers(c->pool, name, LOCK, &exclusive, tag, &tag_bytes, clients, &client_bytes, cookies,
-                                       &cookie_bytes, addresses, &address_bytes);
-    if (count < 0)
-        return heard(c, (int)count);
-    if (count != 1 || strcmp(cookies, c->holder) != 0)
-        return count ? CH_ERR_BUSY : CH_OK;
-    ch_err err = heard(c, rados_break_lock(c->pool, name, LOCK, clients, cookies));
-    return err == CH_ERR_NOT_FOUND ? CH_OK : err;
-}
-
-static ch_err pool_lock_file(struct ch_io *io, struct ch_file *file)
-{
-    struct cluster *c = cluster_of(io);
-    ch_err err = CH_ERR_BUSY;
-    for (int i = 0; i < 2 && err == CH_ERR_BUSY; i++) {
-        if (i && (err = take_over(c, file->name)) != CH_OK)
-            return err;
-        err = is_away(c) ? CH_ERR_TIMEOUT
-                         : heard(c, rados_lock_exclusive(c->pool, file->name, LOCK, c->holder, "", NULL, 0));
-    }
-    file->locked = err == CH_OK;
-    return err;
 }
 
 static ch_err pool_list(struct ch_io *io, const char *dir, void (*each)(void *, const char *), void *context)
@@ -322,13 +450,15 @@ static bool read_df(const char *text, size_t length, const char *pool_name, uint
     json_t *df = json_loadb(text, length, 0, NULL), *pool;
     size_t i;
     bool found = false;
-    json_array_foreach(json_object_get(df, "pools"), i, pool) {
+    json_array_foreach(json_object_get(df, "pools"), i, pool)
+    {
         const char *name = json_string_value(json_object_get(pool, "name"));
         const json_t *stats = json_object_get(pool, "stats");
         json_t *available = json_object_get(stats, "max_avail");
         if (!name || strcmp(name, pool_name) != 0 || !json_is_integer(available))
             continue;
-        json_int_t room = json_integer_value(available), quota = json_integer_value(json_object_get(stats, "quota_bytes")),
+        json_int_t room = json_integer_value(available),
+                   quota = json_integer_value(json_object_get(stats, "quota_bytes")),
                    stored = json_integer_value(json_object_get(stats, "stored"));
         if (quota > 0 && quota - stored < room)
             room = quota - stored;
@@ -415,6 +545,8 @@ static ch_err pool_submit(struct ch_io *io, const struct ch_io_request *r)
 {
     struct queue *q = (struct queue *)io;
     unsigned at = 0;
+    if (r->kind == CH_IO_OP_WRITE && atomic_load(&q->cluster->watch_lost) && !is_away(q->cluster))
+        watch_lock_again(q->cluster);
     while (at < CH_IO_DEPTH_MAX && q->flight[at].used)
         at++;
     if (at == CH_IO_DEPTH_MAX)
@@ -483,8 +615,10 @@ static void disconnect(struct cluster *c)
     }
     if (c->rados)
         rados_shutdown(c->rados);
+    rados_buffer_free(c->answers);
     free(c->pool_name);
     free(c->holder);
+    free(c->lock_name);
     free(c);
 }
 
@@ -548,8 +682,8 @@ static ch_err open_queue(struct cluster *cluster, struct ch_io **out)
 
 static ch_err set_timeouts(struct cluster *c, unsigned seconds)
 {
-    /* librados asks where an OSD went when a call has waited for objecter_timeout. It begins anew with each call: unless it
-     * is below the timeout of calls, it never asks, and calls go where nobody is for ever. */
+    /* librados asks where an OSD went when a call has waited for objecter_timeout. It begins anew with each call:
+     * unless it is below the timeout of calls, it never asks, and calls go where nobody is for ever. */
     const struct {
         const char *name;
         unsigned part;
@@ -574,6 +708,7 @@ static ch_err connect_to(struct cluster *c, const struct ch_io_rados_options *op
         return CH_ERR_UNSUPPORTED;
     randombytes_buf(random, sizeof random);
     sodium_bin2hex(c->owner, sizeof c->owner, random, sizeof random);
+    c->timeout_ns = options->timeout_seconds * UINT64_C(1000000000);
     c->pool_name = strdup(options->pool);
     c->holder = strdup(options->holder);
     if (!c->pool_name || !c->holder)
@@ -584,8 +719,10 @@ static ch_err connect_to(struct cluster *c, const struct ch_io_rados_options *op
     if (rados_conf_read_file(c->rados, options->config) < 0)
         return CH_ERR_INVALID;
     ch_err err = set_timeouts(c, options->timeout_seconds);
-    if (err == CH_OK)
-        err = from_result(rados_connect(c->rados));
+    if (err == CH_OK) {
+        result = rados_connect(c->rados);
+        err = result == -ENOENT ? CH_ERR_DENIED : from_result(result); /* no keyring: the key is nobody's */
+    }
     if (err == CH_OK)
         err = from_result(rados_ioctx_create(c->rados, options->pool, &c->pool));
     if (err != CH_OK)

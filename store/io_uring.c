@@ -155,6 +155,11 @@ static ch_err uring_read(struct ch_io *io, struct ch_file *file, void *to, size_
     return CH_OK;
 }
 
+static void uring_want(struct ch_io *io, struct ch_file *file, size_t length, uint64_t offset)
+{
+    (void)posix_fadvise(file->fd, (off_t)offset, (off_t)length, POSIX_FADV_WILLNEED);
+}
+
 static ch_err uring_write(struct ch_io *io, struct ch_file *file, const void *from, size_t length, uint64_t offset)
 {
     size_t have = 0;
@@ -379,6 +384,7 @@ static const struct ch_io_ops uring_ops = {
     .allocate = uring_allocate,
     .truncate = uring_truncate,
     .read = uring_read,
+    .want = uring_want,
     .write = uring_write,
     .sync = uring_sync,
     .lock = uring_lock,

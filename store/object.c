@@ -213,7 +213,7 @@ static ch_err begin_segment(struct ch_object_store *s, uint64_t reserve_bytes)
     }
     s->next_number++;
     s->active = segment;
-    s->counter = 0;
+    s->counter = object_counter_start();
     object_key_derive(s->crypt, s->master_key, &segment->slot, segment->slot.incarnation, s->key);
     return CH_OK;
 }
@@ -268,7 +268,8 @@ static ch_err launch(struct ch_object_store *s)
 {
     struct batch *b = s->filling;
     uint32_t length = (uint32_t)round_up(b->used, CH_IO_BLOCK_BYTES);
-    memset(b->memory + b->used, 0, length - b->used);
+    memset(s->gather + b->used, 0, length - b->used);
+    ch_io_copy(b->memory, s->gather, length);
     ch_err err = write_batch(s, b);
     if (err != CH_OK)
         return err;
@@ -324,7 +325,7 @@ ch_err object_append(struct ch_object_store *s, const struct object_append *what
     if (err != CH_OK)
         return s->failed = err;
     object_note_age(b->segment, &entry);
-    object_record_seal(s->crypt, s->key, &record, what->plain, b->memory + b->used);
+    object_record_seal(s->crypt, s->key, &record, what->plain, s->gather + b->used);
     b->record[b->record_count] = what->record;
     b->record[b->record_count++].at = b->used;
     b->used += need;
@@ -355,12 +356,6 @@ static ch_err join(struct ch_object_store *s, const struct place *place, uint64_
     CH_ASSERT(false); /* what isn't durable is in a batch */
 }
 
-ch_err ch_object_put(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
-                     uint64_t cookie)
-{
-    return ch_object_put_for(s, cid, block, length, &(struct ch_object_tag){0}, cookie);
-}
-
 void object_note_dead(struct ch_object_store *s, const struct place *place)
 {
     struct object_segment *segment = object_segment_find(s, place->segment);
@@ -387,6 +382,7 @@ static ch_err append_known(struct ch_object_store *s, const struct object_append
     return CH_OK;
 }
 
+/* The bytes are known to be the CID's. */
 static ch_err put(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
                   const struct ch_object_tag *tag, uint64_t cookie, bool reserved)
 {
@@ -401,9 +397,7 @@ static ch_err put(struct ch_object_store *s, const struct ch_cid *cid, const voi
         return object_refusal(err);
     bool is = err == CH_OK, repairs = is && there.durable && there.damaged;
     if (is && there.durable && !repairs)
-        return object_cid_holds(cid, block, length) ? CH_ERR_EXISTS : CH_ERR_INVALID;
-    if (!object_cid_holds(cid, block, length))
-        return CH_ERR_INVALID;
+        return CH_ERR_EXISTS;
     if (is && !repairs)
         return s->refusing != CH_OK ? s->refusing : join(s, &there, cookie);
 
@@ -420,16 +414,27 @@ static ch_err put(struct ch_object_store *s, const struct ch_cid *cid, const voi
     return err;
 }
 
-ch_err ch_object_put_for(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
-                         const struct ch_object_tag *tag, uint64_t cookie)
+ch_err ch_object_put_for(struct ch_object_store *s, const struct ch_cid_block *block, const struct ch_object_tag *tag,
+                         uint64_t cookie)
 {
-    return put(s, cid, block, length, tag, cookie, false);
+    CH_ASSERT(ch_cid_is_checked(block));
+    return put(s, &block->cid, block->bytes, block->length, tag, cookie, false);
 }
 
-ch_err ch_object_put_reserved(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
-                              const struct ch_object_tag *tag, uint64_t cookie)
+ch_err ch_object_put_record(struct ch_object_store *s, const struct ch_cid *name, const void *bytes, size_t length,
+                            const struct ch_object_tag *tag, bool reserved, uint64_t cookie)
 {
-    return put(s, cid, block, length, tag, cookie, true);
+    CH_ASSERT(object_is_name(name->bytes));
+    return put(s, name, bytes, length, tag, cookie, reserved);
+}
+
+ch_err ch_object_put(struct ch_object_store *s, const struct ch_cid *cid, const void *block, size_t length,
+                     uint64_t cookie)
+{
+    const struct ch_object_tag nobodys = {0};
+    if (!object_cid_valid(cid->bytes) || !object_cid_holds(cid, block, length))
+        return s->failed != CH_OK ? s->failed : CH_ERR_INVALID;
+    return put(s, cid, block, length, &nobodys, cookie, false);
 }
 
 ch_err ch_object_drop(struct ch_object_store *s, const struct ch_cid *cid, uint64_t cookie)
@@ -635,9 +640,10 @@ static ch_err take_memory(struct ch_object_store *s)
     if (batches < CH_OBJECT_BATCH_BYTES) /* recovery reads any record with it */
         batches = CH_OBJECT_BATCH_BYTES;
     s->memory_bytes = batches + SLOT_BYTES;
-    if (posix_memalign((void **)&s->memory, CH_IO_BLOCK_BYTES, s->memory_bytes) != 0)
+    s->memory = ch_io_memory(s->memory_bytes);
+    s->gather = aligned_alloc(CH_IO_BLOCK_BYTES, s->batch_bytes);
+    if (!s->memory || !s->gather)
         return CH_ERR_NO_MEMORY;
-    memset(s->memory, 0, s->memory_bytes);
     for (int i = 0; i < BATCH_SLOTS; i++) {
         s->batch[i].memory = s->memory + (size_t)i * s->batch_bytes;
         s->batch[i].record = calloc(s->batch_records_max, sizeof *s->batch[i].record);
@@ -732,6 +738,7 @@ void ch_object_close(struct ch_object_store *s)
     for (int i = 0; i < BATCH_SLOTS; i++)
         free(s->batch[i].record);
     free(s->memory);
+    free(s->gather);
     free(s->compaction.entry);
     free(s->listing.entry);
     object_key_free(s->key);

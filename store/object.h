@@ -6,7 +6,7 @@
  * Not:     no spreading over validators, no quotas, no knowledge of who needs a block (the caller drops).
  * Thread:  one owner; any number of ch_object_reader, each one thread's. They share the index under a lock that the
  *          owner takes for the time of a table entry, or of a 256th of the table; none reads the disk under it.
- * Memory:  about 10 MiB of buffers; of index 28 to 35 bytes for each of the newest blocks (about a million at most, and
+ * Memory:  about 12 MiB of buffers; of index 28 to 35 bytes for each of the newest blocks (about a million at most, and
  *          those expired or found damaged lately), 1.8 to 2 for each older one, whose places lie in runs on the disk.
  * Durable: a put is durable when its cookie comes out of ch_object_poll. Puts gather while earlier ones are in flight,
  *          so that many share one sync. What is not durable no reader sees.
@@ -68,22 +68,28 @@ CH_MUST_CHECK ch_err ch_object_open(struct ch_io *io, const char *dir, const str
 /* Waits for what is in flight; puts not flushed are lost. All readers must be closed. NULL is nothing. */
 void ch_object_close(struct ch_object_store *store);
 
-/* Takes a block (copied: encrypted into the batch). CH_OK: `cookie` will come out of ch_object_poll.
- * CH_ERR_EXISTS: it is stored and durable already; no cookie. CH_ERR_INVALID: the bytes aren't those the CID names, or
- * more than CH_BLOCK_BYTES_MAX. CH_ERR_FULL: poll, then try again. CH_ERR_NO_SPACE: the low-water mark is reached;
- * works again when there is room. CH_ERR_TIMEOUT: the storage does not answer; works again when it does. */
+/* Takes a block whose CID was checked, in whatever thread has time for that: the owner hashes nothing. (Copied: encrypted
+ * into the batch.) CH_OK: `cookie` will come out of ch_object_poll. CH_ERR_EXISTS: it is stored and durable already; no
+ * cookie. CH_ERR_INVALID: more than CH_BLOCK_BYTES_MAX, or than a batch holds. CH_ERR_FULL: poll, then try again.
+ * CH_ERR_NO_SPACE: the low-water mark is reached; works again when there is room. CH_ERR_TIMEOUT: the storage does not
+ * answer; works again when it does. A block that was found damaged is repaired by putting it again: until that is durable
+ * it is not there. */
+CH_MUST_CHECK ch_err ch_object_put_for(struct ch_object_store *store, const struct ch_cid_block *block,
+                                       const struct ch_object_tag *tag, uint64_t cookie);
+/* The same for a record under a name. `reserved`: also below the low-water mark, for the few small records that something
+ * already promised depends on. */
+CH_MUST_CHECK ch_err ch_object_put_record(struct ch_object_store *store, const struct ch_cid *name, const void *bytes,
+                                          size_t length, const struct ch_object_tag *tag, bool reserved, uint64_t cookie);
+/* Either of them, nobody's; a block is hashed here, by the owner. CH_ERR_INVALID, too: the bytes aren't those that the CID
+ * names. */
 CH_MUST_CHECK ch_err ch_object_put(struct ch_object_store *store, const struct ch_cid *cid, const void *block,
                                    size_t length, uint64_t cookie);
-/* The same for a block that has an owner and an age. A block that was found damaged is repaired by putting it again:
- * until that is durable it is not there. */
-CH_MUST_CHECK ch_err ch_object_put_for(struct ch_object_store *store, const struct ch_cid *cid, const void *block,
-                                       size_t length, const struct ch_object_tag *tag, uint64_t cookie);
-/* The same, also below the low-water mark: for the few small records that something already promised depends on. */
-CH_MUST_CHECK ch_err ch_object_put_reserved(struct ch_object_store *store, const struct ch_cid *cid, const void *block,
-                                            size_t length, const struct ch_object_tag *tag, uint64_t cookie);
 /* Forgets a block, at once for readers; durable with the cookie. CH_ERR_NOT_FOUND, CH_ERR_FULL, CH_ERR_NO_SPACE,
  * CH_ERR_TIMEOUT as above. */
 CH_MUST_CHECK ch_err ch_object_drop(struct ch_object_store *store, const struct ch_cid *cid, uint64_t cookie);
+/* A block that is withheld counts as not there for ch_object_length and ch_object_has_tree, but can be got, and a put writes it
+ * again. Not over a restart; ended by compaction. */
+void ch_object_withhold(struct ch_object_store *store, const struct ch_cid *cid, bool withhold);
 /* What was taken goes to the disk now, or as soon as fewer than four batches are in flight. Never blocks. */
 CH_MUST_CHECK ch_err ch_object_flush(struct ch_object_store *store);
 /* Gives up to `max` cookies of what became durable; *count how many. Seals a segment that is full (blocks for the time
@@ -149,17 +155,22 @@ void ch_object_reader_close(struct ch_object_reader *reader);
  * being made again; so for all that look a block up, the owner's too. */
 CH_MUST_CHECK ch_err ch_object_get(struct ch_object_reader *reader, const struct ch_cid *cid, void *to, size_t capacity,
                                    size_t *length);
+/* The same, and whose the block is. */
+CH_MUST_CHECK ch_err ch_object_get_tagged(struct ch_object_reader *reader, const struct ch_cid *cid, void *to,
+                                          size_t capacity, size_t *length, struct ch_object_tag *tag);
 /* The block's length, without reading it. CH_ERR_NOT_FOUND, also where it was found damaged: it is to be put again. */
 CH_MUST_CHECK ch_err ch_object_length(struct ch_object_reader *reader, const struct ch_cid *cid, size_t *length);
 /* Whose the block is, and its length. CH_ERR_NOT_FOUND, CH_ERR_CORRUPT as above. */
 CH_MUST_CHECK ch_err ch_object_tag(struct ch_object_reader *reader, const struct ch_cid *cid, struct ch_object_tag *tag,
                                    size_t *length);
+/* Counts what the store dropped, gave up or found damaged: as long as it stays the same nothing has gone. Any thread. */
+uint64_t ch_object_losses(const struct ch_object_reader *reader);
 /* CH_OK when every block of the tree under `root` is there, CH_ERR_NOT_FOUND when one is missing; *file_bytes is the
  * file's length. Reads the nodes, not the leaves, and not those again that were whole, as for walk_tree below. CH_ERR_INVALID: a node isn't one of a UnixFS file, lengths don't
  * agree, or the tree has more than CH_OBJECT_TREE_NODES nodes. CH_ERR_CORRUPT as above. */
 CH_MUST_CHECK ch_err ch_object_has_tree(struct ch_object_reader *reader, const struct ch_cid *root,
                                         uint64_t *file_bytes);
-/* Calls `each` for the blocks of the tree under `root`, it too, as far as they are there; not again for those of a subtree
+/* Calls `each` for the blocks of the tree under `root`, it too, leaves also where they are not there; not again for those of a subtree
  * that was whole when this reader told them, while nothing was dropped, lost or found damaged since. Results as above. */
 CH_MUST_CHECK ch_err ch_object_walk_tree(struct ch_object_reader *reader, const struct ch_cid *root,
                                          void (*each)(void *context, const struct ch_cid *cid), void *context);

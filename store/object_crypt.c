@@ -5,8 +5,21 @@
 #include "base/cpu.h"
 #include "store/object_impl.h"
 
+/* A record being opened. */
+struct opening {
+    const struct object_key *key;
+    const uint8_t *record_start;
+    const struct record *record;
+    uint8_t *plain;
+    size_t opened;
+    bool hashes;
+    struct ch_hash hash;
+    struct gcm_context_data gcm;
+};
+
 struct object_crypt {
     IMB_MGR *mgr; /* NULL where the CPU has no AES */
+    struct opening opening;
 };
 
 struct object_key {
@@ -91,6 +104,13 @@ void object_key_derive(struct object_crypt *crypt, const uint8_t *master_key, co
     sodium_memzero(&state, sizeof state);
 }
 
+uint64_t object_counter_start(void)
+{
+    uint64_t start;
+    randombytes_buf(&start, sizeof start);
+    return start >> 1; /* it never comes to its end */
+}
+
 /* A key belongs to one incarnation of one segment, and its counter only counts up: no nonce comes twice. */
 static void nonce_of(const struct record *record, uint8_t *nonce, size_t bytes)
 {
@@ -118,20 +138,60 @@ void object_record_seal(struct object_crypt *crypt, const struct object_key *key
     memset(to + used, 0, record_bytes(record->length) - used);
 }
 
-bool object_record_open(struct object_crypt *crypt, const struct object_key *key, const uint8_t *record_start,
-                        const struct record *record, void *plain)
+void object_open_begin(struct object_crypt *crypt, const struct object_key *key, const uint8_t *record_start,
+                       const struct record *record, void *plain, bool check_cid)
 {
-    const uint8_t *cipher = record_start + RECORD_HEADER_BYTES, *tag = cipher + record->length;
-    uint8_t nonce[crypto_aead_xchacha20poly1305_ietf_NPUBBYTES], expected[TAG_BYTES];
+    struct opening *o = &crypt->opening;
+    o->key = key;
+    o->record_start = record_start;
+    o->record = record;
+    o->plain = plain;
+    o->opened = 0;
+    o->hashes = check_cid && !object_is_name(record->cid.bytes);
+    ch_hash_init(&o->hash);
     if (key->cipher == CH_OBJECT_AES_256_GCM) {
-        struct gcm_context_data context;
-        nonce_of(record, nonce, 12);
-        IMB_AES256_GCM_DEC(crypt->mgr, &key->gcm, &context, plain, cipher, record->length, nonce, record_start + 8,
-                           RECORD_HEADER_BYTES - 8, expected, TAG_BYTES);
-        return sodium_memcmp(tag, expected, TAG_BYTES) == 0;
+        uint8_t nonce[12];
+        nonce_of(record, nonce, sizeof nonce);
+        IMB_AES256_GCM_INIT(crypt->mgr, &key->gcm, &o->gcm, nonce, record_start + 8, RECORD_HEADER_BYTES - 8);
     }
-    nonce_of(record, nonce, sizeof nonce);
-    return crypto_aead_xchacha20poly1305_ietf_decrypt_detached(plain, NULL, cipher, record->length, tag,
-                                                               record_start + 8, RECORD_HEADER_BYTES - 8, nonce,
-                                                               key->xchacha) == 0;
+}
+
+void object_open_until(struct object_crypt *crypt, size_t length)
+{
+    struct opening *o = &crypt->opening;
+    if (o->key->cipher != CH_OBJECT_AES_256_GCM) /* libsodium opens it whole, at the end */
+        return;
+    size_t until = length < o->record->length ? length : o->record->length, from = o->opened;
+    if (until <= from)
+        return;
+    IMB_AES256_GCM_DEC_UPDATE(crypt->mgr, &o->key->gcm, &o->gcm, o->plain + from,
+                              o->record_start + RECORD_HEADER_BYTES + from, until - from);
+    if (o->hashes)
+        ch_hash_add(&o->hash, o->plain + from, until - from);
+    o->opened = until;
+}
+
+bool object_open_end(struct object_crypt *crypt)
+{
+    struct opening *o = &crypt->opening;
+    const uint8_t *cipher = o->record_start + RECORD_HEADER_BYTES, *tag = cipher + o->record->length;
+    uint8_t digest[CH_HASH_BYTES];
+    if (o->key->cipher == CH_OBJECT_AES_256_GCM) {
+        uint8_t expected[TAG_BYTES];
+        object_open_until(crypt, o->record->length);
+        IMB_AES256_GCM_DEC_FINALIZE(crypt->mgr, &o->key->gcm, &o->gcm, expected, TAG_BYTES);
+        if (sodium_memcmp(tag, expected, TAG_BYTES) != 0)
+            return false;
+    } else {
+        uint8_t nonce[crypto_aead_xchacha20poly1305_ietf_NPUBBYTES];
+        nonce_of(o->record, nonce, sizeof nonce);
+        if (crypto_aead_xchacha20poly1305_ietf_decrypt_detached(o->plain, NULL, cipher, o->record->length, tag,
+                                                                o->record_start + 8, RECORD_HEADER_BYTES - 8, nonce,
+                                                                o->key->xchacha) != 0)
+            return false;
+        if (o->hashes)
+            ch_hash_add(&o->hash, o->plain, o->record->length);
+    }
+    ch_hash_end(&o->hash, digest);
+    return !o->hashes || memcmp(digest, ch_cid_digest(&o->record->cid), CH_HASH_BYTES) == 0;
 }

@@ -110,12 +110,21 @@ void object_key_free(struct object_key *key);
 /* The key of a segment's incarnation. */
 void object_key_derive(struct object_crypt *crypt, const uint8_t *master_key, const struct slot *slot,
                        uint32_t incarnation, struct object_key *key);
+/* Where the nonces of a key begin to count: anywhere. Who puts an older copy of the disk back goes on with an incarnation that
+ * was used already, and still repeats no nonce. */
+uint64_t object_counter_start(void);
 /* Writes the whole record: header, ciphertext, tag, zeros up to record_bytes. */
 void object_record_seal(struct object_crypt *crypt, const struct object_key *key, const struct record *record,
                         const void *plain, uint8_t *to);
-/* Opens a record's ciphertext into `plain`; false when a bit of header, ciphertext or tag isn't as it was. */
-bool object_record_open(struct object_crypt *crypt, const struct object_key *key, const uint8_t *record_start,
-                        const struct record *record, void *plain);
+/* Opens a record into `plain` as its bytes come; one at a time. Its header is there; `record` stays as it is until the end.
+ * `check_cid`: of a block, hash what comes out, too. */
+void object_open_begin(struct object_crypt *crypt, const struct object_key *key, const uint8_t *record_start,
+                       const struct record *record, void *plain, bool check_cid);
+/* The first `length` bytes of its ciphertext are there, or all of it. */
+void object_open_until(struct object_crypt *crypt, size_t length);
+/* All is there, and the tag: false when a bit of header, ciphertext or tag isn't as it was, or the CID isn't the bytes'.
+ * Before it is true, nothing in `plain` may be believed. */
+bool object_open_end(struct object_crypt *crypt);
 
 /* --- object_index.c: what no run holds yet, by print --- */
 
@@ -319,8 +328,8 @@ struct batch_record {
 };
 
 struct batch {
-    uint8_t *memory;
-    uint32_t used; /* 0: nothing in it and no place yet */
+    uint8_t *memory; /* that the disk reads */
+    uint32_t used;   /* 0: nothing in it and no place yet */
     uint32_t record_count, told;
     struct batch_record *record;
     struct object_segment *segment;
@@ -329,6 +338,7 @@ struct batch {
     bool refused; /* by the storage, at least once: it is written again until it is durable */
 };
 
+bool object_is_name(const uint8_t bytes[CH_CID_BYTES]);
 /* A CID, or a name. */
 bool object_cid_valid(const uint8_t bytes[CH_CID_BYTES]);
 /* The bytes are the CID's; of a name any are. */
@@ -366,12 +376,13 @@ struct ch_object_store {
 
     struct object_crypt *crypt;
     struct object_key *key; /* of the active segment */
-    uint64_t counter;       /* nonces used of it */
+    uint64_t counter;       /* of its nonces, the next one */
     struct object_segment *active;
     uint32_t next_number;
 
     struct batch batch[BATCH_SLOTS];
-    struct batch *filling;
+    struct batch *filling; /* its bytes are in `gather` until it is launched */
+    uint8_t *gather;
     unsigned flights;
     bool flush_wanted;
     uint8_t *memory;

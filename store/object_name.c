@@ -13,7 +13,7 @@ void ch_object_name(unsigned kind, const uint8_t hash[32], struct ch_cid *name)
     ch_cid_make((enum ch_cid_codec)kind, digest, name);
 }
 
-static bool is_name(const uint8_t bytes[CH_CID_BYTES])
+bool object_is_name(const uint8_t bytes[CH_CID_BYTES])
 {
     return bytes[0] == 1 && bytes[1] >= 1 && bytes[1] <= CH_OBJECT_NAME_KINDS && bytes[2] == 0x12 &&
            bytes[3] == CH_HASH_BYTES;
@@ -21,12 +21,12 @@ static bool is_name(const uint8_t bytes[CH_CID_BYTES])
 
 bool object_cid_valid(const uint8_t bytes[CH_CID_BYTES])
 {
-    return ch_cid_valid(bytes) || is_name(bytes);
+    return ch_cid_valid(bytes) || object_is_name(bytes);
 }
 
 bool object_cid_holds(const struct ch_cid *cid, const void *bytes, size_t length)
 {
-    return is_name(cid->bytes) || ch_cid_matches(cid, bytes, length);
+    return object_is_name(cid->bytes) || ch_cid_matches(cid, bytes, length);
 }
 
 /* --- lists --- */

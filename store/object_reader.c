@@ -11,8 +11,24 @@ struct reader_file {
     uint32_t segment; /* 0: empty */
     uint32_t incarnation;
     struct ch_file *file;
+    struct ch_file *direct; /* the same past the page cache, for large records; opened when first needed */
     struct object_key *key; /* of that incarnation; made when first needed */
     struct slot slot;
+};
+
+/* Large records are read past the page cache (measured twice as fast, and what else is cached stays) and in parts: one is
+ * decrypted and hashed while the next one comes. (Only one is asked for at a time: a virtual disk tells of all that it was
+ * asked for together.) Small ones are often the same few: nodes of trees, manifests, certificates. */
+#define PART_BYTES       (256u << 10)
+#define DIRECT_BYTES_MIN (64u << 10)
+
+/* What is being read into the buffer. */
+struct reading {
+    struct ch_file *file;
+    uint64_t offset;
+    size_t length, read, part_bytes;
+    uint32_t part; /* bytes in flight behind `read`; 0: none */
+    ch_err err;
 };
 
 /* Where scrubbing is. */
@@ -35,7 +51,16 @@ struct whole {
     int height; /* levels of nodes */
     bool told;  /* its blocks were told by ch_object_walk_tree then */
 };
-#define WHOLE_SLOTS 2048u
+/* A block that was there then: one that thousands of links name costs no thousand reads of the index. */
+struct present {
+    struct ch_cid cid;
+    uint32_t length;
+    uint64_t losses; /* as above */
+};
+#define PRESENT 1024u
+
+#define WHOLE_WAYS 8u
+#define WHOLE_SETS 512u /* a tree's nodes nearly always find room for all */
 
 struct ch_object_reader {
     struct ch_object_store *store;
@@ -45,11 +70,14 @@ struct ch_object_reader {
     uint64_t removals; /* of segments, when the cache was last looked through */
     uint64_t installs; /* of the store, when a place was last looked for */
     uint8_t *buffer;   /* records as they lie on the disk; registered with io */
+    struct reading reading;
     uint8_t node[CH_UNIXFS_NODE_BYTES_MAX];
     struct ch_unixfs_link link[CH_UNIXFS_DEPTH_MAX][CH_UNIXFS_LINKS_MAX];
     uint32_t nodes_left; /* of a tree */
-    struct whole whole[WHOLE_SLOTS];
-    uint64_t whole_salt; /* which trees take each other's slot can't be chosen from outside */
+    struct whole whole[WHOLE_SETS][WHOLE_WAYS];
+    unsigned whole_hand; /* which way is given up next */
+    struct present present[PRESENT];
+    uint64_t salt; /* which blocks take each other's slot can't be chosen from outside */
     struct scrub scrub;
 };
 
@@ -61,9 +89,9 @@ ch_err ch_object_reader_open(struct ch_object_store *store, struct ch_object_rea
     if (!r)
         return CH_ERR_NO_MEMORY;
     r->store = store;
-    randombytes_buf(&r->whole_salt, sizeof r->whole_salt);
+    randombytes_buf(&r->salt, sizeof r->salt);
     ch_err err = ch_io_open_another(store->io, &r->io);
-    if (err == CH_OK && posix_memalign((void **)&r->buffer, CH_IO_BLOCK_BYTES, BUFFER_BYTES) != 0)
+    if (err == CH_OK && !(r->buffer = ch_io_memory(BUFFER_BYTES)))
         err = CH_ERR_NO_MEMORY;
     if (err == CH_OK) {
         ch_io_register(r->io, r->buffer, BUFFER_BYTES);
@@ -76,31 +104,64 @@ ch_err ch_object_reader_open(struct ch_object_store *store, struct ch_object_rea
     return err;
 }
 
+static void read_next_part(struct ch_object_reader *r)
+{
+    struct reading *g = &r->reading;
+    size_t left = g->length - g->read;
+    if (g->err != CH_OK || left == 0)
+        return;
+    g->part = (uint32_t)(left < g->part_bytes ? left : g->part_bytes);
+    g->err = ch_io_submit(r->io, &(struct ch_io_request){.kind = CH_IO_OP_READ,
+                                                         .file = g->file,
+                                                         .data = r->buffer + g->read,
+                                                         .length = g->part,
+                                                         .offset = g->offset + g->read});
+    if (g->err != CH_OK)
+        g->part = 0;
+}
+
+static void start_reading(struct ch_object_reader *r, struct ch_file *file, size_t length, uint64_t offset,
+                          size_t part_bytes)
+{
+    r->reading = (struct reading){.file = file, .offset = offset, .length = length, .part_bytes = part_bytes};
+    read_next_part(r);
+}
+
+/* Waits until the first `length` bytes are there, or nothing is in flight any more. CH_ERR_CORRUPT: the file ends
+ * before. */
+static ch_err await(struct ch_object_reader *r, size_t length)
+{
+    struct reading *g = &r->reading;
+    struct ch_io_done done;
+    uint64_t size;
+    while (g->part && g->read < length) {
+        ch_err err = ch_io_wait(r->io);
+        if (err != CH_OK)
+            return g->err = err;
+        if (ch_io_poll(r->io, &done, 1) == 0)
+            continue;
+        g->err = done.err;
+        g->read += g->part;
+        g->part = 0;
+        read_next_part(r);
+    }
+    if (g->err == CH_ERR_IO && ch_io_size(r->io, g->file, &size) == CH_OK && size < g->offset + g->length)
+        g->err = CH_ERR_CORRUPT;
+    return g->err;
+}
+
 /* Reads into the buffer. CH_ERR_CORRUPT: the file ends before. */
 static ch_err read_bytes(struct ch_object_reader *r, struct ch_file *file, size_t length, uint64_t offset)
 {
-    struct ch_io_done done = {.err = CH_OK};
-    uint64_t size;
-    ch_err err = ch_io_submit(r->io, &(struct ch_io_request){.kind = CH_IO_OP_READ,
-                                                             .file = file,
-                                                             .data = r->buffer,
-                                                             .length = (uint32_t)length,
-                                                             .offset = offset});
-    if (err == CH_OK)
-        err = ch_io_wait(r->io);
-    while (err == CH_OK && ch_io_poll(r->io, &done, 1) == 0)
-        err = ch_io_wait(r->io);
-    if (err == CH_OK)
-        err = done.err;
-    if (err == CH_ERR_IO && ch_io_size(r->io, file, &size) == CH_OK && size < offset + length)
-        err = CH_ERR_CORRUPT;
-    return err;
+    start_reading(r, file, length, offset, length);
+    return await(r, length);
 }
 
 static void forget(struct ch_object_reader *r, struct reader_file *f)
 {
     ch_io_close_file(r->io, f->file);
-    f->file = NULL;
+    ch_io_close_file(r->io, f->direct);
+    f->file = f->direct = NULL;
     f->segment = 0;
 }
 
@@ -178,10 +239,15 @@ static size_t disk_bytes(const struct place *place)
     return RECORD_HEADER_BYTES + (size_t)place->length + TAG_BYTES;
 }
 
-/* Opens the disk_bytes of a record; CH_ERR_CORRUPT when anything in it isn't as it was written. */
+/* Opens the disk_bytes of a record, which lies in the buffer or is being read there; CH_ERR_CORRUPT when anything in it
+ * isn't as it was written. */
 static ch_err open_record(struct ch_object_reader *r, struct reader_file *f, const uint8_t digest[CH_HASH_BYTES],
                           const struct place *place, const uint8_t *bytes, struct record *record, void *to)
 {
+    size_t lead = (size_t)(bytes - r->buffer) + RECORD_HEADER_BYTES; /* before the ciphertext */
+    ch_err err = await(r, lead);
+    if (err != CH_OK)
+        return err;
     if (!object_record_read(bytes, record) || record->kind != RECORD_BLOCK || record->segment != place->segment ||
         record->length != place->length || memcmp(ch_cid_digest(&record->cid), digest, CH_HASH_BYTES) != 0)
         return CH_ERR_CORRUPT;
@@ -189,25 +255,67 @@ static ch_err open_record(struct ch_object_reader *r, struct reader_file *f, con
         object_key_derive(r->crypt, r->store->master_key, &f->slot, record->incarnation, f->key);
         f->incarnation = record->incarnation;
     }
-    if (!object_record_open(r->crypt, f->key, bytes, record, to) || !object_cid_holds(&record->cid, to, record->length))
-        return CH_ERR_CORRUPT;
-    return CH_OK;
+    object_open_begin(r->crypt, f->key, bytes, record, to, true);
+    for (size_t have = lead - lead % PART_BYTES; err == CH_OK && have < lead + record->length;) {
+        have += PART_BYTES;
+        err = await(r, have);
+        if (err == CH_OK)
+            object_open_until(r->crypt, have - lead);
+    }
+    if (err == CH_OK)
+        err = await(r, lead + record->length + TAG_BYTES);
+    if (err == CH_OK && !object_open_end(r->crypt))
+        err = CH_ERR_CORRUPT;
+    return err;
+}
+
+/* Starts on reading a record; *lead: where in the buffer it will begin. */
+static ch_err start_record(struct ch_object_reader *r, struct reader_file *f, const struct place *place, size_t *lead)
+{
+    char path[CH_IO_PATH_BYTES_MAX];
+    uint64_t offset = (uint64_t)place->unit * UNIT_BYTES;
+    ch_err err = CH_OK;
+    *lead = 0;
+    if (place->length < DIRECT_BYTES_MIN) {
+        start_reading(r, f->file, disk_bytes(place), offset, PART_BYTES);
+        return CH_OK;
+    }
+    if (!f->direct) {
+        object_path(r->store, f->segment, path);
+        err = ch_io_open(r->io, path, CH_IO_READ | CH_IO_DIRECT, &f->direct);
+    }
+    *lead = offset % CH_IO_BLOCK_BYTES;
+    if (err == CH_OK)
+        start_reading(r, f->direct, round_up(*lead + disk_bytes(place), CH_IO_BLOCK_BYTES), offset - *lead,
+                      PART_BYTES);
+    return err;
 }
 
 ch_err object_read_at(struct ch_object_reader *r, const uint8_t digest[CH_HASH_BYTES], const struct place *place,
                       struct record *record, void *to, size_t capacity)
 {
     struct reader_file *f;
-    size_t need = disk_bytes(place);
+    size_t lead;
     if (place->length > capacity)
         return CH_ERR_FULL;
     ch_err err = file_of(r, place->segment, &f);
     if (err == CH_OK)
-        err = read_bytes(r, f->file, need, (uint64_t)place->unit * UNIT_BYTES);
-    return err == CH_OK ? open_record(r, f, digest, place, r->buffer, record, to) : err;
+        err = start_record(r, f, place, &lead);
+    if (err != CH_OK)
+        return err;
+    err = open_record(r, f, digest, place, r->buffer + lead, record, to);
+    ch_err rest = await(r, SIZE_MAX); /* nothing may be in flight when the buffer is used again */
+    return err == CH_OK ? rest : err;
 }
 
 ch_err ch_object_get(struct ch_object_reader *r, const struct ch_cid *cid, void *to, size_t capacity, size_t *length)
+{
+    struct ch_object_tag tag;
+    return ch_object_get_tagged(r, cid, to, capacity, length, &tag);
+}
+
+ch_err ch_object_get_tagged(struct ch_object_reader *r, const struct ch_cid *cid, void *to, size_t capacity,
+                            size_t *length, struct ch_object_tag *tag)
 {
     struct place place;
     struct record record;
@@ -218,8 +326,10 @@ ch_err ch_object_get(struct ch_object_reader *r, const struct ch_cid *cid, void 
             return err;
         err = object_read_at(r, ch_cid_digest(cid), &place, &record, to, capacity);
     }
-    if (err == CH_OK)
+    if (err == CH_OK) {
         *length = place.length;
+        *tag = record.tag;
+    }
     if (err == CH_ERR_CORRUPT)
         object_note_damage(r->store, cid, &place, r->installs);
     return err;
@@ -232,22 +342,47 @@ void object_tell_damage(struct ch_object_store *s, const struct ch_cid *cid)
         s->damaged_first++;
 }
 
+/* The table's entry of a place that was found, made where only a run has it; NULL: another one counts by now. Under the
+ * write lock. */
+static struct place *entry_of(struct ch_object_store *s, const struct print *print, const struct place *place,
+                              uint64_t installs)
+{
+    struct place *there = object_index_find(&s->index, print);
+    /* Of one that isn't in the table the runs' word is still the newest, unless others were installed. */
+    if (!there && s->installs == installs && object_index_reserve(&s->index, print) == CH_OK) {
+        object_index_set(&s->index, place);
+        there = object_index_find(&s->index, print);
+    }
+    return there && !there->dropped && there->segment == place->segment && there->unit == place->unit ? there : NULL;
+}
+
 void object_note_damage(struct ch_object_store *s, const struct ch_cid *cid, const struct place *place,
                         uint64_t installs)
 {
     const struct print print = object_print(s->index.key, ch_cid_digest(cid));
     pthread_rwlock_wrlock(&s->lock);
-    struct place *there = object_index_find(&s->index, &print);
-    /* Of one that isn't in the table the runs' word is still the newest, unless others were installed. */
-    if (!there && s->installs == installs && object_index_reserve(&s->index, &print) == CH_OK) {
-        object_index_set(&s->index, place);
-        there = object_index_find(&s->index, &print);
-    }
-    if (there && !there->damaged && !there->dropped && there->segment == place->segment &&
-        there->unit == place->unit) {
+    struct place *there = entry_of(s, &print, place, installs);
+    if (there && !there->damaged) {
         there->damaged = 1;
         atomic_fetch_add(&s->index.losses, 1);
         object_tell_damage(s, cid);
+    }
+    pthread_rwlock_unlock(&s->lock);
+}
+
+/* As what was found damaged, which is there and does not count. */
+void ch_object_withhold(struct ch_object_store *s, const struct ch_cid *cid, bool withhold)
+{
+    const struct print print = object_print(s->index.key, ch_cid_digest(cid));
+    struct place place;
+    uint64_t installs;
+    if (object_find(s, &print, &place, &installs) != CH_OK)
+        return;
+    pthread_rwlock_wrlock(&s->lock);
+    struct place *there = entry_of(s, &print, &place, installs);
+    if (there && there->durable) {
+        there->damaged = withhold;
+        atomic_fetch_add(&s->index.losses, withhold);
     }
     pthread_rwlock_unlock(&s->lock);
 }
@@ -286,14 +421,27 @@ ch_err ch_object_tag(struct ch_object_reader *r, const struct ch_cid *cid, struc
     return err;
 }
 
+static uint32_t salted(const struct ch_object_reader *r, const struct ch_cid *cid)
+{
+    return (uint32_t)((ch_load64(ch_cid_digest(cid)) ^ r->salt) * 0x9e3779b97f4a7c15u >> 32);
+}
+
 ch_err ch_object_length(struct ch_object_reader *r, const struct ch_cid *cid, size_t *length)
 {
+    struct present *present = &r->present[salted(r, cid) & (PRESENT - 1)];
+    const uint64_t losses = ch_object_losses(r) + 1;
     struct place place;
+    if (present->losses == losses && memcmp(&present->cid, cid, sizeof *cid) == 0) {
+        *length = present->length;
+        return CH_OK;
+    }
     ch_err err = find(r, cid, &place);
     if (err == CH_OK && place.damaged)
         err = CH_ERR_NOT_FOUND;
-    if (err == CH_OK)
+    if (err == CH_OK) {
+        *present = (struct present){.cid = *cid, .length = place.length, .losses = losses};
         *length = place.length;
+    }
     return err;
 }
 
@@ -308,8 +456,13 @@ struct walk {
  * would be read a thousand times, for whoever names it. */
 static struct whole *whole_of(struct ch_object_reader *r, const struct ch_cid *cid)
 {
-    uint64_t hash = (ch_load64(ch_cid_digest(cid)) ^ r->whole_salt) * 0x9e3779b97f4a7c15u;
-    return &r->whole[hash >> 32 & (WHOLE_SLOTS - 1)];
+    struct whole *set = r->whole[salted(r, cid) & (WHOLE_SETS - 1)], *empty = NULL;
+    for (unsigned i = 0; i < WHOLE_WAYS; i++) {
+        if (memcmp(&set[i].cid, cid, sizeof *cid) == 0)
+            return &set[i];
+        empty = set[i].losses || empty ? empty : &set[i];
+    }
+    return empty ? empty : &set[r->whole_hand++ % WHOLE_WAYS];
 }
 
 static bool known_whole(struct ch_object_reader *r, const struct walk *walk, const struct ch_cid *cid, struct whole *out)
@@ -328,7 +481,7 @@ static ch_err walk_below(struct ch_object_reader *r, const struct walk *walk, co
     *out = (struct whole){.cid = *cid, .losses = walk->losses, .nodes = 1, .height = 1, .told = walk->each};
     if (ch_cid_codec(cid) == CH_CID_RAW) {
         err = ch_object_length(r, cid, &length);
-        if (err == CH_OK && walk->each)
+        if (walk->each)
             walk->each(walk->context, cid);
         *out = (struct whole){.file_bytes = err == CH_OK ? length : 0};
         return err == CH_OK && expected != UINT64_MAX && expected != length ? CH_ERR_INVALID : err;
@@ -367,13 +520,18 @@ static ch_err walk_below(struct ch_object_reader *r, const struct walk *walk, co
     return worst == CH_OK && expected != UINT64_MAX && expected != out->file_bytes ? CH_ERR_INVALID : worst;
 }
 
+uint64_t ch_object_losses(const struct ch_object_reader *r)
+{
+    return atomic_load(&r->store->index.losses);
+}
+
 static ch_err walk_from(struct ch_object_reader *r, struct walk *walk, const struct ch_cid *root, uint64_t *file_bytes)
 {
     struct whole tree;
     if (!ch_cid_valid(root->bytes))
         return CH_ERR_INVALID;
     r->nodes_left = CH_OBJECT_TREE_NODES;
-    walk->losses = atomic_load(&r->store->index.losses) + 1;
+    walk->losses = ch_object_losses(r) + 1;
     ch_err err = walk_below(r, walk, root, 0, UINT64_MAX, &tree);
     if (err == CH_OK)
         *file_bytes = tree.file_bytes;

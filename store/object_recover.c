@@ -107,7 +107,8 @@ static ch_err take_record(struct scan *scan, uint64_t at, uint64_t *step)
         scan->incarnation = record.incarnation;
     }
     /* A torn record: its batch was never answered. Others of the batch may be whole, so only this one is left out. */
-    if (!object_record_open(scan->store->crypt, scan->key, bytes, &record, scan->plain))
+    object_open_begin(scan->store->crypt, scan->key, bytes, &record, scan->plain, false);
+    if (!object_open_end(scan->store->crypt))
         return CH_OK;
     struct entry entry = {.unit = (uint32_t)(at / UNIT_BYTES),
                           .length = record.length,
@@ -363,7 +364,7 @@ static ch_err finish_segment(struct ch_object_store *s, struct object_segment *s
     if (err != CH_OK)
         return err;
     s->active = segment;
-    s->counter = 0;
+    s->counter = object_counter_start();
     object_key_derive(s->crypt, s->master_key, &segment->slot, segment->slot.incarnation, s->key);
     return CH_OK;
 }

@@ -7,8 +7,7 @@
 
 #include "store/wal_impl.h"
 
-#define GATHER_BYTES                                                                                                   \
-    (512u << 10) /* a frame this large leaves without a flush; with 4 in flight the best rate measured */
+#define GATHER_BYTES   (512u << 10) /* a frame this large leaves without a flush; with 4 in flight the best rate measured */
 #define PREPARE_COOKIE UINT64_MAX
 
 /* --- segments --- */
@@ -175,14 +174,14 @@ static ch_err prepare_done(struct ch_wal *w, ch_err result)
 
 /* --- frames --- */
 
-static struct frame *filling(struct ch_wal *w)
-{
-    return &w->frame[w->filling % FRAME_SLOTS];
-}
-
 static bool may_fly(const struct ch_wal *w)
 {
-    return w->filling - w->oldest < CH_WAL_DEPTH;
+    return w->flying - w->oldest < CH_WAL_DEPTH;
+}
+
+static bool may_complete(const struct ch_wal *w)
+{
+    return w->next - w->oldest < FRAME_SLOTS;
 }
 
 /* Gives the empty filling frame its place, in the next segment when `need` bytes don't fit into this one. */
@@ -195,7 +194,7 @@ static ch_err place(struct ch_wal *w, uint32_t need)
         if (err != CH_OK)
             return w->failed = err;
     }
-    struct frame *f = filling(w);
+    struct frame *f = &w->filling;
     f->used = FRAME_HEADER_BYTES;
     f->record_count = 0;
     f->lsn = w->next_lsn;
@@ -203,44 +202,74 @@ static ch_err place(struct ch_wal *w, uint32_t need)
     return CH_OK;
 }
 
-/* The filling frame, which has its place, goes to the disk. */
-static ch_err launch(struct ch_wal *w)
+/* The filling frame, which has its place, gets its header and a slot, and waits for its turn. */
+static void complete(struct ch_wal *w)
 {
-    struct frame *f = filling(w);
-    CH_ASSERT(may_fly(w) && f->used);
+    struct frame *filling = &w->filling, *f = &w->frame[w->next % FRAME_SLOTS];
+    CH_ASSERT(may_complete(w) && f->state == FRAME_FREE && filling->used);
     struct frame_header header = {
-        .length = f->used,
-        .record_count = f->record_count,
+        .length = filling->used,
+        .record_count = filling->record_count,
         .previous_crc = w->previous_crc,
         .generation = w->generation,
-        .lsn = f->lsn,
+        .lsn = filling->lsn,
         .durable_lsn = w->durable_lsn,
         .log_id = w->log_id,
-        .position = f->position,
+        .position = filling->position,
     };
-    ch_wal_frame_seal(f->memory, &header);
+    ch_wal_frame_seal(filling->memory, &header);
+    ch_io_copy(f->memory, filling->memory, blocks(filling->used));
+    uint8_t *memory = f->memory;
+    *f = *filling;
+    f->memory = memory;
+    f->state = FRAME_WAITING;
+    f->segment = w->current;
+    f->segment->holders++;
+    w->previous_crc = header.header_crc;
+    w->offset += blocks(f->used);
+    w->next++;
+    filling->used = 0;
+    w->flush_wanted = false;
+}
+
+/* The oldest frame that waits goes to the disk. */
+static ch_err launch(struct ch_wal *w)
+{
+    struct frame *f = &w->frame[w->flying % FRAME_SLOTS];
+    CH_ASSERT(may_fly(w) && f->state == FRAME_WAITING);
     struct ch_io_request request = {
         .kind = CH_IO_OP_WRITE,
         .then_sync = true,
-        .file = w->current->file,
+        .file = f->segment->file,
         .data = f->memory,
         .length = blocks(f->used),
-        .offset = w->offset,
-        .cookie = w->filling,
+        .offset = offset_of(f->position),
+        .cookie = w->flying,
     };
     ch_err err = ch_io_submit(w->io, &request);
     if (err != CH_OK)
         return w->failed = err;
     w->flights++;
     f->state = FRAME_FLYING;
-    f->segment = w->current;
-    f->segment->holders++;
-    w->previous_crc = header.header_crc;
-    w->offset += blocks(f->used);
-    w->filling++;
-    filling(w)->used = 0;
-    w->flush_wanted = false;
+    w->flying++;
     return CH_OK;
+}
+
+/* Starts what may fly: the frames that wait, and the filling one after them when it was asked for and few fly. */
+static ch_err start(struct ch_wal *w)
+{
+    ch_err err = CH_OK;
+    if (w->filling.used >= GATHER_BYTES && may_complete(w))
+        complete(w);
+    while (err == CH_OK && may_fly(w)) {
+        if (w->flying == w->next) {
+            if (!w->filling.used || !w->flush_wanted || w->flying - w->oldest >= CH_WAL_FLUSH_DEPTH)
+                break;
+            complete(w);
+        }
+        err = launch(w);
+    }
+    return err;
 }
 
 ch_err ch_wal_append(struct ch_wal *w, uint8_t type, const struct ch_bytes *parts, size_t count, uint64_t *lsn,
@@ -254,17 +283,17 @@ ch_err ch_wal_append(struct ch_wal *w, uint8_t type, const struct ch_bytes *part
     CH_ASSERT(length <= w->frame_bytes_max - 128);
     uint32_t need = CH_WAL_RECORD_HEADER_BYTES + (uint32_t)length;
 
-    struct frame *f = filling(w);
+    struct frame *f = &w->filling;
     if (f->used) {
         uint32_t limit = w->segment_bytes - w->offset;
         if (f->used + need > (limit < w->frame_bytes_max ? limit : w->frame_bytes_max)) {
             w->flush_wanted = true;
-            if (!may_fly(w))
+            if (!may_complete(w))
                 return CH_ERR_FULL;
-            ch_err err = launch(w);
+            complete(w);
+            ch_err err = start(w);
             if (err != CH_OK)
                 return err;
-            f = filling(w);
         }
     }
     if (!f->used) {
@@ -286,25 +315,23 @@ ch_err ch_wal_append(struct ch_wal *w, uint8_t type, const struct ch_bytes *part
     f->record_count++;
     *lsn = w->next_lsn++;
     /* A failure to launch shows at the next poll; this record was taken. */
-    if (f->used >= GATHER_BYTES && may_fly(w))
-        (void)launch(w);
+    if (f->used >= GATHER_BYTES && may_complete(w))
+        (void)start(w);
     return CH_OK;
 }
 
 ch_err ch_wal_flush(struct ch_wal *w)
 {
-    if (w->failed != CH_OK || !filling(w)->used)
+    if (w->failed != CH_OK || !w->filling.used)
         return w->failed;
-    if (may_fly(w))
-        return launch(w);
     w->flush_wanted = true;
-    return CH_OK;
+    return start(w);
 }
 
 /* Frames became durable in the order of the log. */
 static void advance(struct ch_wal *w)
 {
-    while (w->oldest < w->filling && w->frame[w->oldest % FRAME_SLOTS].state == FRAME_DURABLE) {
+    while (w->oldest < w->flying && w->frame[w->oldest % FRAME_SLOTS].state == FRAME_DURABLE) {
         struct frame *f = &w->frame[w->oldest++ % FRAME_SLOTS];
         f->state = FRAME_FREE;
         w->durable_lsn = f->lsn + f->record_count - 1;
@@ -336,8 +363,7 @@ ch_err ch_wal_poll(struct ch_wal *w)
     if (w->failed != CH_OK)
         return w->failed;
     advance(w);
-    if (filling(w)->used && may_fly(w) && (w->flush_wanted || filling(w)->used >= GATHER_BYTES))
-        (void)launch(w);
+    (void)start(w);
     if (w->failed == CH_OK)
         w->failed = prepare_if_needed(w);
     return w->failed;
@@ -345,7 +371,7 @@ ch_err ch_wal_poll(struct ch_wal *w)
 
 bool ch_wal_busy(const struct ch_wal *w)
 {
-    return w->oldest < w->filling || w->flush_wanted || w->prepare == PREPARE_WRITING || w->prepare == PREPARE_SYNCING;
+    return w->oldest < w->next || w->flush_wanted || w->prepare == PREPARE_WRITING || w->prepare == PREPARE_SYNCING;
 }
 
 ch_err ch_wal_settle(struct ch_wal *w)
@@ -364,8 +390,8 @@ static ch_err write_opening(struct ch_wal *w)
 {
     ch_err err = place(w, 0);
     if (err == CH_OK)
-        err = launch(w);
-    while (err == CH_OK && w->oldest < w->filling) {
+        err = ch_wal_flush(w);
+    while (err == CH_OK && w->oldest < w->next) {
         err = ch_io_wait(w->io);
         if (err == CH_OK)
             err = ch_wal_poll(w);
@@ -436,9 +462,10 @@ static ch_err take_memory(struct ch_wal *w)
     if (frames < CH_WAL_FRAME_BYTES_MAX) /* recovery reads any frame with it */
         frames = CH_WAL_FRAME_BYTES_MAX;
     w->memory_bytes = frames + ZERO_BYTES;
-    if (posix_memalign((void **)&w->memory, CH_IO_BLOCK_BYTES, w->memory_bytes) != 0)
+    w->memory = ch_io_memory(w->memory_bytes);
+    w->filling.memory = aligned_alloc(64, w->frame_bytes_max);
+    if (!w->memory || !w->filling.memory)
         return CH_ERR_NO_MEMORY;
-    memset(w->memory, 0, w->memory_bytes);
     w->zeros = w->memory + frames;
     for (int i = 0; i < FRAME_SLOTS; i++)
         w->frame[i].memory = w->memory + (size_t)i * w->frame_bytes_max;
@@ -542,6 +569,7 @@ void ch_wal_close(struct ch_wal *w)
     ch_io_close_file(w->io, w->prepare_file);
     ch_io_close_file(w->io, w->lock);
     ch_io_register(w->io, NULL, 0);
+    free(w->filling.memory);
     free(w->memory);
     free(w);
 }

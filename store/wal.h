@@ -5,10 +5,10 @@
  *          used again after they were cut (twice the speed of a file that grows).
  * Not:     no index, no meaning of a record (that is store/state.h and the caller).
  * Thread:  one owner for everything but ch_wal_reader, of which each reading thread has one of its own.
- * Memory:  ch_wal_open takes (CH_WAL_DEPTH + 1) * frame_bytes_max; append copies the record there (one memcpy, little
- *          beside its write), so the caller's bytes are free again at once.
+ * Memory:  ch_wal_open takes (CH_WAL_DEPTH + 3) * frame_bytes_max; append copies the record there, so the caller's bytes
+ *          are free again at once.
  * Durable: a record is durable when its frame and every earlier one are. Frames wait for each other's records (group
- *          commit): while CH_WAL_DEPTH are in flight, further records gather in the next one.
+ *          commit): what is flushed while CH_WAL_FLUSH_DEPTH are in flight gathers in the next one.
  * Failure: after CH_ERR_IO, CH_ERR_NO_SPACE from ch_wal_poll or ch_wal_flush the log takes nothing more: the caller
  *          ends the process (what the disk holds is unknown) and opens the log anew. A full disk is seen before, by
  *          ch_wal_append, which refuses with CH_ERR_NO_SPACE and goes on when there is room.
@@ -21,6 +21,7 @@
 #include "store/io.h"
 
 #define CH_WAL_DEPTH               4 /* frames in flight; measured best on a virtual disk */
+#define CH_WAL_FLUSH_DEPTH         2 /* of them, frames that left before they were large: more make each sync slower */
 #define CH_WAL_SEGMENT_BYTES       (256u << 20)
 #define CH_WAL_SEGMENT_BYTES_SMALL (4u << 20) /* tests and devnets */
 #define CH_WAL_FRAME_BYTES_MAX     (2u << 20)
@@ -72,7 +73,8 @@ void ch_wal_close(struct ch_wal *wal);
  * CH_ERR_NO_SPACE: the segment is full and there is no room for another; polling goes on trying. */
 CH_MUST_CHECK ch_err ch_wal_append(struct ch_wal *wal, uint8_t type, const struct ch_bytes *parts, size_t count,
                                    uint64_t *lsn, ch_wal_position *position);
-/* What was appended goes to the disk now, or as soon as fewer than CH_WAL_DEPTH frames are in flight. Never blocks. */
+/* What was appended goes to the disk now, or as soon as fewer than CH_WAL_FLUSH_DEPTH frames are in flight. Never
+ * blocks. */
 CH_MUST_CHECK ch_err ch_wal_flush(struct ch_wal *wal);
 /* Takes completions, starts what waits, prepares the next segment. Never blocks longer than a rename. */
 CH_MUST_CHECK ch_err ch_wal_poll(struct ch_wal *wal);
@@ -96,6 +98,9 @@ CH_MUST_CHECK ch_err ch_wal_cut_below(struct ch_wal *wal, ch_wal_position positi
 /* A reader for one other thread. */
 CH_MUST_CHECK ch_err ch_wal_reader_open(struct ch_wal *wal, struct ch_wal_reader **out);
 void ch_wal_reader_close(struct ch_wal_reader *reader);
+/* Bytes at `position` will be read soon: of many that are wanted first and then read, the disk fetches one beside the
+ * other. (What was appended went past the page cache: its first reader finds it on the disk.) A hint, for any position. */
+void ch_wal_want(struct ch_wal_reader *reader, ch_wal_position position, size_t length);
 /* Copies `length` durable bytes at `position` (inside one body). CH_ERR_NOT_FOUND: cut. CH_ERR_AGAIN: not durable yet.
  * The bytes are not checked: the disk may have changed them, so the caller compares a hash or signature. */
 CH_MUST_CHECK ch_err ch_wal_read(struct ch_wal_reader *reader, ch_wal_position position, void *to, size_t length);

@@ -8,7 +8,8 @@
 #include "store/wal.h"
 
 #define FRAME_HEADER_BYTES 64
-#define FRAME_SLOTS        (CH_WAL_DEPTH + 1)
+#define FRAME_SLOTS        (CH_WAL_DEPTH + FRAMES_WAITING)
+#define FRAMES_WAITING     2 /* complete when a place in flight becomes free: syncs often end together */
 #define ZERO_BYTES         (1u << 20) /* what a new segment is filled with, at a time */
 
 /* A frame's header as a value; wal_frame.c has the byte table. */
@@ -58,7 +59,7 @@ struct segment {
     unsigned holders;
 };
 
-enum frame_state { FRAME_FREE, FRAME_FLYING, FRAME_DURABLE };
+enum frame_state { FRAME_FREE, FRAME_WAITING, FRAME_FLYING, FRAME_DURABLE };
 
 struct frame {
     uint8_t *memory;
@@ -66,7 +67,7 @@ struct frame {
     uint32_t record_count;
     uint64_t lsn;
     ch_wal_position position;
-    struct segment *segment;
+    struct segment *segment; /* once it is complete */
     enum frame_state state;
 };
 
@@ -80,18 +81,20 @@ struct ch_wal {
     uint64_t log_id, generation;
     ch_err failed; /* sticky */
 
-    /* Frames by number: number modulo FRAME_SLOTS is the slot. [oldest, filling) fly, `filling` gathers. */
+    /* Records gather in `filling`, whose memory is this thread's alone. A complete frame is copied to memory that the disk
+     * reads: number modulo FRAME_SLOTS is the slot, [oldest, flying) fly, [flying, next) wait. */
+    struct frame filling;
     struct frame frame[FRAME_SLOTS];
-    uint64_t oldest, filling;
+    uint64_t oldest, flying, next;
     unsigned flights; /* requests in flight, the preparation's included */
     bool flush_wanted;
-    uint8_t *memory, *zeros; /* one piece: the frames', then ZERO_BYTES of zeros */
+    uint8_t *memory, *zeros; /* one piece: the slots', then ZERO_BYTES of zeros */
     size_t memory_bytes;
 
     struct segment *current;
     uint32_t current_number, last_number; /* last: the last one that is ready */
     uint32_t offset;                      /* where the filling frame begins, or will */
-    uint32_t previous_crc;
+    uint32_t previous_crc; /* of the last complete frame */
     uint64_t next_lsn, durable_lsn;
     uint32_t durable_segment; /* of the last durable frame: never cut */
 

@@ -49,6 +49,18 @@ static ch_err file_of(struct ch_wal_reader *r, uint32_t number, struct ch_file *
     return CH_OK;
 }
 
+void ch_wal_want(struct ch_wal_reader *r, ch_wal_position position, size_t length)
+{
+    struct ch_wal *w = r->wal;
+    uint32_t number = segment_of(position);
+    struct ch_file *file;
+    ch_wal_position end = atomic_load_explicit(&w->durable_end, memory_order_acquire);
+    if (position >= end || number < atomic_load(&w->first_number) || file_of(r, number, &file) != CH_OK)
+        return;
+    /* No page that is still to be written comes into the cache. */
+    ch_io_want(w->io, file, length < end - position ? length : end - position, offset_of(position));
+}
+
 ch_err ch_wal_read(struct ch_wal_reader *r, ch_wal_position position, void *to, size_t length)
 {
     struct ch_wal *w = r->wal;

@@ -40,6 +40,28 @@ bool ch_cid_matches(const struct ch_cid *cid, const void *block, size_t length)
     return memcmp(digest, ch_cid_digest(cid), CH_HASH_BYTES) == 0;
 }
 
+static const char checked; /* its address is the mark */
+
+bool ch_cid_check_digest(const struct ch_cid *cid, const uint8_t digest[CH_HASH_BYTES], const void *bytes, size_t length,
+                         struct ch_cid_block *out)
+{
+    bool is = ch_cid_valid(cid->bytes) && memcmp(digest, ch_cid_digest(cid), CH_HASH_BYTES) == 0;
+    *out = (struct ch_cid_block){.cid = *cid, .bytes = bytes, .length = length, .checked = is ? &checked : NULL};
+    return is;
+}
+
+bool ch_cid_check(const struct ch_cid *cid, const void *bytes, size_t length, struct ch_cid_block *out)
+{
+    uint8_t digest[CH_HASH_BYTES];
+    ch_hash(bytes, length, digest);
+    return ch_cid_check_digest(cid, digest, bytes, length, out);
+}
+
+bool ch_cid_is_checked(const struct ch_cid_block *block)
+{
+    return block->checked == &checked;
+}
+
 void ch_cid_to_text(const struct ch_cid *cid, char text[CH_CID_TEXT_BYTES])
 {
     uint32_t bits = 0, have = 0;

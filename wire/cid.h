@@ -46,6 +46,21 @@ static inline const uint8_t *ch_cid_digest(const struct ch_cid *cid)
 /* True when the block's bytes are the ones that the CID names. */
 bool ch_cid_matches(const struct ch_cid *cid, const void *block, size_t length);
 
+/* A block whose bytes are known to be those that its CID names: who takes one need not hash them again. Made by the two
+ * below alone; a taker asserts ch_cid_is_checked. The bytes stay the maker's. */
+struct ch_cid_block {
+    struct ch_cid cid;
+    const uint8_t *bytes;
+    size_t length;
+    const void *checked;
+};
+/* False, and `out` is no checked block, when the bytes aren't the CID's. */
+bool ch_cid_check(const struct ch_cid *cid, const void *bytes, size_t length, struct ch_cid_block *out);
+/* The same for a caller that has hashed these very bytes already. */
+bool ch_cid_check_digest(const struct ch_cid *cid, const uint8_t digest[CH_HASH_BYTES], const void *bytes, size_t length,
+                         struct ch_cid_block *out);
+bool ch_cid_is_checked(const struct ch_cid_block *block);
+
 /* Lower-case base32 without padding, after the multibase prefix 'b'. */
 void ch_cid_to_text(const struct ch_cid *cid, char text[CH_CID_TEXT_BYTES]);
 /* False, `cid` untouched, for text that isn't what ch_cid_to_text gives. */

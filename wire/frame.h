@@ -42,10 +42,10 @@
     X(PUT_OBJECT_SHARD, 0x30) /* u16 length | manifest | shard -> SHARD_STORED */                                      \
     X(SHARD_STORED, 0x31)     /* u16 status | 64 signature */                                                          \
     X(GET_OBJECT_SHARD, 0x32) /* 36 CID | 32 wanted manifest | u8 count | count x 32 refused ones -> OBJECT_SHARD */   \
-    X(OBJECT_SHARD, 0x33)     /* u16 status | u16 length | manifest | shard */                                         \
+    X(OBJECT_SHARD, 0x33)     /* u16 status | u64 since | u16 length | manifest | shard */                             \
     X(OBJECT_STORED, 0x34)    /* certificate; not answered */                                                          \
     X(LIST_STORED, 0x35)      /* u64 cursor -> STORED_LIST */                                                          \
-    X(STORED_LIST, 0x36)      /* u16 status | u64 cursor | u8 end | certificates */                                    \
+    X(STORED_LIST, 0x36)      /* u16 status | u64 store | u64 cursor | u8 end | certificates */                        \
     X(CONSENSUS, 0x40)     /* 0x40..0x5f between validators: 0x40 + consensus/core.h's message type */
 
 enum ch_frame_type {

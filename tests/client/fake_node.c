@@ -45,7 +45,7 @@ struct fake_node {
     pthread_t thread;
     _Atomic bool stop;
     struct fake_faults faults;
-    _Atomic unsigned applied, block_count;
+    _Atomic unsigned applied, block_count, put_count;
     struct ch_account accounts[ACCOUNTS_MAX];
     unsigned account_count, record_count;
     struct stored_record records[RECORDS_MAX];
@@ -371,6 +371,7 @@ static bool on_frame(void *context, uint64_t conn, const struct ch_frame_header 
         get_record(n, conn, h->request, body, h->length);
         break;
     case CH_FRAME_PUT_OBJECT:
+        atomic_fetch_add(&n->put_count, 1);
         if (once(&n->faults.hang_up_at_put))
             ch_quic_hang_up(n->engine, conn, CH_QUIC_CODE_STOPPING, NULL);
         else
@@ -507,4 +508,9 @@ unsigned fake_node_applied(const struct fake_node *n)
 unsigned fake_node_blocks(const struct fake_node *n)
 {
     return n->block_count;
+}
+
+unsigned fake_node_puts(const struct fake_node *n)
+{
+    return n->put_count;
 }

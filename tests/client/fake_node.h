@@ -30,8 +30,9 @@ void fake_node_stop(struct fake_node *node);
 const char *fake_node_address(const struct fake_node *node);
 const uint8_t *fake_node_key(const struct fake_node *node);
 struct fake_faults *fake_node_faults(struct fake_node *node);
-/* How often a transaction was applied; how many blocks are stored. */
+/* How often a transaction was applied; how many blocks are stored, and how many came. */
 unsigned fake_node_applied(const struct fake_node *node);
 unsigned fake_node_blocks(const struct fake_node *node);
+unsigned fake_node_puts(const struct fake_node *node);
 
 #endif

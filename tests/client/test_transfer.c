@@ -4,7 +4,7 @@
 #include "client/object.h"
 #include "tests/client/fake_node.h"
 
-#define BYTES (6u << 20)
+#define BYTES (24u << 20) /* more blocks than are under way at once */
 
 static struct ch_prng prng;
 static uint8_t chain_id[32] = {0xc5};
@@ -56,7 +56,7 @@ static struct ch_client *client_of(struct fake_node *one, struct fake_node *othe
 /* Ends the first node once so much has gone to it. */
 static void stop_first(void *context, uint64_t done, uint64_t total)
 {
-    if (first && fake_node_blocks(first) >= 2) {
+    if (first && fake_node_blocks(first) >= 12) { /* of which some are answered */
         fake_node_stop(first);
         first = NULL;
         if (context)
@@ -64,12 +64,16 @@ static void stop_first(void *context, uint64_t done, uint64_t total)
     }
 }
 
+static bool ask_first;
+
 static ch_err put(struct ch_client *c, ch_progress progress, void *context, struct ch_cid *root, unsigned *passes)
 {
     struct ch_putter *putter;
     uint64_t length = 0;
     ch_err err;
     assert_ok(ch_putter_open(c, BYTES, progress, context, &putter));
+    if (ask_first)
+        ch_putter_ask_first(putter);
     *passes = 0;
     do {
         ++*passes;
@@ -123,7 +127,7 @@ static void lost_node_hands_over_to_the_next(void **state)
     assert_ok(put(c, stop_first, NULL, &root, &passes));
     assert_null(first);
     assert_int_equal(passes, 2);
-    assert_int_equal(fake_node_blocks(second), 7);
+    assert_int_equal(fake_node_blocks(second), 25);
     get(c, &root, BYTES, NULL);
     ch_client_close(c);
 }
@@ -152,6 +156,62 @@ static void node_that_has_blocks_is_not_sent_them(void **state)
     assert_ok(put(c, stop_first, NULL, &again, &passes));
     assert_int_equal(passes, 2);
     assert_memory_equal(root.bytes, again.bytes, CH_CID_BYTES);
+    ch_client_close(c);
+}
+
+/* Another process put some of it, or all, and was ended. */
+static void put_that_was_ended_goes_on_in_another_process(void **state)
+{
+    struct ch_client *c = client_of(second, NULL);
+    struct ch_putter *putter;
+    struct ch_cid root, again;
+    unsigned passes;
+    assert_ok(ch_putter_open(c, BYTES, NULL, NULL, &putter));
+    assert_ok(ch_putter_add(putter, content, BYTES)); /* but the root */
+    ch_cid_of(CH_CID_RAW, "", 0, &root);
+    assert_int_equal(ch_client_has_object(c, &root), CH_ERR_REFUSED); /* answered behind the leaves */
+    ch_putter_close(putter);
+    ch_client_close(c);
+    assert_int_equal(fake_node_blocks(second), BYTES >> 20);
+    ask_first = true;
+    c = client_of(second, NULL);
+    assert_ok(put(c, NULL, NULL, &root, &passes));
+    assert_int_equal(passes, 1);
+    assert_int_equal(fake_node_blocks(second), (BYTES >> 20) + 1);
+    const unsigned puts = fake_node_puts(second);
+    assert_int_equal(puts, (BYTES >> 20) + 1);
+    ch_client_close(c);
+    c = client_of(second, NULL);
+    assert_ok(put(c, NULL, NULL, &again, &passes));
+    assert_int_equal(fake_node_puts(second), puts);
+    assert_memory_equal(root.bytes, again.bytes, CH_CID_BYTES);
+    ask_first = false;
+    ch_client_close(c);
+}
+
+static void note_progress(void *context, uint64_t done, uint64_t total)
+{
+    uint64_t *noted = context;
+    assert_true(done > noted[0] && done <= total);
+    assert_int_equal(total, BYTES);
+    noted[0] = done;
+    noted[1]++;
+}
+
+/* Also where only the root says how long the file is. */
+static void progress_is_told_up_to_the_end(void **state)
+{
+    struct ch_client *c = client_of(second, NULL);
+    struct ch_cid root;
+    unsigned passes;
+    assert_ok(put(c, NULL, NULL, &root, &passes));
+    for (int known = 0; known < 2; known++) {
+        uint64_t noted[2] = {0, 0};
+        struct got got = {0};
+        assert_ok(ch_client_get_blocks(c, &root, known ? BYTES : UINT64_MAX, take, &got, note_progress, noted));
+        assert_int_equal(noted[0], BYTES);
+        assert_int_equal(noted[1], BYTES >> 20);
+    }
     ch_client_close(c);
 }
 
@@ -256,6 +316,8 @@ int main(void)
         CASE(lost_node_hands_over_to_the_next),
         CASE(content_that_changed_is_not_sent_again),
         CASE(node_that_has_blocks_is_not_sent_them),
+        CASE(put_that_was_ended_goes_on_in_another_process),
+        CASE(progress_is_told_up_to_the_end),
         CASE(node_that_lies_is_passed_over),
         CASE(node_that_lacks_the_object_is_passed_over),
         CASE(object_at_the_last_of_six_is_found),

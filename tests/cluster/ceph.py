@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""A Ceph cluster of one node: a monitor, a manager and an OSD on a file, in a folder and a network of their own.
+"""A Ceph cluster of one node: a monitor, a manager and OSDs on files, in a folder and a network of their own. Everybody needs
+a key; client.chappe's is for the pool alone.
 
-ceph.py COMMAND... starts one, runs the command with CHAPPE_CEPH (the configuration file) and CHAPPE_CEPH_OSD (the OSD's
-process), and ends with its result; nothing stays. 77: Ceph is not installed."""
+ceph.py [--osds N] COMMAND... starts one, runs the command with CHAPPE_CEPH (the configuration file) and CHAPPE_CEPH_OSDS (the
+OSDs' processes), and ends with its result; nothing stays. Each OSD has a copy. 77: Ceph is not installed."""
+import argparse
 import json
 import os
 import pathlib
@@ -16,14 +18,19 @@ import uuid
 
 SKIP = 77
 PACKAGES = {"ceph-mon": "ceph-mon", "ceph-mgr": "ceph-mgr", "ceph-osd": "ceph-osd", "ceph": "ceph-common"}
-POOL = "chappe"
-# Loopback, no keys, one copy; statistics each second; a file that grows as it is written.
+POOL, USER = "chappe", "chappe"
+# What a validator may do: read maps, shut out a client that had the validator's lock before it, and use one pool.
+CAPS = ["mon", "profile rbd", "osd", f"allow rwx pool={POOL}"]
+# Loopback; a copy on each OSD, of which one is enough to go on; who is silent is soon missed; statistics each second; a file
+# that grows as it is written.
 CONFIG = """[global]
 fsid = {fsid}
 mon host = v2:127.0.0.1:3300
-auth cluster required = none
-auth service required = none
-auth client required = none
+auth cluster required = cephx
+auth service required = cephx
+auth client required = cephx
+auth allow insecure global id reclaim = false
+keyring = {folder}/ceph.$name.keyring
 public network = 127.0.0.0/8
 ms bind ipv6 = false
 run dir = {folder}
@@ -32,18 +39,22 @@ log file = {folder}/$name.log
 crash dir = {folder}
 mon data = {folder}/mon
 mgr data = {folder}/mgr
-osd data = {folder}/osd
-osd pool default size = 1
+osd data = {folder}/osd.$id
+osd pool default size = {osds}
 osd pool default min size = 1
 osd crush chooseleaf type = 0
 mon allow pool size one = true
 mon data avail crit = 1
+mon osd min down reporters = 1
+mon osd reporter subtree level = osd
+osd heartbeat grace = 6
+osd heartbeat interval = 1
 paxos propose interval = 0.2
 mgr stats period = 1
 mgr tick period = 1
 mgr module path = {folder}/mgr
 osd objectstore = bluestore
-bluestore block size = 2147483648
+bluestore block size = 68719476736
 """
 
 
@@ -70,10 +81,11 @@ def enter_network():
 
 
 class Ceph:
-    def __init__(self):
+    def __init__(self, osds=1):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="chappe-ceph-"))
         self.config = self.folder / "ceph.conf"
         self.processes = {}
+        self.osds = [f"osd.{i}" for i in range(osds)]
 
     def __enter__(self):
         try:
@@ -93,19 +105,35 @@ class Ceph:
 
     def begin(self):
         fsid = str(uuid.uuid4())
-        self.config.write_text(CONFIG.format(fsid=fsid, folder=self.folder))
-        for name in ("mon", "mgr", "osd"):
+        self.config.write_text(CONFIG.format(fsid=fsid, folder=self.folder, osds=len(self.osds)))
+        monmap, keys = self.folder / "monmap", self.folder / "mon.keys"
+        for name in ("mon", "mgr", *self.osds):
             (self.folder / name).mkdir()
-        self.run("monmaptool", "--create", "--fsid", fsid, "--addv", "a", "[v2:127.0.0.1:3300]", self.folder / "monmap")
-        self.run("ceph-mon", "-c", self.config, "--mkfs", "-i", "a", "--monmap", self.folder / "monmap")
-        self.start("mon", "ceph-mon", "-i", "a")
-        osd = str(uuid.uuid4())
-        self.ceph("osd", "new", osd)
+        self.run("ceph-authtool", "-C", keys, "--gen-key", "-n", "mon.", "--cap", "mon", "allow *")
+        self.run("ceph-authtool", "-C", self.keyring("client.admin"), "--gen-key", "-n", "client.admin", "--cap", "mon", "allow *",
+                 "--cap", "osd", "allow *", "--cap", "mgr", "allow *")
+        self.run("ceph-authtool", keys, "--import-keyring", self.keyring("client.admin"))
+        self.run("monmaptool", "--create", "--fsid", fsid, "--addv", "a", "[v2:127.0.0.1:3300]", monmap)
+        self.run("ceph-mon", "-c", self.config, "--mkfs", "-i", "a", "--monmap", monmap, "--keyring", keys)
+        self.start_mon()
+        self.new_key("mgr.x", "mon", "profile mgr", "osd", "allow *")
         self.start("mgr", "ceph-mgr", "-i", "x")
-        self.run("ceph-osd", "-c", self.config, "-i", "0", "--mkfs", "--osd-uuid", osd)
-        self.start_osd()
+        for i, name in enumerate(self.osds):
+            osd = str(uuid.uuid4())
+            self.ceph("osd", "new", osd)
+            self.new_key(name, "mon", "profile osd", "mgr", "profile osd", "osd", "allow *")
+            self.run("ceph-osd", "-c", self.config, "-i", str(i), "--mkfs", "--osd-uuid", osd)
+            self.start_osd(i)
         self.ceph("osd", "pool", "create", POOL, "8")
+        self.new_key(f"client.{USER}", *CAPS)
         self.wait_until(self.pool_is_known, 120, "the monitor knows the pool's space")
+
+    def keyring(self, entity):
+        return self.folder / f"ceph.{entity}.keyring"
+
+    def new_key(self, entity, *caps):
+        """Gives an entity a key, and leaves it where the configuration says."""
+        self.keyring(entity).write_text(self.ceph("auth", "get-or-create", entity, *caps))
 
     def run(self, *words):
         done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=120)
@@ -116,23 +144,39 @@ class Ceph:
     def ceph(self, *words):
         return self.run("ceph", "-c", self.config, "--connect-timeout", "30", *words)
 
+    def rados(self, *words):
+        return self.run("rados", "-c", self.config, "-p", POOL, *words)
+
     def start(self, name, *words):
         with open(self.folder / f"{name}.out", "ab") as out:
             words = ["setpriv", "--pdeathsig", "KILL", *words, "-c", str(self.config), "-f"]
             self.processes[name] = subprocess.Popen(words, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
 
-    def start_osd(self):
-        self.start("osd", "ceph-osd", "-i", "0")
+    def start_mon(self):
+        self.start("mon", "ceph-mon", "-i", "a")
+
+    def start_osd(self, i=0):
+        self.start(self.osds[i], "ceph-osd", "-i", str(i))
 
     def kill(self, name):
         process = self.processes.pop(name)
         process.send_signal(signal.SIGKILL)
         process.wait()
 
+    def environment(self):
+        pids = [str(self.processes[name].pid) for name in self.osds]
+        return {**os.environ, "CHAPPE_CEPH": str(self.config), "CHAPPE_CEPH_OSDS": " ".join(pids)}
+
     def answers(self):
         """An object can be written: the OSD is back."""
-        words = ["rados", "-c", str(self.config), "--rados-osd-op-timeout", "2", "-p", POOL, "create", "answers"]
+        words = ["rados", "-c", str(self.config), "--rados-osd-op-timeout", "2", "-p", POOL, "put", "answers", "/dev/null"]
         return subprocess.run(words, capture_output=True, timeout=60).returncode == 0
+
+    def is_whole(self):
+        """Each OSD is there and has its copy of everything."""
+        state = json.loads(self.ceph("status", "--format", "json"))
+        groups = state["pgmap"].get("pgs_by_state", [])
+        return state["osdmap"]["num_up_osds"] == len(self.osds) and [g["state_name"] for g in groups] == ["active+clean"]
 
     def pool_is_known(self):
         if any(process.poll() is not None for process in self.processes.values()):
@@ -149,13 +193,15 @@ class Ceph:
 
 
 def main():
-    if len(sys.argv) < 2:
-        print(__doc__, file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--osds", type=int, default=1)
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    args = parser.parse_args()
+    if not args.command:
+        parser.error("no command")
     enter_network()
-    with Ceph() as ceph:
-        environment = {**os.environ, "CHAPPE_CEPH": str(ceph.config), "CHAPPE_CEPH_OSD": str(ceph.processes["osd"].pid)}
-        return subprocess.run(sys.argv[1:], env=environment).returncode
+    with Ceph(args.osds) as ceph:
+        return subprocess.run(args.command, env=ceph.environment()).returncode
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ def pieces_of_objects(the_lab, person, bytes_min, pieces=16):
     return found
 
 
-def check_no_ciphertext(folder, pieces):
+def check_no_ciphertext(folder, pieces, place=None):
+    """`place`: where the node's objects lie, if not in the folder."""
     lab.expect(len(pieces) >= 32, "there were no objects")
     files = 0
     for path in folder.rglob("*"):
@@ -24,5 +25,9 @@ def check_no_ciphertext(folder, pieces):
             files += 1
             content = path.read_bytes()
             lab.expect(not any(piece in content for piece in pieces), f"an object's own ciphertext found in {path}")
+    for name in place.segments() if place else []:
+        files += 1
+        content = place.read(name)
+        lab.expect(not any(piece in content for piece in pieces), f"an object's own ciphertext found in {name}")
     lab.expect(files > 5, "the node has no files to look into")
     print(f"none of {len(pieces)} pieces of the objects' ciphertext in {files} files of {folder}")

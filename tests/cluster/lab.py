@@ -11,6 +11,8 @@ import sys
 import tempfile
 import time
 
+import places
+
 SKIP = 77
 NODE_IP, PEER_IP, PORT, HOSE_PORT = "10.77.0.2", "10.77.0.1", 4740, 4741
 
@@ -121,6 +123,7 @@ class Lab:
         done = subprocess.run([self.chappe, "init", "--folder", str(folder), "--plain-keys", "--small", *network, *options],
                               capture_output=True, text=True)
         expect(done.returncode == 0, f"init: {done.stderr}")
+        configure(folder, **places.settings())
         return folder
 
     def start(self, folder, wait=True):
@@ -163,6 +166,9 @@ class Devnet(Lab):
 
     def __enter__(self):
         self.devnet("start", "--n", str(self.validators), "--port", str(self.port), *self.options)
+        self.places = [places.Folder(self.folder_of(i)) for i in range(1, self.validators + 1)]
+        if places.settings():
+            self.move_into_pool()
         return self
 
     def __exit__(self, kind, value, trace):
@@ -205,6 +211,20 @@ class Devnet(Lab):
 
     def among_people(self, words):
         return [*self.devnet_words("exec"), "--", *words]
+
+    def move_into_pool(self):
+        """Before anything was stored."""
+        status = [self.status_of(i) for i in range(1, self.validators + 1)]
+        self.devnet("stop")
+        for i, folder in enumerate(self.places, 1):
+            folder.erase()
+            self.configure_stopped(i, **places.settings())
+        self.places = [places.Namespace(self.folder_of(i), told) for i, told in enumerate(status, 1)]
+        self.devnet("start")
+
+    def objects_of(self, i):
+        """Where the objects of a validator lie (places.py)."""
+        return self.places[i - 1]
 
     def folder_of(self, i):
         return self.net / str(i)

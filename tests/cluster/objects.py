@@ -106,7 +106,8 @@ def check_gateways(writer, node, ports, chance):
 def erase(net, i):
     """Keys, genesis and settings come from a backup; all else is gone."""
     net.devnet("kill", str(i))
-    for name in ("wal", "lmdb", "obj", "guard"):
+    net.objects_of(i).erase()
+    for name in ("wal", "lmdb", "guard"):
         path = net.folder_of(i) / name
         if path.exists():
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -30,17 +30,23 @@ def flip(path, at, bit):
         file.write(bytes([byte ^ 1 << bit]))
 
 
-def footer_of(path):
+def flip_object(place, name, at, bit):
+    content = bytearray(place.read(name))
+    content[at] ^= 1 << bit
+    place.write(name, content)
+
+
+def footer_of(place, name):
     """Where a sealed segment's footer begins, by its trailer; and the file's length."""
-    content = path.read_bytes()
+    content = place.read(name)
     trailer = content[-4096:]
-    lab.expect(trailer[:4] == b"COF3", f"{path} is not sealed")
+    lab.expect(trailer[:4] == b"COF3", f"{name} is not sealed")
     return int.from_bytes(trailer[24:32], "little"), len(content)
 
 
-def shards_of(path, footer):
+def shards_of(place, name, footer):
     """Where the records of shards begin."""
-    content = path.read_bytes()[:footer]
+    content = place.read(name)[:footer]
     return [at for at in range(8192, footer, 64) if content[at:at + 4] == b"COR1" and content[at + 33] == SHARD]
 
 
@@ -75,34 +81,34 @@ class Ill:
 
 
 def damage_objects(ill, net):
-    chance = ill.chance
-    first = sorted((ill.folder / "obj").glob("*.obj"))[0]
-    footer, length = footer_of(first)
-    shards = shards_of(first, footer)
+    chance, place = ill.chance, net.objects_of(ILL)
+    first = place.segments()[0]
+    footer, length = footer_of(place, first)
+    shards = shards_of(place, first, footer)
     lab.expect(len(shards) >= 5, f"{first} has few shards")
     chance.shuffle(shards)
     ill.stop()
     for at in shards[:3]:
-        flip(first, at + 96 + chance.randrange(16384), chance.randrange(8))
+        flip_object(place, first, at + 96 + chance.randrange(16384), chance.randrange(8))
     c = ill.again("bits of shards", 3)
     lab.expect(c["scrub_blocks_damaged_total"] == 3, "the scrubber found others")
     told = subprocess.run([args.chappe, "status", "--folder", str(ill.folder)], capture_output=True, text=True).stdout
     lab.expect(re.search(r"objects +all here; .* [1-9]\d* restored", told), f"the status says: {told}")
 
     ill.stop()
-    flip(first, chance.choice([footer + chance.randrange(60), length - 4096 + chance.randrange(32)]), chance.randrange(8))
+    flip_object(place, first, chance.choice([footer + chance.randrange(60), length - 4096 + chance.randrange(32)]), chance.randrange(8))
     c = ill.again("a bit of a footer")
     lab.expect(c["scrub_segments_damaged_total"] == 0, "the footer was not made again")
-    footer_of(first)
+    footer_of(place, first)
 
     ill.stop()
-    flip(first, shards[3] + chance.randrange(84), chance.randrange(8))
+    flip_object(place, first, shards[3] + chance.randrange(84), chance.randrange(8))
     ill.again("a bit of a record's header", 1)
 
     ill.stop()  # both at once: the record is in no index any more, only the block's certificate tells of it
-    footer, _ = footer_of(first)  # it lies elsewhere when the last record was damaged as it was made again
-    flip(first, footer + 5, 1)
-    flip(first, shards[4] + chance.randrange(84), chance.randrange(8))
+    footer, _ = footer_of(place, first)  # it lies elsewhere when the last record was damaged as it was made again
+    flip_object(place, first, footer + 5, 1)
+    flip_object(place, first, shards[4] + chance.randrange(84), chance.randrange(8))
     ill.again("a bit of both", 1)
 
 
@@ -166,7 +172,7 @@ def run():
 
         pieces = pieces_of_objects(net, ann, FILE_BYTES, 8)
         for i in range(1, N + 1):
-            check_no_ciphertext(net.folder_of(i), pieces)
+            check_no_ciphertext(net.folder_of(i), pieces, net.objects_of(i))
 
         ill = Ill(net, chance)
         damage_objects(ill, net)

@@ -46,16 +46,20 @@ class Files:
             self.fetch(i)
 
 
-def not_started(the_lab, folder, why):
+SETTING, KEY, MACHINE = 2, 4, 6  # exit codes
+
+
+def not_started(the_lab, folder, why, code=1, *before):
     """A start that ends by itself, and says why."""
-    done = subprocess.run([the_lab.chappe, "run", "--folder", str(folder)], capture_output=True, text=True, timeout=60)
-    lab.expect(done.returncode > 0 and why in done.stderr,
-               f"\"{why}\" expected of {done.returncode} {done.stderr}")
+    words = [*before, the_lab.chappe, "run", "--folder", str(folder)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    lab.expect(done.returncode == code and why in done.stderr,
+               f"{code} and \"{why}\" expected of {done.returncode} {done.stderr}")
 
 
 def away(the_lab, cluster, files, folder):
     """The OSD is killed: what is not an object goes on."""
-    cluster.kill("osd")
+    cluster.kill("osd.0")
     files.send(refused="STORE_AWAY")
     files.fetch(0, refused="STORE_AWAY")
     files.person.run("send", files.handle, "a text is no object")
@@ -67,17 +71,27 @@ def away(the_lab, cluster, files, folder):
 
 
 def refusals_to_start(the_lab, cluster, folder):
-    for settings, why in (({"rados_pool": '"nowhere"'}, "there is no such pool"),
-                          ({"rados_config": '"/nonexistent"'}, "store.rados_config can't be read"),
-                          ({"objects": '"segments"'}, "says that the objects are in a pool")):
+    keyless = the_lab.folder / "keyless.conf"
+    keyless.write_text(cluster.config.read_text().replace("keyring = ", "keyring = /nonexistent"))
+    stranger = the_lab.folder / "stranger.conf"
+    stranger.write_text(cluster.config.read_text().replace("keyring = ", f"keyring = {the_lab.folder}/stranger.key #"))
+    (the_lab.folder / "stranger.key").write_text(
+        cluster.keyring("client.chappe").read_text().replace("key = AQ", "key = AA"))
+    for settings, why, code in (({"rados_pool": '"nowhere"'}, "there is no such pool", SETTING),
+                                ({"rados_config": '"/nonexistent"'}, "store.rados_config can't be read", SETTING),
+                                ({"rados_config": f'"{keyless}"'}, "no keyring, another key", KEY),
+                                ({"rados_config": f'"{stranger}"'}, "no keyring, another key", KEY),
+                                ({"rados_user": '"nobody"'}, "no keyring, another key", KEY),
+                                ({"objects": '"segments"'}, "says that the objects are in a pool", 1)):
         before = (folder / "chappe.yaml").read_text()
         lab.configure(folder, **settings)
-        not_started(the_lab, folder, why)
+        not_started(the_lab, folder, why, code)
         (folder / "chappe.yaml").write_text(before)
-    cluster.kill("osd")
-    not_started(the_lab, folder, "the cluster does not answer")
-    cluster.start_osd()
-    the_lab.wait_until(cluster.answers, 60, "the cluster answers")
+    for daemon, start_again in (("osd.0", cluster.start_osd), ("mon", cluster.start_mon)):
+        cluster.kill(daemon)
+        not_started(the_lab, folder, "the cluster does not answer", MACHINE)
+        start_again()
+        the_lab.wait_until(cluster.answers, 60, "the cluster answers")
     segments = the_lab.init("segments", "--port", str(PORT + 1))
     (segments / "obj").mkdir(exist_ok=True)
     (segments / "obj" / "00000001.obj").touch()
@@ -87,7 +101,7 @@ def refusals_to_start(the_lab, cluster, folder):
 
 def run(the_lab, cluster):
     folder = the_lab.init("node", "--port", str(PORT))
-    lab.configure(folder, objects='"rados"', rados_config=f'"{cluster.config}"', rados_user='"admin"', low_water_mib=64,
+    lab.configure(folder, objects='"rados"', rados_config=f'"{cluster.config}"', low_water_mib=64,
                  rados_timeout_seconds=4)
     process = the_lab.start(folder)
     node = f"127.0.0.1:{PORT}"
@@ -99,7 +113,7 @@ def run(the_lab, cluster):
     files.send()
     files.fetch_all()
     lab.expect(not list((folder / "obj").glob("*.obj")), "a segment lies in the node's folder")
-    listed = cluster.run("rados", "-c", cluster.config, "-p", ceph.POOL, "--all", "ls")
+    listed = cluster.rados("--all", "ls")
     lab.expect("obj/00000001.obj" in listed, f"in the pool: {listed}")
 
     process.send_signal(signal.SIGKILL)
@@ -114,7 +128,9 @@ def run(the_lab, cluster):
 
     copy = the_lab.folder / "copy"
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("control"))
-    not_started(the_lab, copy, "another validator's folder holds this validator's objects")
+    not_started(the_lab, copy, "holds this validator's objects", MACHINE)
+    as_on_another_machine = ["unshare", "-m", "sh", "-c", f"mount --bind {copy} {folder} && exec \"$@\"", "sh"]
+    not_started(the_lab, folder, "holds this validator's objects", MACHINE, *as_on_another_machine)
     files.send()
     the_lab.stop(folder, process)
     refusals_to_start(the_lab, cluster, folder)

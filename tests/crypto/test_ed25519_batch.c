@@ -365,6 +365,33 @@ static void keys_that_come_back_often_change_no_verdict(void **state)
     }
 }
 
+/* Keys whose multiples are known make room for others, of which none are made at first. */
+static void a_key_in_anothers_place_does_not_get_its_multiple(void **state)
+{
+    enum { PLACES = 8, COUNT = 32 };
+    const char *kernel;
+    for (size_t k = 0; (kernel = ch_ed25519_kernel(k)) != NULL; k++) {
+        struct ch_ed25519_options options = {.kernel = kernel, .batch_max = COUNT, .cached_keys_max = PLACES};
+        struct ch_ed25519 *v;
+        if (!ch_ed25519_kernel_usable(kernel) || strncmp(kernel, "batch-", 6) != 0)
+            continue;
+        assert_ok(ch_ed25519_open(&options, &v));
+        for (size_t batch = 0; batch < PLACES + 2; batch++) {
+            bool got[COUNT];
+            for (size_t i = 0; i < COUNT; i++)
+                items[i] = good_item(batch < PLACES ? batch : PLACES + i % PLACES);
+            ch_ed25519_verify(v, items, COUNT, got);
+            for (size_t i = 0; i < COUNT; i++)
+                assert_true(got[i]);
+        }
+        struct ch_ed25519_counters c = ch_ed25519_counters(v);
+        assert_int_equal(c.batches_short, PLACES); /* of one key each; then eight at a time, twice */
+        assert_int_equal(c.keys_cached, PLACES);
+        assert_int_equal(c.batches_failed, 0);
+        ch_ed25519_close(v);
+    }
+}
+
 /* A key that was only almost seen before must not be taken for it. */
 static void a_key_that_differs_in_one_bit_is_not_found_in_the_cache(void **state)
 {
@@ -544,6 +571,7 @@ static int run(void)
         cmocka_unit_test(any_message_length_is_hashed_right),
         cmocka_unit_test(a_cache_of_any_size_changes_no_verdict),
         cmocka_unit_test(keys_that_come_back_often_change_no_verdict),
+        cmocka_unit_test(a_key_in_anothers_place_does_not_get_its_multiple),
         cmocka_unit_test(a_key_that_differs_in_one_bit_is_not_found_in_the_cache),
         cmocka_unit_test(nothing_outside_the_buffers_is_touched),
         cmocka_unit_test(mutated_signatures_get_the_verdict_of_the_reference),

@@ -255,10 +255,12 @@ int ed25519_suite(int argc, char **argv, int (*run)(void))
 {
     const char *word = argc > 1 ? argv[1] : "all";
     uint32_t mask;
-    if (argc > 2 || sodium_init() < 0 || ch_cpu_parse_mask(word, &mask) != CH_OK) {
-        fprintf(stderr, "usage: %s [all|avx512ifma|avx512|avx2|portable]\n", argv[0]);
+    if (argc > 3 || sodium_init() < 0 || ch_cpu_parse_mask(word, &mask) != CH_OK) {
+        fprintf(stderr, "usage: %s [all|avx512ifma|avx512|avx2|portable] [CASE]\n", argv[0]);
         return 2;
     }
+    if (argc > 2)
+        cmocka_set_test_filter(argv[2]);
     ch_cpu_set_mask(mask);
     struct ch_prng g;
     char seed[24]; /* one seed for all files of the program */

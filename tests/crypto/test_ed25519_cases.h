@@ -38,7 +38,7 @@ struct checker {
 extern struct checker checkers[];
 extern size_t checker_count;
 
-/* main of every suite: libsodium, the mask, the checkers, the tests. */
+/* main of every suite: libsodium, the mask, the checkers, the tests or one of them. */
 int ed25519_suite(int argc, char **argv, int (*run)(void));
 
 /* The i-th of BATCH_MAX honest signatures by as many keys, messages of 0..300 bytes behind a prefix of 0..40. */

@@ -104,6 +104,58 @@ static void bursts_of_ten_thousand_none_lost_beyond_counted(void **state)
     ch_port_close(b);
 }
 
+/* A burst of several sizes, of which some go out and come in together, to two receivers in turn; in order to each. */
+static void bursts_to_brief_locals_arrive_as_they_were_sent(void **state)
+{
+    static const struct {
+        uint32_t length, count;
+    } runs[] = {{1252, 30}, {700, 1}, {300, 17}, {0, 1}, {1, 3}, {1252, 12}};
+    const char *any[] = {"127.0.0.1:0", "[::1]:0"};
+    struct ch_port *from = open_port(any, 2, 0, 0, 0);
+    struct ch_port_config config = {.profile = CH_PORT_SOCKET, .local_count = 2, .rx_buffers = 64};
+    char why[CH_PORT_WHY_BYTES] = "";
+    struct ch_port *to;
+    for (uint32_t i = 0; i < 2; i++) {
+        config.locals[i].brief = true;
+        assert_ok(ch_address_parse(any[i], &config.locals[i].address, NULL));
+    }
+    if (ch_port_open_socket(&config, &to, why) != CH_OK)
+        fail_msg("%s", why);
+    uint32_t lengths[64], seen[2] = {0}, total = 0, rounds = 0;
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++)
+        for (uint32_t k = 0; k < runs[i].count; k++)
+            lengths[total++] = runs[i].length;
+    for (uint32_t local = 0; local < 2; local++)
+        for (uint32_t i = 0; i < total; i++)
+            assert_true(send_number(from, 0, local, &to->locals[local].address, i, lengths[i]));
+    while (seen[0] + seen[1] < 2 * total && ++rounds < SPIN_MAX) {
+        struct ch_packet packets[7];
+        ch_port_tx_flush(from);
+        size_t n = ch_port_rx(to, 0, packets, 7);
+        for (size_t i = 0; i < n; i++) {
+            uint32_t number = seen[packets[i].local]++;
+            assert_true(number < total);
+            assert_int_equal(packets[i].length, lengths[number]);
+            assert_true(ch_address_equal(&packets[i].remote, &from->locals[packets[i].local].address));
+            if (packets[i].length >= 4)
+                assert_int_equal(ch_load32(packets[i].payload), number);
+            for (uint32_t k = 4; k < packets[i].length; k++)
+                assert_int_equal(packets[i].payload[k], number & 0xff);
+            ch_port_release(to, &packets[i].handle, 1);
+        }
+        if (n == 0)
+            ch_port_wait(to, 1000000);
+    }
+    assert_true(rounds < SPIN_MAX);
+    drain_tx(from);
+    assert_int_equal(counter(from, CH_PORT_COUNTER_tx_sent), 2 * total);
+    assert_int_equal(counter(to, CH_PORT_COUNTER_rx_datagrams), 2 * total);
+    check_sums(from);
+    check_sums(to);
+    ch_port_close(from);
+    ch_port_close(to);
+}
+
 static void receive_queue_too_small_losses_are_counted(void **state)
 {
     const char *any[] = {"127.0.0.1:0"};
@@ -390,6 +442,7 @@ int main(void)
         cmocka_unit_test(bad_configuration_is_one_clear_line),
         cmocka_unit_test(datagrams_both_ways_arrive_whole_with_addresses),
         cmocka_unit_test(bursts_of_ten_thousand_none_lost_beyond_counted),
+        cmocka_unit_test(bursts_to_brief_locals_arrive_as_they_were_sent),
         cmocka_unit_test(receive_queue_too_small_losses_are_counted),
         cmocka_unit_test(every_buffer_held_receiving_pauses_and_goes_on),
         cmocka_unit_test(sending_buffers_used_up_get_says_full_until_sent),

@@ -95,6 +95,36 @@ static void longest_frame_taken_one_byte_more_refused(void **state)
     assert_int_equal(ch_stream_in_add(&in, &budget, bytes, 3, take, &t), CH_STREAM_OK);
     assert_int_equal(ch_stream_in_add(&in, &budget, bytes + 3, 20, take, &t), CH_STREAM_TOO_LONG);
     ch_stream_in_free(&in, &budget);
+    ch_stream_budget_close(&budget);
+    free(bytes);
+}
+
+/* Six streams get a large frame each, in turns of 1400 bytes; then again. */
+static void buffers_of_large_frames_are_used_again_and_few_kept(void **state)
+{
+    enum { STREAMS = 6 };
+    struct ch_stream_in in[STREAMS] = {0};
+    struct ch_stream_budget budget = {.most = 16 << 20};
+    uint8_t *bytes = malloc(CH_FRAME_HEADER_BYTES + CH_FRAME_BODY_BYTES_MAX), *kept[CH_STREAM_LARGE_MAX];
+    for (uint64_t round = 0; round < 2; round++) {
+        struct taken t[STREAMS] = {0};
+        size_t total = write_frame(bytes, round, 1000000);
+        for (size_t at = 0; at < total; at += 1400)
+            for (int i = 0; i < STREAMS; i++) {
+                size_t n = total - at < 1400 ? total - at : 1400;
+                t[i].next_request = round;
+                assert_int_equal(ch_stream_in_add(&in[i], &budget, bytes + at, n, take, &t[i]), CH_STREAM_OK);
+                if (round && at == 14000 && i < CH_STREAM_LARGE_MAX)
+                    assert_ptr_equal(in[i].kept, kept[CH_STREAM_LARGE_MAX - 1 - i]);
+            }
+        for (int i = 0; i < STREAMS; i++)
+            assert_true(t[i].frames == 1 && !t[i].bad && in[i].capacity == 0);
+        assert_int_equal(budget.used, 0);
+        assert_int_equal(budget.larges, CH_STREAM_LARGE_MAX);
+        for (int i = 0; i < CH_STREAM_LARGE_MAX; i++)
+            kept[i] = budget.large[i].bytes;
+    }
+    ch_stream_budget_close(&budget);
     free(bytes);
 }
 
@@ -172,6 +202,7 @@ static void queue_gives_back_what_was_put_in(void **state)
         ch_stream_out_free(&out, &budget);
         ch_stream_in_free(&in, &in_budget);
         ch_stream_budget_close(&budget);
+        ch_stream_budget_close(&in_budget);
         free(frame);
     }
 }
@@ -196,6 +227,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_cutting_gives_the_same_frames),
         cmocka_unit_test(longest_frame_taken_one_byte_more_refused),
+        cmocka_unit_test(buffers_of_large_frames_are_used_again_and_few_kept),
         cmocka_unit_test(claimed_length_takes_no_memory),
         cmocka_unit_test(queue_gives_back_what_was_put_in),
         cmocka_unit_test(body_too_long_is_not_queued),

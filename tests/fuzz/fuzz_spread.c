@@ -15,7 +15,7 @@ static bool has(void *context, enum ch_spread_kind kind, const uint8_t *name)
 }
 
 static ch_err get(void *context, enum ch_spread_kind kind, const uint8_t *name, uint8_t *to, size_t capacity,
-                  size_t *length)
+                  size_t *length, uint64_t *put_ms)
 {
     return CH_ERR_NOT_FOUND;
 }
@@ -70,7 +70,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct ch_cid cid, unknown;
     ch_cid_of(CH_CID_RAW, block, sizeof block, &cid);
     ch_cid_of(CH_CID_RAW, block, 9, &unknown);
-    CH_ASSERT(ch_spread_put(spread, &cid, block, sizeof block, 0, 1) == CH_OK);
+    struct ch_cid_block checked;
+    CH_ASSERT(ch_cid_check(&cid, block, sizeof block, &checked) && ch_spread_put(spread, &checked, 0, 1) == CH_OK);
     CH_ASSERT(ch_spread_get(spread, &unknown, 2) == CH_OK && ch_spread_restore(spread, &unknown, 3) == CH_OK);
     for (struct ch_reader r = ch_reader(data, size); r.left >= 4;) {
         uint8_t type = ch_read8(&r), number = ch_read8(&r);

@@ -92,13 +92,15 @@ static enum ch_status put(struct world *w, uint64_t account, uint64_t number)
 {
     uint8_t block[BLOCK_BYTES];
     struct ch_cid cid;
+    struct ch_cid_block checked;
     block_of(number, block, &cid);
+    assert_true(ch_cid_check(&cid, block, sizeof block, &checked));
     enum ch_status status = ch_keeper_admit(w->keeper, account, sizeof block);
     if (status != CH_STATUS_OK)
         return status;
     const struct ch_object_tag tag = ch_keeper_tag(account);
     ch_err err;
-    while ((err = ch_object_put_for(w->node->objects, &cid, block, sizeof block, &tag, 1)) == CH_ERR_FULL)
+    while ((err = ch_object_put_for(w->node->objects, &checked, &tag, 1)) == CH_ERR_FULL)
         settle(w);
     assert_true(err == CH_OK || err == CH_ERR_EXISTS);
     assert_ok(ch_keeper_stored(w->keeper, &cid, account, err == CH_OK ? sizeof block : 0));
@@ -133,7 +135,7 @@ static void unnamed_block_goes_after_ten_minutes_of_the_chain(void **state)
     for (uint64_t i = 0; i < 20; i += 2)
         name(&w, i);
     live(&w, 300);
-    assert_int_equal(put(&w, 1, 7), CH_STATUS_OK); /* again: ten minutes more */
+    assert_int_equal(put(&w, 9, 7), CH_STATUS_OK); /* again, by another: ten minutes more */
     live(&w, 290);
     for (uint64_t i = 0; i < 20; i++)
         assert_true(is_there(&w, i));
@@ -145,6 +147,102 @@ static void unnamed_block_goes_after_ten_minutes_of_the_chain(void **state)
     assert_true(is_there(&w, 7));
     assert_false(ch_keeper_waits(w.keeper));
     finish(&w);
+}
+
+/* As an upload that takes longer than ten minutes does: the first block waits for the last one. */
+static void blocks_of_an_account_that_goes_on_putting_wait(void **state)
+{
+    struct world w;
+    begin(&w);
+    assert_int_equal(put(&w, 2, 100), CH_STATUS_OK); /* another's, who puts no more */
+    for (uint64_t i = 0; i < 20; i++) {
+        assert_int_equal(put(&w, 1, i), CH_STATUS_OK);
+        live(&w, 120);
+    }
+    live(&w, 480);
+    assert_false(is_there(&w, 100));
+    for (uint64_t i = 0; i < 20; i++)
+        assert_true(is_there(&w, i));
+    live(&w, 1000);
+    for (uint64_t i = 0; i < 20; i++)
+        assert_false(is_there(&w, i));
+    assert_false(ch_keeper_waits(w.keeper));
+    finish(&w);
+}
+
+/* From the tenth minute on admission finds nothing; what it let in before is named five minutes later at most. */
+static void closed_block_that_is_named_stays(void **state)
+{
+    struct world w;
+    begin(&w);
+    for (uint64_t i = 0; i < 3; i++)
+        assert_int_equal(put(&w, 1, i), CH_STATUS_OK);
+    live(&w, 700);
+    for (uint64_t i = 0; i < 3; i++)
+        assert_false(is_there(&w, i));
+    name(&w, 1);
+    assert_true(is_there(&w, 1));
+    assert_int_equal(put(&w, 1, 2), CH_STATUS_OK); /* put again: it waits anew */
+    settle(&w);
+    live(&w, 400);
+    assert_true(is_there(&w, 2));
+    live(&w, 2000);
+    for (uint64_t i = 0; i < 3; i++)
+        assert_int_equal(is_there(&w, i), i == 1);
+    finish(&w);
+}
+
+/* The same bytes as a leaf and as a node are one record: a message names either. */
+static void bytes_named_under_the_other_codec_stay(void **state)
+{
+    struct world w;
+    static uint8_t encoded[CH_UNIXFS_NODE_BYTES_MAX], leaf_bytes[BLOCK_BYTES];
+    struct ch_unixfs_link leaf = {.file_bytes = BLOCK_BYTES, .tree_bytes = BLOCK_BYTES}, root;
+    struct ch_cid raw;
+    size_t length;
+    begin(&w);
+    block_of(1, leaf_bytes, &leaf.cid);
+    const size_t bytes = ch_unixfs_encode(&leaf, 1, encoded, &root);
+    ch_cid_make(CH_CID_RAW, ch_cid_digest(&root.cid), &raw);
+    assert_int_equal(put(&w, 1, 1), CH_STATUS_OK);
+    const struct ch_object_tag tag = ch_keeper_tag(1);
+    struct ch_cid_block as_leaf, as_node;
+    assert_true(ch_cid_check(&raw, encoded, bytes, &as_leaf));
+    assert_true(ch_cid_check(&root.cid, encoded, bytes, &as_node));
+    assert_ok(ch_object_put_for(w.node->objects, &as_leaf, &tag, 1));
+    assert_ok(ch_keeper_stored(w.keeper, &raw, 1, bytes));
+    settle(&w);
+    assert_int_equal(ch_object_put_for(w.node->objects, &as_node, &tag, 1), CH_ERR_EXISTS);
+    assert_ok(ch_keeper_stored(w.keeper, &root.cid, 1, 0));
+    ch_keeper_named(w.keeper, &(struct ch_tx){.location = root.cid.bytes});
+    live(&w, 1500);
+    assert_ok(ch_object_length(w.reader, &root.cid, &length));
+    assert_true(is_there(&w, 1));
+    finish(&w);
+}
+
+/* One account's many small blocks leave room for those of others. */
+static void account_leaves_room_for_others(void **state)
+{
+    for (unsigned n = 1; n <= 4; n += 3) {
+        struct world w;
+        uint64_t number = 0;
+        begin(&w);
+        w.node->committee.n = (uint16_t)n;
+        for (uint64_t account = 1; account < 4; account++) {
+            uint64_t before = number;
+            while (ch_keeper_admit(w.keeper, account, 0) == CH_STATUS_OK) {
+                struct ch_cid cid;
+                uint8_t hash[CH_HASH_BYTES] = {0};
+                ch_store64(hash, number++);
+                ch_cid_make(CH_CID_RAW, hash, &cid);
+                assert_ok(ch_keeper_wait(w.keeper, &cid, 0, 0, account + 1, true));
+            }
+            assert_int_equal(number - before, CH_KEEPER_UNNAMED_MAX / (n > 1 ? 2 : 1) >> account);
+        }
+        assert_int_equal(ch_keeper_admit(w.keeper, 9, 0), CH_STATUS_OK);
+        finish(&w);
+    }
 }
 
 static void outage_of_the_chain_drops_nothing(void **state)
@@ -188,7 +286,7 @@ static void account_is_held_to_its_quota(void **state)
         number++;
     assert_int_equal(number - before, (QUOTA_MIB << 20) / BLOCK_BYTES - 1);
     settle(&w);
-    live(&w, 700); /* nobody names them: there is room again */
+    live(&w, 1000); /* nobody names them: there is room again */
     assert_false(is_there(&w, 1000 + before));
     assert_int_equal(put(&w, 6, 1000 + before), CH_STATUS_OK);
     assert_int_equal(put(&w, 5, number), CH_STATUS_QUOTA);
@@ -203,11 +301,13 @@ static void old_objects_go_with_their_segments(void **state)
     for (uint64_t i = 0; i < 400; i++) {
         uint8_t block[BLOCK_BYTES];
         struct ch_cid cid;
+        struct ch_cid_block checked;
         struct ch_object_tag tag = ch_keeper_tag(i);
         if (i < 300)
             tag.put_ms -= 2 * 3600 * 1000;
         block_of(i, block, &cid);
-        while (ch_object_put_for(w.node->objects, &cid, block, sizeof block, &tag, 1) == CH_ERR_FULL)
+        assert_true(ch_cid_check(&cid, block, sizeof block, &checked));
+        while (ch_object_put_for(w.node->objects, &checked, &tag, 1) == CH_ERR_FULL)
             settle(&w);
     }
     settle(&w);
@@ -251,6 +351,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(unnamed_block_goes_after_ten_minutes_of_the_chain),
+        cmocka_unit_test(blocks_of_an_account_that_goes_on_putting_wait),
+        cmocka_unit_test(closed_block_that_is_named_stays),
+        cmocka_unit_test(bytes_named_under_the_other_codec_stay),
+        cmocka_unit_test(account_leaves_room_for_others),
         cmocka_unit_test(outage_of_the_chain_drops_nothing),
         cmocka_unit_test(account_is_held_to_its_quota),
         cmocka_unit_test(old_objects_go_with_their_segments),

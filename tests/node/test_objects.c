@@ -32,6 +32,8 @@ struct world {
     struct ch_bell nobody;
     uint64_t commit_ms, now_ns, requests, low_water_bytes;
     unsigned status; /* of the last put that was answered; 0xffff: none */
+    uint64_t since_ms; /* what the others say of the age of what they have */
+    unsigned told;   /* certificates of block 0 that went to the others */
 };
 
 static void open_objects(struct world *w)
@@ -142,7 +144,8 @@ static void give_shard(struct world *w, const struct ch_request *asked)
     for (block_of(number, block, &cid); memcmp(cid.bytes, asked->body, CH_CID_BYTES) != 0; block_of(++number, block, &cid))
         ;
     ch_store16(body, CH_STATUS_OK);
-    size_t length = 2 + shard_of(w, number, asked->validator, body + 2);
+    ch_store64(body + 2, w->since_ms);
+    size_t length = 2 + 8 + shard_of(w, number, asked->validator, body + 2 + 8);
     tell(w, asked->validator, CH_FRAME_OBJECT_SHARD, asked->header.request, body, length);
 }
 
@@ -164,6 +167,11 @@ static void answer(struct world *w)
             ch_store16(body, CH_STATUS_OK);
             ch_sign(&w->key[sent->validator], prefix, prefix_length, message, sizeof message, body + 2);
             tell(w, sent->validator, CH_FRAME_SHARD_STORED, sent->header.request, body, sizeof body);
+        } else if (sent->header.type == CH_FRAME_OBJECT_STORED) {
+            uint8_t block[BLOCK_BYTES];
+            struct ch_cid first;
+            block_of(0, block, &first);
+            w->told += memcmp(sent->body, first.bytes, CH_CID_BYTES) == 0;
         } else if (sent->header.type == CH_FRAME_GET_OBJECT_SHARD) {
             give_shard(w, sent);
         }
@@ -214,6 +222,7 @@ static unsigned put(struct world *w, uint64_t account, uint64_t number)
     request->answered = NULL;
     block_of(number, request->body + CH_CID_BYTES, &cid);
     memcpy(request->body, cid.bytes, CH_CID_BYTES);
+    request->hashed = ch_cid_check(&cid, request->body + CH_CID_BYTES, BLOCK_BYTES, &request->block);
     w->status = 0xffff;
     ch_objects_put(w->objects, request, account);
     settle(w);
@@ -257,11 +266,18 @@ static bool is_stored(struct world *w, uint64_t number)
     return err == CH_OK;
 }
 
+/* Of blocks: how far repair has come is not one. */
 static uint64_t records(struct world *w)
 {
     struct ch_object_stats stats;
+    uint8_t marks[4][CH_HASH_BYTES];
+    uint64_t cursor = 0;
+    size_t count;
+    bool end;
     ch_object_stats(w->node->objects, &stats);
-    return stats.blocks;
+    assert_ok(ch_object_list(w->node->objects, CH_NAME_MARK, &cursor, marks, 4, &count, &end));
+    assert_in_range(count, 0, 2);
+    return stats.blocks - count;
 }
 
 static void parts_that_nobody_names_are_closed_and_then_dropped(void **state)
@@ -363,6 +379,61 @@ static void put_again_waits_anew(void **state)
     finish(&w);
 }
 
+/* An upload that takes half an hour, with a restart in the middle: what came first is stored to the end, here, and the others
+ * hear in time that it waits on. */
+static void long_upload_keeps_its_first_blocks(void **state)
+{
+    struct world w;
+    begin(&w);
+    w.node->config.store_object_quota_mib = 64;
+    for (uint64_t i = 0; i < 30; i++) {
+        assert_int_equal(put(&w, ACCOUNT, i), CH_STATUS_OK);
+        live(&w, 60);
+        if (i == 14) {
+            close_objects(&w);
+            open_objects(&w);
+            settle(&w);
+        }
+    }
+    for (uint64_t i = 0; i < 30; i++)
+        assert_true(is_stored(&w, i));
+    assert_true(w.told >= 3 * (N - 1) && w.told <= 6 * (N - 1)); /* of block 0: when it was stored, and every five minutes */
+    live(&w, 2500);
+    assert_int_equal(records(&w), 0);
+    finish(&w);
+}
+
+/* Validator 1 tells of its certificate again and again: our part waits as long. */
+static void part_waits_as_long_as_its_certificate_is_told(void **state)
+{
+    struct world w;
+    begin(&w);
+    bring(&w, 1);
+    for (int i = 0; i < 5; i++) {
+        certify(&w, 1, (const uint16_t[]){0, 1, 2}, 3, -1);
+        live(&w, 500);
+        assert_true(is_stored(&w, 1));
+    }
+    live(&w, 1100);
+    assert_int_equal(records(&w), 0);
+    finish(&w);
+}
+
+/* Two clients put the same block, ten minutes apart: it waits for the second one's message. */
+static void block_that_another_puts_too_waits_for_both(void **state)
+{
+    struct world w;
+    begin(&w);
+    assert_int_equal(put(&w, ACCOUNT, 0), CH_STATUS_OK);
+    live(&w, 590);
+    w.told = 0;
+    assert_int_equal(put(&w, ACCOUNT + 1, 0), CH_STATUS_OK);
+    live(&w, 590);
+    assert_true(is_stored(&w, 0));
+    assert_true(w.told >= N - 1);
+    finish(&w);
+}
+
 static void restart_forgets_no_name(void **state)
 {
     struct world w;
@@ -389,6 +460,27 @@ static void restart_forgets_no_name(void **state)
     finish(&w);
 }
 
+/* More messages in the replayed log than are remembered: then nothing that was here may be taken for unnamed. */
+static void restart_with_too_many_names_drops_nothing(void **state)
+{
+    struct world w;
+    struct ch_cid cid;
+    begin(&w);
+    assert_int_equal(put(&w, ACCOUNT, 1), CH_STATUS_OK);
+    assert_int_equal(put(&w, ACCOUNT, 2), CH_STATUS_OK);
+    close_objects(&w);
+    const struct ch_tx other = message_of(2, &cid);
+    for (unsigned i = 0; i < 1u << 20; i++)
+        assert_ok(ch_names_replayed(w.node, &other));
+    struct ch_tx tx = message_of(1, &cid);
+    assert_ok(ch_names_replayed(w.node, &tx));
+    open_objects(&w);
+    live(&w, 2000);
+    assert_true(is_stored(&w, 1));
+    assert_true(is_stored(&w, 2));
+    finish(&w);
+}
+
 static void name_is_written_down_though_the_disk_is_low(void **state)
 {
     struct world w;
@@ -396,7 +488,7 @@ static void name_is_written_down_though_the_disk_is_low(void **state)
     for (uint64_t i = 0; i < 4; i++)
         assert_int_equal(put(&w, ACCOUNT, i), CH_STATUS_OK);
     w.low_water_bytes = SEGMENT_BYTES;
-    w.node->config.store_object_quota_mib = 0;
+    w.node->config.store_object_quota_mib = 64;
     ch_sim_disk_set_capacity(w.disk, 3 * SEGMENT_BYTES + SEGMENT_BYTES / 2);
     close_objects(&w);
     open_objects(&w);
@@ -445,6 +537,46 @@ static void account_is_held_to_its_quota(void **state)
     finish(&w);
 }
 
+/* Our part is lost and restored: it goes with its age, not a life later. */
+static void restored_part_goes_with_its_age(void **state)
+{
+    struct world w;
+    struct ch_cid cid;
+    uint8_t block[BLOCK_BYTES];
+    begin(&w);
+    assert_int_equal(put(&w, ACCOUNT, 0), CH_STATUS_OK);
+    name(&w, 0);
+    uint8_t shard[BLOCK_BYTES], body[CH_FRAME_BODY_BYTES_MAX / 8], name_bytes[CH_HASH_BYTES];
+    struct ch_manifest m = {0};
+    size_t length;
+    (void)shard_of(&w, 0, 0, body);
+    assert_true(ch_manifest_read(body + 2, ch_load16(body), N, &m));
+    block_of(0, block, &cid);
+    uint16_t holder[CH_SHARDS_MAX];
+    unsigned own = 0;
+    (void)ch_placement(&cid, (const uint8_t(*)[CH_HASH_BYTES])w.node->committee.key, N, holder);
+    while (holder[own] != 0)
+        own++;
+    const struct ch_bytes parts[2] = {{cid.bytes, CH_CID_BYTES}, {m.hash[own], CH_HASH_BYTES}};
+    ch_hash_domain("chappe/part/1", parts, 2, name_bytes);
+    const struct ch_cid address = ch_tree_address(CH_SPREAD_SHARD, name_bytes);
+    assert_ok(ch_object_get(w.reader, &address, shard, sizeof shard, &length));
+    w.since_ms = __real_ch_time_unix_ms();
+    ahead_ms = 3000 * 1000; /* fifty minutes later */
+    assert_ok(ch_object_drop(w.node->objects, &address, 0));
+    settle(&w);
+    close_objects(&w);
+    open_objects(&w);
+    live(&w, 5);
+    assert_ok(ch_object_get(w.reader, &address, shard, sizeof shard, &length));
+    w.node->config.store_object_keep_hours = 1;
+    ahead_ms = 3700 * 1000;
+    live(&w, 30);
+    assert_int_equal(ch_object_get(w.reader, &address, shard, sizeof shard, &length), CH_ERR_NOT_FOUND);
+    ahead_ms = 0;
+    finish(&w);
+}
+
 static void old_objects_make_room_in_the_quota(void **state)
 {
     struct world w;
@@ -476,9 +608,14 @@ int main(void)
         cmocka_unit_test(parts_that_nobody_names_are_closed_and_then_dropped),
         cmocka_unit_test(without_a_certificate_that_holds_no_message_is_let_in),
         cmocka_unit_test(put_again_waits_anew),
+        cmocka_unit_test(long_upload_keeps_its_first_blocks),
+        cmocka_unit_test(part_waits_as_long_as_its_certificate_is_told),
+        cmocka_unit_test(block_that_another_puts_too_waits_for_both),
         cmocka_unit_test(restart_forgets_no_name),
+        cmocka_unit_test(restart_with_too_many_names_drops_nothing),
         cmocka_unit_test(name_is_written_down_though_the_disk_is_low),
         cmocka_unit_test(account_is_held_to_its_quota),
+        cmocka_unit_test(restored_part_goes_with_its_age),
         cmocka_unit_test(old_objects_make_room_in_the_quota),
     };
     return cmocka_run_group_tests_name("objects", tests, start_crypto, NULL);

@@ -81,6 +81,16 @@ static struct ch_unixfs_link node_of(struct world *w, const struct ch_unixfs_lin
     return node;
 }
 
+static struct ch_unixfs_link node_over(struct world *w, const struct ch_unixfs_link *below, size_t count)
+{
+    static uint8_t encoded[CH_UNIXFS_NODE_BYTES_MAX];
+    struct ch_unixfs_link node;
+    const size_t length = ch_unixfs_encode(below, count, encoded, &node);
+    put(w, &node.cid, encoded, length);
+    certify(w, &node.cid, length);
+    return node;
+}
+
 /* Reads of the disk that a look takes. */
 static uint64_t look(struct world *w, const struct ch_unixfs_link *root, ch_err expected)
 {
@@ -91,10 +101,34 @@ static uint64_t look(struct world *w, const struct ch_unixfs_link *root, ch_err 
     return ch_sim_disk_calls(w->disk) - before;
 }
 
-static bool count_one(void *context, const struct ch_cid *cid, uint32_t length)
+struct teller {
+    uint64_t told, until;    /* later, from so many on */
+    enum ch_tree_word leaf;  /* what is said of leaves */
+    struct ch_cid last;
+};
+
+static enum ch_tree_word count_one(void *context, const struct ch_cid *cid, uint32_t length)
 {
-    ++*(uint64_t *)context;
-    return true;
+    struct teller *t = context;
+    if (t->told == t->until)
+        return CH_TREE_LATER;
+    t->told++;
+    t->last = *cid;
+    return ch_cid_codec(cid) == CH_CID_RAW ? t->leaf : CH_TREE_TAKEN;
+}
+
+/* All of a walk that is interrupted after each `piece` blocks; how many it told, and reads of the disk that it took. */
+static uint64_t tell(struct world *w, const struct ch_unixfs_link *root, uint64_t piece, enum ch_tree_word leaf,
+                     uint64_t *reads)
+{
+    struct ch_tree_walk walk = {0};
+    struct teller t = {.leaf = leaf};
+    uint64_t before = ch_sim_disk_calls(w->disk);
+    do
+        t.until = t.told + piece;
+    while (!ch_tree_each(w->tree, &walk, &root->cid, UINT64_MAX, count_one, &t));
+    *reads = ch_sim_disk_calls(w->disk) - before;
+    return t.told;
 }
 
 static void subtree_in_many_places_is_read_once_a_walk(void **state)
@@ -104,15 +138,56 @@ static void subtree_in_many_places_is_read_once_a_walk(void **state)
     struct ch_unixfs_link leaf = leaf_of(&w, true);
     struct ch_unixfs_link middle = node_of(&w, &leaf, 400), root = node_of(&w, &middle, 400);
     assert_in_range(look(&w, &root, CH_OK), 2, 8);
-    uint64_t told = 0, before = ch_sim_disk_calls(w.disk);
-    bool end = false;
-    assert_int_equal(ch_tree_each(w.tree, &root.cid, UINT64_MAX, 0, count_one, &told, &end), 402);
-    assert_true(end);
-    assert_int_equal(told, 402); /* root, middle, and the leaf as often as one middle names it */
-    assert_in_range(ch_sim_disk_calls(w.disk) - before, 2, 8);
-    told = 0;
-    assert_int_equal(ch_tree_each(w.tree, &root.cid, UINT64_MAX, 400, count_one, &told, &end), 402);
-    assert_int_equal(told, 2);
+    uint64_t reads;
+    assert_int_equal(tell(&w, &root, 1000, CH_TREE_GAP, &reads), 402); /* root, middle, its leaves */
+    assert_in_range(reads, 2, 8);
+    finish(&w);
+}
+
+/* A large tree that thousands of messages name: what was found whole is not read again, nor told, until something is lost. */
+static void tree_that_is_named_again_is_not_read_again(void **state)
+{
+    struct world w;
+    struct ch_unixfs_link middle[60], root, other;
+    uint64_t reads;
+    begin(&w);
+    struct ch_unixfs_link leaf = leaf_of(&w, true), gone = leaf_of(&w, false);
+    for (size_t i = 0; i < 60; i++)
+        middle[i] = node_of(&w, &leaf, 100 + i);
+    root = node_over(&w, middle, 60);
+    other = node_over(&w, middle + 1, 59);
+    assert_in_range(look(&w, &root, CH_OK), 61, 300);
+    assert_int_equal(look(&w, &root, CH_OK), 0);
+    assert_in_range(look(&w, &other, CH_OK), 1, 5); /* its own node */
+    assert_int_equal(tell(&w, &root, 1000, CH_TREE_TAKEN, &reads), 61 + 60 * 100 + 59 * 30);
+    assert_in_range(reads, 61, 300);
+    assert_int_equal(tell(&w, &root, 1000, CH_TREE_TAKEN, &reads), 0);
+    assert_int_equal(tell(&w, &other, 1000, CH_TREE_TAKEN, &reads), 1);
+    put(&w, &gone.cid, "lost", 4);
+    assert_ok(ch_object_drop(w.store, &gone.cid, 0)); /* whatever it is: all is looked at again */
+    assert_in_range(look(&w, &root, CH_OK), 61, 300);
+    assert_int_equal(tell(&w, &root, 1000, CH_TREE_GAP, &reads), 61 + 60 * 100 + 59 * 30);
+    assert_int_equal(tell(&w, &root, 1000, CH_TREE_GAP, &reads), 61 + 60 * 100 + 59 * 30); /* gaps are told each time */
+    finish(&w);
+}
+
+/* A walk in pieces reads each node once and the way down to where it was: not all from the root on for each piece. */
+static void walk_in_pieces_tells_the_same_and_goes_on_where_it_was(void **state)
+{
+    struct world w;
+    struct ch_unixfs_link middle[60], root;
+    uint64_t reads, at_once, piece;
+    begin(&w);
+    struct ch_unixfs_link leaf = leaf_of(&w, true);
+    for (size_t i = 0; i < 60; i++)
+        middle[i] = node_of(&w, &leaf, 100 + i);
+    root = node_over(&w, middle, 60);
+    assert_int_equal(tell(&w, &root, UINT64_MAX / 2, CH_TREE_GAP, &at_once), 61 + 60 * 100 + 59 * 30);
+    for (piece = 1; piece < 3000; piece = 3 * piece + 1) {
+        uint64_t told = tell(&w, &root, piece, CH_TREE_GAP, &reads);
+        assert_int_equal(told, 61 + 60 * 100 + 59 * 30);
+        assert_in_range(reads, at_once, at_once + (told / piece + 1) * 4 * (at_once / 61 + 1));
+    }
     finish(&w);
 }
 
@@ -161,6 +236,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(subtree_in_many_places_is_read_once_a_walk),
+        cmocka_unit_test(tree_that_is_named_again_is_not_read_again),
+        cmocka_unit_test(walk_in_pieces_tells_the_same_and_goes_on_where_it_was),
         cmocka_unit_test(limits_count_a_subtree_in_each_place),
         cmocka_unit_test(what_is_not_stored_is_missing_wherever_it_stands),
     };

@@ -7,7 +7,8 @@
 #include "tests/store/scratch.h"
 #include "tests/test.h"
 
-#define NOW_MS (ch_time_unix_ms())
+#define NOW_MS   (ch_time_unix_ms())
+#define REQUESTS 40u
 
 static struct ch_node *node;
 static struct ch_sim_disk *disk;
@@ -50,10 +51,10 @@ static int begin(void **state)
     const struct ch_object_options objects = {
         .master_key = master_key, .segment_bytes = 16u * 65536, .batch_bytes = 2u * 65536};
     assert_ok(ch_object_open(node->objects_io, "obj", &objects, &node->objects));
-    struct ch_ring *const rings[] = {&node->to_verify, &node->to_suspect, &node->to_order};
-    static const char *const names[] = {"to_verify", "to_suspect", "to_order"};
-    for (size_t i = 0; i < 3; i++) {
-        assert_ok(ch_ring_open(rings[i], names[i], 4, false));
+    struct ch_ring *const rings[] = {&node->to_verify, &node->to_suspect, &node->to_order, &node->to_hash, &node->to_serve};
+    static const char *const names[] = {"to_verify", "to_suspect", "to_order", "to_hash", "to_serve"};
+    for (size_t i = 0; i < 5; i++) {
+        assert_ok(ch_ring_open(rings[i], names[i], REQUESTS, false));
         rings[i]->consumer = &bell;
     }
     assert_ok(ch_verify_open(node, &verify));
@@ -66,6 +67,8 @@ static int end(void **state)
     ch_ring_close(&node->to_verify);
     ch_ring_close(&node->to_suspect);
     ch_ring_close(&node->to_order);
+    ch_ring_close(&node->to_hash);
+    ch_ring_close(&node->to_serve);
     ch_object_close(node->objects);
     ch_io_close(node->objects_io);
     ch_sim_disk_close(disk);
@@ -191,6 +194,49 @@ static void a_message_whose_object_is_not_here_is_refused(void **state)
     assert_int_equal(verdict_on(&tx, &account), CH_STATUS_NO_SUCH_OBJECT);
 }
 
+/* A put whose body has `length` bytes after the CID; `wrong`: the CID is of other bytes. */
+static void ask_to_put(struct ch_request *request, const uint8_t key[CH_KEY_BYTES], size_t length, bool wrong)
+{
+    struct ch_cid cid;
+    request->body = malloc(CH_CID_BYTES + length);
+    assert_non_null(request->body);
+    memset(request->body + CH_CID_BYTES, (int)length, length);
+    ch_cid_of(CH_CID_RAW, request->body + CH_CID_BYTES, length, &cid);
+    cid.bytes[CH_CID_BYTES - 1] ^= wrong;
+    memcpy(request->body, cid.bytes, CH_CID_BYTES);
+    memcpy(request->peer_key, key, CH_KEY_BYTES);
+    request->header = (struct ch_frame_header){.type = CH_FRAME_PUT_OBJECT, .length = (uint32_t)(CH_CID_BYTES + length)};
+    assert_true(ch_ring_push_one(&node->to_hash, request));
+}
+
+static void blocks_go_on_hashed_and_only_the_cids_own_are_checked(void **state)
+{
+    static const size_t lengths[] = {0, 1, 4096, 65000, 65001, CH_BLOCK_BYTES_MAX};
+    static struct ch_request request[REQUESTS];
+    unsigned polls = 0, seen = 0;
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        memset(&request[i], 0, sizeof request[i]);
+        ask_to_put(&request[i], i % 7 == 6 ? stranger.public_key : account.public_key, lengths[i % 6], i % 5 == 4);
+    }
+    request[3].header.length = CH_CID_BYTES - 1; /* no put at all */
+    while (ch_verify_poll(verify, 0))
+        polls++;
+    assert_true(polls > 5); /* the large ones one by one */
+    for (struct ch_request *r; (r = ch_ring_pull_one(&node->to_serve)) != NULL; seen++) {
+        unsigned i = (unsigned)(r - request);
+        assert_int_equal(i, seen);
+        assert_int_equal(r->hashed, i % 7 != 6 && i != 3);
+        assert_int_equal(r->hashed && ch_cid_is_checked(&r->block), r->hashed && i % 5 != 4);
+        if (r->hashed) {
+            assert_ptr_equal(r->block.bytes, r->body + CH_CID_BYTES);
+            assert_int_equal(r->block.length, lengths[i % 6]);
+            assert_memory_equal(r->block.cid.bytes, r->body, CH_CID_BYTES);
+        }
+        free(r->body);
+    }
+    assert_int_equal(seen, REQUESTS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -200,6 +246,7 @@ int main(void)
         cmocka_unit_test(a_timestamp_outside_the_window_is_named_by_its_side),
         cmocka_unit_test(registrations_and_a_registrars_revocation_need_no_account),
         cmocka_unit_test(a_message_whose_object_is_not_here_is_refused),
+        cmocka_unit_test(blocks_go_on_hashed_and_only_the_cids_own_are_checked),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

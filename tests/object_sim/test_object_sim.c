@@ -97,6 +97,32 @@ static void liars_are_got_past_and_counted(void **state)
     assert_true(seen[SIGNS_WRONG] > 0);
 }
 
+/* A reader waits for it once, whatever it reads. */
+static void silent_validator_is_waited_for_once_by_each_reader(void **state)
+{
+    unsigned waits = 0;
+    for (unsigned round = 0; round < rounds(); round++) {
+        static struct world w;
+        world_open(&w, seed_of(40, round), sizes[round % SIZES]);
+        put_some(&w, 12);
+        run_ms(&w, 30000); /* until nothing is on its way any more */
+        for (unsigned i = 0; i < w.f; i++)
+            w.node[some_honest(&w)].fault = SILENT;
+        for (unsigned i = 0; i < w.n; i++) {
+            unsigned waited = 0;
+            for (unsigned b = 0; b < w.blocks && w.node[i].fault == HONEST; b++) {
+                const uint64_t from_ns = w.now_ns;
+                assert_int_equal(get(&w, i, b), CH_STATUS_OK);
+                waited += w.now_ns - from_ns >= CH_SPREAD_HEDGE_NS;
+            }
+            assert_in_range(waited, 0, w.f);
+            waits += waited;
+        }
+        world_close(&w);
+    }
+    assert_true(waits > 0);
+}
+
 static void a_coder_that_codes_wrong_gives_no_wrong_bytes(void **state)
 {
     uint64_t wrong = 0;
@@ -150,9 +176,10 @@ static bool is_whole(struct world *w, unsigned node)
         struct ch_stored stored;
         size_t length;
         hold_stored_name(&w->block[b].cid, (uint32_t)w->block[b].length, name);
-        whole = disk_get(&disks[node], CH_SPREAD_STORED, name, bytes, sizeof bytes, &length) == CH_OK;
+        whole = disk_get(&disks[node], CH_SPREAD_STORED, name, bytes, sizeof bytes, &length, NULL) == CH_OK;
         struct ch_reader r = ch_reader(bytes, length);
-        whole = whole && ch_stored_read(&r, w->n, &stored) && hold_mine(w->node[node].spread, &stored);
+        uint64_t put_ms;
+        whole = whole && ch_stored_read(&r, w->n, &stored) && hold_mine(w->node[node].spread, &stored, &put_ms);
     }
     return whole;
 }
@@ -257,8 +284,6 @@ static void storm_loses_nothing_that_was_called_stored(void **state)
     }
 }
 
-/* --- names --- */
-
 static void drop_everywhere(struct world *w, unsigned block)
 {
     for (unsigned i = 0; i < w->n; i++)
@@ -267,6 +292,121 @@ static void drop_everywhere(struct world *w, unsigned block)
             until_taken(w, i, block, ch_spread_drop);
         }
 }
+
+/* Any of the records of a put, and some after it, find the disk full: either it is not called stored, or it is read. */
+static void disk_full_at_any_step_calls_nothing_stored_that_is_not(void **state)
+{
+    unsigned stored = 0, refused = 0;
+    for (unsigned round = 0; round < 40; round++) {
+        static struct world w;
+        world_open(&w, seed_of(19, round), round % 2 ? 4 : 7);
+        unsigned block = new_block(&w, round % 4 ? CH_CID_RAW : CH_CID_DAG_PB), node = some_honest(&w);
+        w.refused_from = w.puts + 1 + round % 20;
+        w.refused = 1 + below(&w, 12);
+        bool is = put(&w, node, block) == CH_STATUS_OK;
+        stored += is;
+        refused += !is;
+        for (unsigned i = 0; i < w.f; i++)
+            if (w.node[(node + 1 + i) % w.n].up)
+                stop(&w, (node + 1 + i) % w.n, true);
+        read_all_everywhere(&w);
+        w.refused = 0; /* there is room again */
+        assert_int_equal(put(&w, node, block), CH_STATUS_OK);
+        read_all_everywhere(&w);
+        world_close(&w);
+    }
+    assert_true(stored > 0 && refused > 0);
+}
+
+/* Power fails where it is put, at any moment: what was answered is read, and what was not can be put at another one. */
+static void power_loss_in_the_middle_of_a_put_leaves_no_half_block(void **state)
+{
+    for (unsigned round = 0; round < rounds() * 10; round++) {
+        static struct world w;
+        world_open(&w, seed_of(20, round), sizes[round % SIZES]);
+        unsigned block = new_block(&w, CH_CID_RAW), node = some_honest(&w), other = (node + 1) % w.n;
+        begin_put(&w, node, block);
+        run_ms(&w, 5 * below(&w, 20));
+        w.block[block].stored = w.done[node][block].is && w.done[node][block].status == CH_STATUS_OK;
+        stop(&w, node, false);
+        read_all_everywhere(&w);
+        if (round % 2)
+            start(&w, node);
+        assert_int_equal(put(&w, other, block), CH_STATUS_OK);
+        name(&w, block);
+        if (round % 2 == 0)
+            start(&w, node);
+        await_whole(&w, node);
+        read_all_everywhere(&w);
+        world_close(&w);
+    }
+}
+
+/* Two clients, two validators, the same bytes. */
+static void same_block_put_at_two_validators_at_once(void **state)
+{
+    for (unsigned round = 0; round < rounds() * SIZES; round++) {
+        static struct world w;
+        world_open(&w, seed_of(21, round), sizes[round % SIZES]);
+        unsigned block = new_block(&w, round % 3 ? CH_CID_RAW : CH_CID_DAG_PB), one = some_honest(&w);
+        unsigned other = (one + 1 + (unsigned)below(&w, w.n - 1)) % w.n;
+        begin_put(&w, one, block);
+        run_ms(&w, 5 * below(&w, 6));
+        begin_put(&w, other, block);
+        assert_int_equal(await(&w, one, block), CH_STATUS_OK);
+        assert_int_equal(await(&w, other, block), CH_STATUS_OK);
+        w.block[block].stored = true;
+        run_ms(&w, 5000);
+        read_all_everywhere(&w);
+        for (unsigned i = 0; i < w.n; i++)
+            assert_int_equal(stats_of(&w, i).blocks_failed + lies_seen_of(&w, i), 0);
+        drop_everywhere(&w, block);
+        run_ms(&w, 100000);
+        for (unsigned i = 0; i < w.n; i++)
+            assert_int_equal(records_of(&w, i), 0);
+        world_close(&w);
+    }
+}
+
+/* It is dropped while it is read, and while a validator is restoring it: it comes whole, or it is not there. */
+static void block_dropped_while_it_is_read_or_restored_comes_whole_or_not(void **state)
+{
+    unsigned whole = 0, gone = 0;
+    for (unsigned round = 0; round < rounds() * 10; round++) {
+        static struct world w;
+        world_open(&w, seed_of(22, round), sizes[round % SIZES]);
+        unsigned block = new_block(&w, CH_CID_RAW), reader = some_honest(&w), erased = (reader + 1) % w.n;
+        struct block *b = &w.block[block];
+        b->length = 50000;
+        b->bytes = realloc(b->bytes, b->length);
+        test_random_bytes(&w.random, b->bytes, b->length);
+        ch_cid_of(CH_CID_RAW, b->bytes, b->length, &b->cid);
+        assert_int_equal(put(&w, some_honest(&w), block), CH_STATUS_OK);
+        name(&w, block);
+        run_ms(&w, 4000);
+        stop(&w, erased, true);
+        start(&w, erased);
+        run_ms(&w, 5 * below(&w, 30));
+        w.done[reader][block].is = false;
+        while (ch_spread_get(w.node[reader].spread, &b->cid, block + 1) == CH_ERR_FULL)
+            step(&w);
+        run_ms(&w, 5 * below(&w, 12));
+        for (unsigned i = 0; i < w.n; i++) /* as their age does: the name too */
+            lose(&w.node[i], true);
+        enum ch_status status = await(&w, reader, block);
+        assert_true(status == CH_STATUS_OK || status == CH_STATUS_NOT_FOUND);
+        if (status == CH_STATUS_OK)
+            assert_memory_equal(w.done[reader][block].bytes, b->bytes, b->length);
+        whole += status == CH_STATUS_OK;
+        gone += status != CH_STATUS_OK;
+        run_ms(&w, 100000); /* nobody is stuck with it */
+        assert_int_equal(put(&w, some_honest(&w), block), CH_STATUS_OK);
+        world_close(&w);
+    }
+    assert_true(whole > 0 && gone > 0);
+}
+
+/* --- names --- */
 
 static void unnamed_block_that_is_dropped_stays_gone(void **state)
 {
@@ -390,6 +530,217 @@ static void name_is_learnt_from_the_lists_of_others(void **state)
     }
 }
 
+/* What a node has gone through of lists since its last start, once it has nothing left to do. */
+static uint64_t seen_until_whole(struct world *w, unsigned node)
+{
+    await_whole(w, node);
+    return stats_of(w, node).repair_seen;
+}
+
+/* A start goes on where repair was, and only an erased disk begins with everything. */
+static void repair_goes_on_after_a_restart(void **state)
+{
+    for (unsigned round = 0; round < rounds(); round++) {
+        static struct world w;
+        world_open(&w, seed_of(14, round), sizes[round % SIZES]);
+        put_some(&w, 30);
+        for (unsigned i = 0; i < w.n; i++)
+            await_whole(&w, i);
+        run_ms(&w, 250000);
+        unsigned node = some_honest(&w);
+        stop(&w, node, false);
+        start(&w, node);
+        assert_in_range(seen_until_whole(&w, node), 0, 10);
+        stop(&w, node, true);
+        start(&w, node);
+        assert_in_range(seen_until_whole(&w, node), 30, UINT64_MAX);
+        world_close(&w);
+    }
+}
+
+/* In the middle of it: what was not restored yet is not passed over. */
+static void repair_that_is_interrupted_leaves_nothing_out(void **state)
+{
+    for (unsigned round = 0; round < rounds() * SIZES; round++) {
+        static struct world w;
+        world_open(&w, seed_of(15, round), sizes[round % SIZES]);
+        unsigned node = some_honest(&w);
+        stop(&w, node, true);
+        put_some(&w, 20);
+        w.drop_of_1000 = 400; /* slowly */
+        start(&w, node);
+        for (int i = 0; i < 4; i++) {
+            run_ms(&w, 50000 + below(&w, 90000));
+            stop(&w, node, false);
+            start(&w, node);
+        }
+        w.drop_of_1000 = 0;
+        await_whole(&w, node);
+        world_close(&w);
+    }
+}
+
+/* An older copy of its disk is put back: what it signed for since it restores, and the marks on it are as old as the rest. */
+static void older_copy_of_a_disk_becomes_whole(void **state)
+{
+    for (unsigned round = 0; round < rounds() * SIZES; round++) {
+        static struct world w;
+        world_open(&w, seed_of(23, round), sizes[round % SIZES]);
+        put_some(&w, 8);
+        run_ms(&w, 1000 + below(&w, 200000));
+        unsigned node = some_honest(&w);
+        struct node *n = &w.node[node], copy = {.records = n->records, .room = n->records};
+        copy.record = calloc(n->records + 1, sizeof *copy.record);
+        for (size_t i = 0; i < n->records; i++) {
+            copy.record[i] = n->record[i];
+            copy.record[i].bytes = malloc(n->record[i].length + 1);
+            memcpy(copy.record[i].bytes, n->record[i].bytes, n->record[i].length);
+        }
+        put_some(&w, 8);
+        run_ms(&w, 1000 + below(&w, 200000));
+        stop(&w, node, true);
+        free(n->record);
+        n->record = copy.record;
+        n->records = copy.records;
+        n->room = copy.room;
+        lose(n, false);
+        start(&w, node);
+        await_whole(&w, node);
+        for (unsigned i = 0, gone = 0; i < w.n && gone < w.f; i++)
+            if (i != node) {
+                stop(&w, i, true);
+                gone++;
+            }
+        read_all_everywhere(&w);
+        world_close(&w);
+    }
+}
+
+/* A node that was up all the time reads the list of one that came back with an empty disk from the first on. */
+static void replaced_disk_begins_another_list(void **state)
+{
+    for (unsigned round = 0; round < rounds() * SIZES; round++) {
+        static struct world w;
+        world_open(&w, seed_of(16, round), sizes[round % SIZES]);
+        put_some(&w, 4);
+        for (unsigned b = 0; b < 20; b++) /* lists that are long where they are old */
+            assert_int_equal(put(&w, some_honest(&w), new_block(&w, CH_CID_RAW)), CH_STATUS_OK);
+        run_ms(&w, 2 * CH_SPREAD_TASK_NS / 1000000);
+        for (unsigned b = 4; b < 24; b++)
+            drop_everywhere(&w, b);
+        unsigned block = new_block(&w, CH_CID_RAW), node = some_honest(&w);
+        assert_int_equal(put(&w, node, block), CH_STATUS_OK);
+        name(&w, block);
+        run_ms(&w, 65000);
+        w.blocks = 4; /* for await_whole */
+        for (unsigned i = 0; i < w.n; i++)
+            if (i != node) {
+                stop(&w, i, true);
+                run_ms(&w, 1000);
+                start(&w, i);
+                await_whole(&w, i);
+            }
+        w.blocks = 25;
+        block = new_block(&w, CH_CID_RAW);
+        w.node[node].up = false;
+        assert_int_equal(put(&w, some_honest(&w), block), CH_STATUS_OK);
+        name(&w, block);
+        run_ms(&w, 1000);
+        w.node[node].up = true;
+        const struct ch_spread_store *store = &w.node[node].spread->setup.store;
+        assert_false(ch_spread_is_named(store, &w.block[block].cid, (uint32_t)w.block[block].length));
+        run_ms(&w, 65000);
+        assert_true(ch_spread_is_named(store, &w.block[block].cid, (uint32_t)w.block[block].length));
+        world_close(&w);
+    }
+}
+
+/* The status of node 0's answer to a validator that asks for its list from a cursor on; *next where to go on. */
+static unsigned list_of(struct world *w, uint16_t from, uint64_t *cursor, bool *end)
+{
+    static uint8_t body[CH_FRAME_BODY_BYTES_MAX];
+    struct ch_frame_header header = {.type = CH_FRAME_LIST_STORED, .request = 77, .length = 8};
+    uint16_t to;
+    ch_store64(body, *cursor);
+    assert_true(ch_spread_frame(w->node[0].spread, from, &header, body));
+    while (ch_spread_next_send(w->node[0].spread, &to, &header, body))
+        if (header.type == CH_FRAME_STORED_LIST && header.request == 77 && to == from) {
+            if (header.length > 2) {
+                *cursor = ch_load64(body + 10);
+                *end = body[18];
+            }
+            return ch_load16(body);
+        }
+    fail();
+    return 0;
+}
+
+/* One after the other, and forward: another part of the list is another segment's index to read. */
+static void list_is_gone_through_by_one_at_a_time(void **state)
+{
+    static struct world w;
+    uint64_t one = 0, other = 0;
+    bool end = false;
+    world_open(&w, seed_of(18, 0), 7);
+    struct ch_spread *s = w.node[0].spread;
+    for (unsigned i = 0; i < 70; i++) { /* more than one answer has */
+        struct ch_cid cid;
+        uint8_t hash[CH_HASH_BYTES] = {(uint8_t)i};
+        ch_cid_make(CH_CID_RAW, hash, &cid);
+        while (ch_spread_name(s, &cid, 9) != CH_OK)
+            step(&w);
+    }
+    run_ms(&w, 1000);
+    assert_int_equal(list_of(&w, 1, &one, &end), CH_STATUS_OK);
+    assert_false(end);
+    assert_int_equal(list_of(&w, 2, &other, &end), CH_STATUS_OVERLOADED);
+    uint64_t jump = one - 1;
+    assert_int_equal(list_of(&w, 1, &jump, &end), CH_STATUS_OVERLOADED); /* it has just begun anew */
+    assert_int_equal(list_of(&w, 1, &one, &end), CH_STATUS_OK);
+    assert_true(end);
+    assert_int_equal(list_of(&w, 2, &other, &end), CH_STATUS_OK); /* the first one is through */
+    assert_int_equal(list_of(&w, 1, &one, &end), CH_STATUS_OVERLOADED);
+    ch_spread_tick(s, w.now_ns += 1100 * MS);
+    assert_int_equal(list_of(&w, 1, &one, &end), CH_STATUS_OK); /* the other one is silent */
+    ch_spread_tick(s, w.now_ns += 9000 * MS);
+    assert_int_equal(list_of(&w, 1, &jump, &end), CH_STATUS_OK);
+    world_close(&w);
+}
+
+/* What was stored long ago and is restored now is old, whatever f liars say, and never older than it is. A certificate that is
+ * learnt later is as old as what it is of. */
+static void restored_parts_are_as_old_as_the_block(void **state)
+{
+    for (unsigned round = 0; round < rounds() * SIZES; round++) {
+        static struct world w;
+        world_open(&w, seed_of(17, round), sizes[round % SIZES]);
+        run_ms(&w, 10000);
+        put_some(&w, 6);
+        uint64_t stored_ms = w.now_ns / MS;
+        run_ms(&w, 100000);
+        unsigned node = some_honest(&w);
+        stop(&w, node, true);
+        for (unsigned i = 0, liars = 0; i < w.n && liars < w.f; i++)
+            if (i != node) {
+                w.node[i].fault = round % 2 ? LIES_AGES : HONEST;
+                liars++;
+            }
+        start(&w, node);
+        await_whole(&w, node);
+        for (size_t i = 0; i < w.node[node].records; i++)
+            if (w.node[node].record[i].kind >= CH_SPREAD_STORED && below(&w, 2))
+                memset(w.node[node].record[i].name, 0xff, CH_HASH_BYTES);
+        ch_spread_repair(w.node[node].spread);
+        await_whole(&w, node);
+        for (size_t i = 0; i < w.node[node].records; i++) {
+            const struct record *r = &w.node[node].record[i];
+            if (r->kind != CH_SPREAD_MARK)
+                assert_in_range(r->put_ms, 10000, stored_ms);
+        }
+        world_close(&w);
+    }
+}
+
 static int start_crypto(void **state)
 {
     return ch_sign_init() == CH_OK ? 0 : -1;
@@ -402,15 +753,26 @@ int main(void)
         cmocka_unit_test(f_validators_gone_writes_and_reads_go_on),
         cmocka_unit_test(one_more_gone_than_f_nothing_is_called_stored),
         cmocka_unit_test(liars_are_got_past_and_counted),
+        cmocka_unit_test(silent_validator_is_waited_for_once_by_each_reader),
         cmocka_unit_test(a_coder_that_codes_wrong_gives_no_wrong_bytes),
         cmocka_unit_test(what_nobody_has_is_not_found),
         cmocka_unit_test(erased_validators_become_whole_again),
         cmocka_unit_test(a_lost_shard_is_made_again),
         cmocka_unit_test(storm_loses_nothing_that_was_called_stored),
+        cmocka_unit_test(disk_full_at_any_step_calls_nothing_stored_that_is_not),
+        cmocka_unit_test(power_loss_in_the_middle_of_a_put_leaves_no_half_block),
+        cmocka_unit_test(same_block_put_at_two_validators_at_once),
+        cmocka_unit_test(block_dropped_while_it_is_read_or_restored_comes_whole_or_not),
         cmocka_unit_test(unnamed_block_that_is_dropped_stays_gone),
         cmocka_unit_test(dropped_block_takes_nothing_of_another_with_it),
         cmocka_unit_test(closed_block_that_is_named_after_all_gets_a_certificate_anew),
         cmocka_unit_test(name_is_learnt_from_the_lists_of_others),
+        cmocka_unit_test(repair_goes_on_after_a_restart),
+        cmocka_unit_test(repair_that_is_interrupted_leaves_nothing_out),
+        cmocka_unit_test(older_copy_of_a_disk_becomes_whole),
+        cmocka_unit_test(replaced_disk_begins_another_list),
+        cmocka_unit_test(list_is_gone_through_by_one_at_a_time),
+        cmocka_unit_test(restored_parts_are_as_old_as_the_block),
     };
     return cmocka_run_group_tests_name("object_sim", tests, start_crypto, NULL);
 }

@@ -15,10 +15,12 @@
 enum fault {
     HONEST,
     LIES_SHARDS,    /* a bit of each shard it gives is flipped */
+    LIES_AGES,      /* says that what it gives is as old as can be */
     LIES_MANIFESTS, /* gives a manifest of its own making, and a shard that fits it */
     WITHHOLDS,      /* takes all, signs all, gives nothing */
     CODES_WRONG,    /* what it codes hangs together by its manifest, and decodes to something else */
     SIGNS_WRONG,    /* its signatures do not hold */
+    SILENT,         /* gone, and the others have not noticed yet */
     FAULTS
 };
 
@@ -28,6 +30,7 @@ struct record {
     uint8_t *bytes;
     size_t length;
     uint64_t cookie, durable_at; /* durable_at 0: it is */
+    uint64_t put_ms;
 };
 
 struct node {
@@ -56,6 +59,7 @@ struct block {
 struct world {
     struct ch_prng random;
     uint64_t now_ns, drop_of_1000;
+    uint64_t puts, refused_from, refused; /* calls of disks' put; those from one on, so many, find the disk full */
     unsigned n, f;
     struct node node[NODES_MAX];
     uint8_t keys[NODES_MAX][CH_HASH_BYTES];
@@ -103,7 +107,7 @@ static bool disk_has(void *context, enum ch_spread_kind kind, const uint8_t *nam
 }
 
 static ch_err disk_get(void *context, enum ch_spread_kind kind, const uint8_t *name, uint8_t *to, size_t capacity,
-                       size_t *length)
+                       size_t *length, uint64_t *put_ms)
 {
     const struct record *r = find(context, kind, name);
     if (!r || r->durable_at)
@@ -112,6 +116,8 @@ static ch_err disk_get(void *context, enum ch_spread_kind kind, const uint8_t *n
     if (r->length)
         memcpy(to, r->bytes, r->length);
     *length = r->length;
+    if (put_ms)
+        *put_ms = r->put_ms;
     return CH_OK;
 }
 
@@ -125,6 +131,8 @@ static ch_err disk_put(void *context, const struct ch_spread_record *what, uint6
         return CH_ERR_EXISTS;
     if (below(w, 20) == 0)
         return CH_ERR_FULL;
+    if (++w->puts - w->refused_from < w->refused)
+        return CH_ERR_NO_SPACE;
     if (node->records == node->room) {
         node->room = 2 * node->room + 64;
         node->record = realloc(node->record, node->room * sizeof *node->record);
@@ -132,6 +140,7 @@ static ch_err disk_put(void *context, const struct ch_spread_record *what, uint6
     /* where one is on its way already, a second of the same name stands for the second cookie */
     struct record *r = &node->record[node->records++];
     *r = (struct record){.kind = what->kind, .length = what->length, .cookie = cookie};
+    r->put_ms = what->put_ms && what->put_ms < w->now_ns / MS ? what->put_ms : w->now_ns / MS;
     r->durable_at = w->now_ns + MS + below(w, 8 * MS);
     r->bytes = malloc(what->length + 1);
     memcpy(r->name, what->name, CH_HASH_BYTES);
@@ -193,6 +202,7 @@ static void start(struct world *w, unsigned i)
         .chain_id = w->chain_id,
         .store = {&disks[i], disk_has, disk_get, disk_put, disk_drop, disk_list},
         .repair_bytes_per_second = 64 << 20,
+        .new_store = 1 + below(w, UINT64_MAX - 1),
     };
     assert_ok(ch_spread_open(&setup, &node->spread));
     node->up = true;
@@ -288,11 +298,18 @@ static bool bend(struct world *w, unsigned from, struct ch_frame_header *header,
     struct ch_manifest m;
     struct ch_reader r = ch_reader(body, header->length);
     memset(&m, 0, sizeof m);
+    if (fault == SILENT)
+        return false;
     if (header->type == CH_FRAME_OBJECT_SHARD) {
         if (fault == WITHHOLDS)
             return below(w, 2) != 0 ? false : (ch_store16(body, CH_STATUS_NOT_FOUND), header->length = 2, true);
-        if (ch_read16(&r) != CH_STATUS_OK || (fault != LIES_SHARDS && fault != LIES_MANIFESTS))
+        if (ch_read16(&r) != CH_STATUS_OK || (fault != LIES_SHARDS && fault != LIES_MANIFESTS && fault != LIES_AGES))
             return true;
+        (void)ch_read64(&r);
+        if (fault == LIES_AGES) {
+            ch_store64(body + 2, 1);
+            return true;
+        }
         uint16_t length = ch_read16(&r);
         const uint8_t *manifest = ch_read(&r, length);
         if (!ch_manifest_read(manifest, length, w->n, &m))
@@ -306,8 +323,8 @@ static bool bend(struct world *w, unsigned from, struct ch_frame_header *header,
             while (own < count && holder[own] != from)
                 own++;
             forge(w, &m, shards);
-            (void)ch_manifest_write(&m, body + 4);
-            memcpy(body + 4 + length, shards + (size_t)own * m.shard_bytes, m.shard_bytes);
+            (void)ch_manifest_write(&m, body + 12);
+            memcpy(body + 12 + length, shards + (size_t)own * m.shard_bytes, m.shard_bytes);
         }
     } else if (header->type == CH_FRAME_SHARD_STORED && fault == SIGNS_WRONG && header->length > 2) {
         body[2 + below(w, 64)] ^= 4;
@@ -425,9 +442,11 @@ static enum ch_status await(struct world *w, unsigned node, unsigned block)
 static void begin_put(struct world *w, unsigned node, unsigned block)
 {
     struct block *b = &w->block[block];
+    struct ch_cid_block checked;
+    assert_true(ch_cid_check(&b->cid, b->bytes, b->length, &checked));
     w->done[node][block].is = false;
     ch_err err;
-    while ((err = ch_spread_put(w->node[node].spread, &b->cid, b->bytes, b->length, 0, block + 1)) == CH_ERR_FULL)
+    while ((err = ch_spread_put(w->node[node].spread, &checked, 0, block + 1)) == CH_ERR_FULL)
         step(w);
     assert_ok(err);
 }
@@ -478,12 +497,13 @@ static void name(struct world *w, unsigned block)
     }
 }
 
-/* How many records a node has that were not dropped. */
+/* How many records of blocks a node has that were not dropped. */
 static unsigned records_of(const struct world *w, unsigned node)
 {
     unsigned count = 0;
     for (size_t i = 0; i < w->node[node].records; i++)
-        count += w->node[node].record[i].name[0] != 0xff || w->node[node].record[i].name[1] != 0xff;
+        count += w->node[node].record[i].kind != CH_SPREAD_MARK &&
+                 (w->node[node].record[i].name[0] != 0xff || w->node[node].record[i].name[1] != 0xff);
     return count;
 }
 

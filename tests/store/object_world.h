@@ -56,6 +56,7 @@ struct world {
     struct ch_io *io;
     struct ch_object_store *store;
     struct ch_object_reader *reader;
+    char space[32]; /* the pool's namespace */
     uint8_t known[BLOCKS_MAX];
 };
 
@@ -95,7 +96,7 @@ static unsigned pool_timeout_seconds = 30; /* a busy machine is not a silent clu
 static inline ch_err open_pool(const char *space, const char *holder, struct ch_io **io)
 {
     const struct ch_io_rados_options options = {.config = getenv("CHAPPE_CEPH"),
-                                                .user = "admin",
+                                                .user = "chappe",
                                                 .pool = "chappe",
                                                 .space = space,
                                                 .holder = holder,
@@ -103,18 +104,22 @@ static inline ch_err open_pool(const char *space, const char *holder, struct ch_
     return ch_io_rados_open(&options, io);
 }
 
-static inline void begin(struct world *w, uint64_t seed)
+static inline void begin_closed(struct world *w, uint64_t seed)
 {
     static unsigned pools;
-    char space[32];
     memset(w, 0, sizeof *w);
     if (in_pool()) {
-        snprintf(space, sizeof space, "%d-%u", (int)getpid(), pools++);
-        assert_ok(open_pool(space, "test", &w->io));
+        snprintf(w->space, sizeof w->space, "%d-%u", (int)getpid(), pools++);
+        assert_ok(open_pool(w->space, "test", &w->io));
     } else {
         assert_ok(ch_sim_disk_open(seed, &w->disk));
         assert_ok(ch_sim_io_open(w->disk, &w->io));
     }
+}
+
+static inline void begin(struct world *w, uint64_t seed)
+{
+    begin_closed(w, seed);
     open_world(w);
 }
 

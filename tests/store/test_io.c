@@ -421,6 +421,28 @@ static void full_file_system_refuses_and_recovers(void **state)
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+static void copy_past_the_cache_moves_every_byte_and_no_other(void **state)
+{
+    struct ch_prng g;
+    ch_prng_seed(&g, test_seed());
+    uint8_t *to = ch_io_memory((2u << 20) + 5000), from[1024];
+    assert_non_null(to);
+    assert_int_equal((uintptr_t)to % CH_IO_BLOCK_BYTES, 0);
+    for (size_t i = 0; i < (2u << 20) + 5000; i++)
+        assert_int_equal(to[i], 0);
+    for (int round = 0; round < 2000; round++) {
+        size_t at = ch_prng_below(&g, 256), start = ch_prng_below(&g, 64), length = ch_prng_below(&g, 900);
+        for (size_t i = 0; i < sizeof from; i++)
+            from[i] = (uint8_t)ch_prng_next(&g);
+        memset(to, 0xa5, 2048);
+        ch_io_copy(to + at, from + start, length);
+        assert_memory_equal(to + at, from + start, length);
+        for (size_t i = 0; i < 2048; i++)
+            assert_true((i >= at && i < at + length) || to[i] == 0xa5);
+    }
+    free(to);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -429,6 +451,7 @@ int main(void)
         cmocka_unit_test(write_after_a_sync_waits_for_it),
         cmocka_unit_test(descriptor_wakes_when_something_ended),
         cmocka_unit_test(full_file_system_refuses_and_recovers),
+        cmocka_unit_test(copy_past_the_cache_moves_every_byte_and_no_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-#include "tests/store/object_world.h"
+#include "tests/store/object_faults.h"
 
 /* --- nonces --- */
 
@@ -10,11 +10,11 @@ static struct {
 
 static void collect_file(void *context, const char *name)
 {
-    struct ch_sim_disk *disk = context;
+    struct world *w = context;
     char path[300];
     size_t length;
     snprintf(path, sizeof path, "obj/%s", name);
-    const uint8_t *bytes = ch_sim_disk_bytes(disk, path, &length);
+    uint8_t *bytes = take_bytes(w, path, &length);
     for (size_t at = 8192; at + 96 + 16 <= length; at += 64) {
         if (memcmp(bytes + at, "COR1", 4) != 0)
             continue;
@@ -36,24 +36,22 @@ static void collect_file(void *context, const char *name)
             }
         }
     }
+    free(bytes);
 }
 
-static void collect_nonces(struct ch_io *io, struct ch_sim_disk *disk)
+static void collect_nonces(struct world *w)
 {
-    assert_ok(ch_io_list(io, "obj", collect_file, disk));
+    assert_ok(ch_io_list(w->io, "obj", collect_file, w));
 }
 
 static void nonce_never_comes_twice_over_power_losses(void **state)
 {
     struct ch_prng g;
-    struct ch_sim_disk *disk, *next;
+    struct world w, next;
     memset(nonces, 0, sizeof nonces);
     ch_prng_seed(&g, test_seed());
-    assert_ok(ch_sim_disk_open(ch_prng_next(&g), &disk));
-    for (int life = 0; life < 40; life++) {
-        struct world w = {.disk = disk};
-        assert_ok(ch_sim_io_open(disk, &w.io));
-        open_world(&w);
+    begin(&w, ch_prng_next(&g));
+    for (int life = 0; life < (in_pool() ? 10 : 40); life++) {
         uint64_t puts = ch_prng_below(&g, 40);
         for (uint64_t i = 0; i < puts; i++) {
             uint64_t number = ch_prng_below(&g, BLOCKS_MAX);
@@ -61,14 +59,42 @@ static void nonce_never_comes_twice_over_power_losses(void **state)
                 assert_ok(put(&w, number));
             assert_ok(ch_object_flush(w.store));
         }
-        assert_ok((ch_prng_below(&g, 2) ? ch_sim_disk_after_kill : ch_sim_disk_after_power_loss)(disk, ch_prng_next(&g),
-                                                                                                 &next));
-        assert_ok(settle(&w)); /* all that was going to be written counts */
-        collect_nonces(w.io, disk);
-        finish(&w);
-        disk = next;
+        crash(&w, &g, ch_prng_below(&g, 2) == 0, &next);
+        if (w.store)
+            assert_ok(settle(&w)); /* all that was going to be written counts */
+        collect_nonces(&w);
+        if (w.disk)
+            finish(&w);
+        memset(next.known, 0, sizeof next.known);
+        w = next;
+        open_world(&w);
     }
-    ch_sim_disk_close(disk);
+    finish(&w);
+}
+
+/* A copy of the disk is put back, again and again: each life after it goes on from the same bytes. */
+static void nonce_never_comes_twice_after_a_copy_is_put_back(void **state)
+{
+    struct ch_prng g;
+    struct world w, copy;
+    memset(nonces, 0, sizeof nonces);
+    ch_prng_seed(&g, test_seed());
+    begin(&w, ch_prng_next(&g));
+    put_many(&w, 0, 10);
+    copy_world(&w, &g, &copy);
+    collect_nonces(&w);
+    finish(&w);
+    for (int life = 0; life < 20; life++) {
+        copy_world(&copy, &g, &w);
+        open_world(&w);
+        for (uint64_t i = 0; i < 20; i++)
+            assert_ok(put(&w, 10 + 20 * (uint64_t)life + i));
+        assert_ok(settle(&w));
+        collect_nonces(&w);
+        finish(&w);
+    }
+    ch_io_close(copy.io);
+    ch_sim_disk_close(copy.disk);
 }
 
 /* --- power loss --- */
@@ -96,30 +122,26 @@ static ch_err some_work(struct world *w, struct ch_prng *g, uint64_t steps)
     return err;
 }
 
-static void check_image(struct ch_sim_disk *disk, const uint8_t *known, struct ch_prng *g, int depth)
+/* Of a world that a crash left, which is closed before and after. */
+static void check_image(struct world *w, struct ch_prng *g, int depth)
 {
-    struct world w = {.disk = disk};
     struct ch_object_stats stats;
-    memcpy(w.known, known, sizeof w.known);
-    assert_ok(ch_sim_io_open(disk, &w.io));
-    open_world(&w);
-    check_all(&w, 600);
-    ch_object_stats(w.store, &stats);
+    open_world(w);
+    check_all(w, 600);
+    ch_object_stats(w->store, &stats);
     assert_int_equal(stats.segments_damaged, 0);
     assert_int_equal(stats.blocks_lost, 0);
     for (uint64_t i = 0; i < 600; i++) /* what was on its way is there or not, and stays so */
-        if (w.known[i] == ASKED || w.known[i] == DROP_ASKED)
-            w.known[i] = get(&w, i) == CH_OK ? STORED : DROPPED;
-    assert_ok(some_work(&w, g, ch_prng_below(g, 60)));
+        if (w->known[i] == ASKED || w->known[i] == DROP_ASKED)
+            w->known[i] = get(w, i) == CH_OK ? STORED : DROPPED;
+    assert_ok(some_work(w, g, ch_prng_below(g, 60)));
     if (depth < 2) {
-        struct ch_sim_disk *again;
-        assert_ok((ch_prng_below(g, 2) ? ch_sim_disk_after_kill : ch_sim_disk_after_power_loss)(disk, ch_prng_next(g),
-                                                                                                &again));
-        check_image(again, w.known, g, depth + 1);
-        ch_sim_disk_close(again);
+        struct world again;
+        crash(w, g, ch_prng_below(g, 2) == 0, &again);
+        check_image(&again, g, depth + 1);
+        go_on(w, &again);
     }
-    close_world(&w);
-    ch_io_close(w.io);
+    close_world(w);
 }
 
 static void power_loss_keeps_every_stored_block(void **state)
@@ -127,19 +149,26 @@ static void power_loss_keeps_every_stored_block(void **state)
     int runs = test_full() ? 400 : 4, images = 25;
     struct ch_prng g;
     ch_prng_seed(&g, test_seed());
+    if (in_pool())
+        runs = test_full() ? 10 : 1, images = 3;
     for (int run = 0; run < runs; run++) {
         struct world w;
         begin(&w, ch_prng_next(&g));
         for (int image = 0; image < images; image++) {
-            struct ch_sim_disk *lost;
+            struct world lost;
             assert_ok(some_work(&w, &g, ch_prng_below(&g, 150)));
-            assert_ok((ch_prng_below(&g, 3) ? ch_sim_disk_after_power_loss
-                                            : ch_sim_disk_after_kill)(w.disk, ch_prng_next(&g), &lost));
-            check_image(lost, w.known, &g, 0);
-            ch_sim_disk_close(lost);
+            crash(&w, &g, ch_prng_below(&g, 3) != 0, &lost);
+            check_image(&lost, &g, 0);
+            go_on(&w, &lost);
         }
         finish(&w);
     }
+}
+
+/* How far the call that fails moves on: a pool's take a hundred times as long. */
+static uint64_t stride(struct ch_prng *g)
+{
+    return test_full() && !in_pool() ? 1 : 1 + ch_prng_below(g, !in_pool() ? 30 : test_full() ? 30 : 200);
 }
 
 /* --- failures --- */
@@ -149,28 +178,28 @@ static void any_call_that_fails_loses_nothing_stored(void **state)
     static const ch_err errors[] = {CH_ERR_IO, CH_ERR_NO_SPACE};
     struct ch_prng g;
     ch_prng_seed(&g, test_seed());
-    for (size_t e = 0; e < 2; e++) {
+    for (size_t e = 0; e < (in_pool() ? 1 : 2); e++) { /* a pool that is full refuses */
         bool failed = true;
-        for (uint64_t call = 1; failed; call += test_full() ? 1 : 1 + ch_prng_below(&g, 30)) {
-            struct world w = {0};
-            struct ch_sim_disk *lost;
+        for (uint64_t call = 1; failed; call += stride(&g)) {
+            struct world w, lost;
             struct ch_object_options options = small();
             assert_true(call < 100000);
-            assert_ok(ch_sim_disk_open(ch_prng_next(&g), &w.disk));
-            assert_ok(ch_sim_io_open(w.disk, &w.io));
-            ch_sim_disk_fail_at(w.disk, call, errors[e]);
+            begin_closed(&w, ch_prng_next(&g));
+            uint64_t before = calls_of(&w);
+            fail_in(&w, call, errors[e], ch_prng_below(&g, 2));
             ch_err err = ch_object_open(w.io, "obj", &options, &w.store);
             if (err == CH_OK)
                 err = some_work(&w, &g, 500);
             if (err == CH_OK)
                 err = settle(&w);
-            failed = ch_sim_disk_calls(w.disk) >= call;
+            failed = calls_of(&w) - before >= call;
+            fail_in(&w, 0, CH_ERR_IO, false);
             ch_object_close(w.store);
-            ch_io_close(w.io);
-            assert_ok(ch_sim_disk_after_power_loss(w.disk, ch_prng_next(&g), &lost));
-            check_image(lost, w.known, &g, 1);
-            ch_sim_disk_close(lost);
-            ch_sim_disk_close(w.disk);
+            w.store = NULL;
+            crash(&w, &g, true, &lost);
+            check_image(&lost, &g, 1);
+            go_on(&w, &lost);
+            finish(&w);
         }
     }
 }
@@ -186,15 +215,18 @@ static void any_call_that_is_refused_once_is_made_good(void **state)
     for (size_t e = 0; e < 2; e++) {
         unsigned refused = 0;
         bool failed = true;
-        for (uint64_t call = 1; failed; call += test_full() ? 1 : 1 + ch_prng_below(&g, 30)) {
-            struct world w = {0};
-            assert_ok(ch_sim_disk_open(ch_prng_next(&g), &w.disk));
-            assert_ok(ch_sim_io_open(w.disk, &w.io));
-            ch_sim_disk_fail_at(w.disk, call, errors[e]);
+        for (uint64_t call = 1; failed; call += stride(&g)) {
+            struct world w;
+            begin_closed(&w, ch_prng_next(&g));
+            uint64_t before = calls_of(&w);
+            fail_in(&w, call, errors[e], ch_prng_below(&g, 2));
             ch_err err = ch_object_open(w.io, "obj", &options, &w.store);
             if (err != CH_OK) { /* who opens it tries again */
                 assert_int_equal(err, errors[e]);
-                assert_ok(ch_object_open(w.io, "obj", &options, &w.store));
+                refused++;
+                while ((err = ch_object_open(w.io, "obj", &options, &w.store)) == CH_ERR_TIMEOUT && in_pool())
+                    usleep(1000);
+                assert_ok(err);
             }
             assert_ok(ch_object_reader_open(w.store, &w.reader));
             for (int i = 0; i < 10; i++) {
@@ -203,8 +235,9 @@ static void any_call_that_is_refused_once_is_made_good(void **state)
                 refused += err != CH_OK;
                 assert_ok(settle(&w));
             }
-            failed = ch_sim_disk_calls(w.disk) >= call;
-            ch_sim_disk_fail_at(w.disk, 0, CH_ERR_IO);
+            failed = calls_of(&w) - before >= call;
+            fail_in(&w, 0, CH_ERR_IO, false);
+            wait_for_storage(&w);
             check_all(&w, 600);
             close_world(&w);
             open_world(&w);
@@ -233,7 +266,7 @@ static void refused_put_is_given_up_by_name_and_stored_in_the_end(void **state)
     ch_cid_of(CH_CID_RAW, block, length, &cid);
     assert_ok(ch_object_put(w.store, &cid, block, length, 98));
     assert_ok(ch_object_put(w.store, &cid, block, length, 99));
-    ch_sim_disk_fail_at(w.disk, ch_sim_disk_calls(w.disk) + 1, CH_ERR_TIMEOUT);
+    fail_in(&w, 1, CH_ERR_TIMEOUT, false);
     assert_ok(ch_object_flush(w.store));
     assert_int_equal(ch_object_give_up(w.store, not_99, cookies, 4, &why), 0);
     assert_int_equal(why, CH_OK);
@@ -249,6 +282,7 @@ static void refused_put_is_given_up_by_name_and_stored_in_the_end(void **state)
     assert_int_equal(ch_object_put(w.store, &cid, block, length, 97), CH_ERR_TIMEOUT);
     assert_int_equal(put(&w, 2), CH_ERR_TIMEOUT);
     assert_int_equal(drop(&w, 0), CH_ERR_TIMEOUT);
+    wait_for_storage(&w);
     assert_ok(get(&w, 0));
     assert_int_equal(get(&w, 1), CH_ERR_NOT_FOUND);
     while (ch_object_busy(w.store) && !durable)
@@ -268,6 +302,8 @@ static void full_disk_refuses_and_goes_on_when_there_is_room(void **state)
 {
     struct world w;
     struct ch_object_options options = small();
+    if (in_pool())
+        skip(); /* test_rados.c fills one */
     begin(&w, test_seed());
     close_world(&w);
     ch_sim_disk_set_capacity(w.disk, 4 * SEGMENT_BYTES + SEGMENT_BYTES / 2);
@@ -302,25 +338,21 @@ static void flipped_bit_is_never_read_as_content(void **state)
     ch_prng_seed(&g, test_seed());
     begin(&w, ch_prng_next(&g));
     put_many(&w, 0, 600);
-    for (int i = 0; i < (test_full() ? 5000 : 120); i++) {
-        struct ch_sim_disk *copy;
-        struct world d = {0};
+    int flips = in_pool() ? (test_full() ? 120 : 8) : test_full() ? 5000 : 120;
+    for (int i = 0; i < flips; i++) {
+        struct world d;
         char path[64];
         size_t length;
-        struct ch_object_options options = small();
-        assert_ok(ch_sim_disk_after_power_loss(w.disk, ch_prng_next(&g), &copy));
+        copy_world(&w, &g, &d);
         snprintf(path, sizeof path, "obj/%08x.obj", 1 + (unsigned)ch_prng_below(&g, 3));
-        uint8_t *bytes = ch_sim_disk_bytes(copy, path, &length);
-        assert_non_null(bytes);
+        uint8_t *bytes = take_bytes(&d, path, &length);
         bool headers = ch_prng_below(&g, 4) == 0, footer = ch_prng_below(&g, 4) == 0;
         uint64_t at = headers  ? ch_prng_below(&g, 2) * CH_IO_BLOCK_BYTES + ch_prng_below(&g, 128)
                       : footer ? length - 1 - ch_prng_below(&g, 12000)
                                : ch_prng_below(&g, length);
         bytes[at] ^= (uint8_t)(1u << ch_prng_below(&g, 8));
-        d.disk = copy;
-        assert_ok(ch_sim_io_open(copy, &d.io));
-        assert_ok(ch_object_open(d.io, "obj", &options, &d.store));
-        assert_ok(ch_object_reader_open(d.store, &d.reader));
+        give_bytes(&d, path, bytes, length);
+        open_world(&d);
         unsigned missing = 0;
         for (uint64_t k = 0; k < 600; k++)
             missing += get(&d, k) != CH_OK;          /* get compares what it gets */
@@ -341,8 +373,9 @@ static void lost_headers_are_counted_and_the_rest_is_read(void **state)
     begin(&w, test_seed());
     put_many(&w, 0, 600);
     close_world(&w);
-    uint8_t *bytes = ch_sim_disk_bytes(w.disk, "obj/00000002.obj", &length);
+    uint8_t *bytes = take_bytes(&w, "obj/00000002.obj", &length);
     memset(bytes, 0, 2 * CH_IO_BLOCK_BYTES);
+    give_bytes(&w, "obj/00000002.obj", bytes, length);
     open_world(&w);
     ch_object_stats(w.store, &stats);
     assert_int_equal(stats.segments_damaged, 1);
@@ -363,8 +396,9 @@ static void damaged_block_is_repaired_by_putting_it_again(void **state)
     size_t length;
     begin(&w, test_seed());
     put_many(&w, 7, 8);
-    uint8_t *bytes = ch_sim_disk_bytes(w.disk, "obj/00000001.obj", &length);
+    uint8_t *bytes = take_bytes(&w, "obj/00000001.obj", &length);
     bytes[2 * CH_IO_BLOCK_BYTES + 96 + 3] ^= 1;
+    give_bytes(&w, "obj/00000001.obj", bytes, length);
     struct ch_cid cid, found;
     cid_of(7, &cid);
     assert_int_equal(ch_object_damaged(w.store, &found, 1), 0);
@@ -430,9 +464,10 @@ static void scrubbing_finds_what_the_disk_changed(void **state)
     scrub_all(&w, &damage);
     assert_int_equal(damage.count, 0);
 
-    uint8_t *bytes = ch_sim_disk_bytes(w.disk, "obj/00000001.obj", &length);
+    uint8_t *bytes = take_bytes(&w, "obj/00000001.obj", &length);
     for (int i = 0; i < 40; i++)
         bytes[8192 + ch_prng_below(&g, length / 2)] ^= (uint8_t)(1u << ch_prng_below(&g, 8));
+    give_bytes(&w, "obj/00000001.obj", bytes, length);
     unsigned unreadable = 0;
     for (uint64_t i = 0; i < 700; i++)
         unreadable += w.known[i] == STORED && get(&w, i) == CH_ERR_CORRUPT;
@@ -441,7 +476,9 @@ static void scrubbing_finds_what_the_disk_changed(void **state)
     assert_int_equal(damage.count, unreadable);
     check_all(&w, 700);
 
+    bytes = take_bytes(&w, "obj/00000001.obj", &length);
     bytes[length - CH_IO_BLOCK_BYTES + 8] ^= 1; /* the footer: its crc */
+    give_bytes(&w, "obj/00000001.obj", bytes, length);
     bool passed;
     uint64_t read;
     ch_err err;
@@ -466,10 +503,11 @@ static void damaged_footer_is_made_again_from_the_records(void **state)
         ch_prng_seed(&g, test_seed() + (unsigned)way);
         begin(&w, ch_prng_next(&g));
         put_many(&w, 0, 700);
-        uint8_t *bytes = ch_sim_disk_bytes(w.disk, "obj/00000001.obj", &length); /* a sealed one */
+        uint8_t *bytes = take_bytes(&w, "obj/00000001.obj", &length); /* a sealed one */
         uint8_t *trailer = bytes + length - CH_IO_BLOCK_BYTES, *entries = bytes + ch_load64(trailer + 24);
         (ch_prng_below(&g, 2) ? trailer : entries)[ch_prng_below(&g, 64)] ^= 4;
         bytes[8192 + 20] ^= 1; /* the first record's header */
+        give_bytes(&w, "obj/00000001.obj", bytes, length);
         bool passed = false, told = false;
         uint64_t read, moved;
         if (way == 0) {
@@ -517,6 +555,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nonce_never_comes_twice_over_power_losses),
+        cmocka_unit_test(nonce_never_comes_twice_after_a_copy_is_put_back),
         cmocka_unit_test(power_loss_keeps_every_stored_block),
         cmocka_unit_test(any_call_that_fails_loses_nothing_stored),
         cmocka_unit_test(any_call_that_is_refused_once_is_made_good),

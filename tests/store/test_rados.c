@@ -1,36 +1,51 @@
 /* What is a pool's own: whose it is, and what becomes of calls when it is silent or full. In the cluster that
  * tests/cluster/ceph.py starts. */
-#include <signal.h>
 #include <stdio.h>
 
-#include "tests/store/object_world.h"
+#include "tests/store/object_writer.h"
 
-static void one_holder_has_a_pool_and_takes_over_from_itself_alone(void **state)
+/* --- whose a pool is --- */
+
+static struct writer writer;
+
+static void living_holder_keeps_its_pool_whatever_the_other_is_called(void **state)
 {
-    struct world first = {0}, second = {0}, other = {0};
-    struct ch_object_options options = small();
-    assert_ok(open_pool("held", "here", &first.io));
-    open_world(&first);
-    put_many(&first, 0, 20);
-    assert_ok(open_pool("held", "elsewhere", &other.io));
-    assert_int_equal(ch_object_open(other.io, "obj", &options, &other.store), CH_ERR_BUSY);
-    ch_io_close(other.io);
-
-    assert_ok(open_pool("held", "here", &second.io)); /* as after a crash: the first gave nothing back */
-    open_world(&second);
-    memcpy(second.known, first.known, sizeof second.known);
-    check_all(&second, 30);
-    assert_ok(put(&first, 21)); /* what the first still writes must not land */
-    assert_int_equal(settle(&first), CH_ERR_BUSY);
-    put_many(&second, 22, 60);
-    check_all(&second, 60);
-    assert_int_equal(get(&second, 21), CH_ERR_NOT_FOUND);
-    finish(&first);
-    close_world(&second);
-    open_world(&second);
-    check_all(&second, 60);
-    finish(&second);
+    struct world w;
+    start_writer(&writer, "living", "here", 0);
+    assert_int_equal(open_shared_world(&w, "living", "elsewhere"), CH_ERR_BUSY);
+    assert_int_equal(open_shared_world(&w, "living", "here"), CH_ERR_BUSY);
+    assert_int_equal(open_shared_world(&w, "living", "here"), CH_ERR_BUSY);
+    for (int i = 0; i < 100; i++) /* it was not disturbed */
+        assert_true(hear_writer(&writer));
+    assert_int_equal(kill(writer.process, SIGKILL), 0);
+    end_writer(&writer);
+    assert_int_equal(open_shared_world(&w, "living", "elsewhere"),
+                     CH_ERR_BUSY); /* for all that is known here, it lives there */
 }
+
+static void frozen_holder_is_shut_out_and_what_it_stored_is_there(void **state)
+{
+    enum { FIRST = BLOCKS_MAX - 100 };
+    struct world w;
+    start_writer(&writer, "frozen", "here", 0);
+    assert_int_equal(kill(writer.process, SIGSTOP), 0);
+    assert_ok(open_shared_world(&w, "frozen", "here"));
+    put_many(&w, FIRST, BLOCKS_MAX);
+    assert_int_equal(kill(writer.process, SIGCONT), 0); /* goes on as if nothing had happened */
+    end_writer(&writer);
+    assert_int_equal(writer.end, CH_ERR_DENIED);
+    for (int life = 0; life < 2; life++) {
+        for (size_t i = 0; i < writer.count; i++)
+            assert_ok(get(&w, writer.stored[i]));
+        for (uint64_t i = FIRST; i < BLOCKS_MAX; i++)
+            assert_ok(get(&w, i));
+        close_world(&w);
+        open_world(&w);
+    }
+    finish(&w);
+}
+
+/* --- silent and full --- */
 
 static bool any(uint64_t cookie)
 {
@@ -52,7 +67,7 @@ static size_t given_up(struct world *w, ch_err *why)
 
 static void silent_cluster_is_a_refusal_in_time_and_its_return_is_noticed(void **state)
 {
-    pid_t osd = (pid_t)atoi(getenv("CHAPPE_CEPH_OSD"));
+    pid_t osd = (pid_t)atoi(getenv("CHAPPE_CEPH_OSDS"));
     struct world w;
     ch_err why, err;
     uint64_t moved;
@@ -99,7 +114,8 @@ static void run(const char *command)
 static void use_quota_up(void)
 {
     run("ceph -c $CHAPPE_CEPH osd pool set-quota chappe max_bytes 1 >/dev/null 2>&1");
-    run("for try in $(seq 300); do ceph -c $CHAPPE_CEPH osd pool ls detail 2>/dev/null | grep -q full_quota && exit; sleep 0.2; "
+    run("for try in $(seq 300); do ceph -c $CHAPPE_CEPH osd pool ls detail 2>/dev/null | grep -q full_quota && exit; "
+        "sleep 0.2; "
         "done; exit 1");
 }
 
@@ -132,38 +148,95 @@ static void full_pool_is_a_refusal_until_there_is_room(void **state)
     finish(&w);
 }
 
+/* --- what an operator may have forgotten --- */
+
+/* A configuration of our own; the keyring has that key, "": there is no keyring. */
+static void write_config(char path[64], const char *monitor, const char *key)
+{
+    char keyring[80];
+    strcpy(path, "/tmp/chappe-ceph-conf-XXXXXX");
+    FILE *file = fdopen(mkstemp(path), "w");
+    assert_non_null(file);
+    snprintf(keyring, sizeof keyring, "%s.keyring", path);
+    fprintf(file, "[global]\nmon host = v2:127.0.0.1:%s\nauth client required = cephx\nkeyring = %s\n", monitor,
+            keyring);
+    assert_int_equal(fclose(file), 0);
+    if (!*key)
+        return;
+    file = fopen(keyring, "w");
+    assert_non_null(file);
+    fprintf(file, "[client.chappe]\nkey = %s\n", key);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void remove_config(const char *path)
+{
+    char keyring[80];
+    snprintf(keyring, sizeof keyring, "%s.keyring", path);
+    assert_int_equal(unlink(path), 0);
+    (void)unlink(keyring);
+}
+
 static void what_is_not_there_is_named(void **state)
 {
+    static const char other_key[] = "AQBzVktpAAAAABAAWPCqLSEKXbXHXPVtJhSXpg==";
+    static const struct {
+        const char *monitor, *key;
+        ch_err err;
+    } cases[] = {{"3300", "", CH_ERR_DENIED}, {"3300", other_key, CH_ERR_DENIED}, {"1", other_key, CH_ERR_TIMEOUT}};
     struct ch_io_rados_options options = {.config = getenv("CHAPPE_CEPH"),
-                                          .user = "admin",
+                                          .user = "chappe",
                                           .pool = "nowhere",
                                           .space = "",
                                           .holder = "test",
                                           .timeout_seconds = 2};
     struct ch_io *io;
     assert_int_equal(ch_io_rados_open(&options, &io), CH_ERR_NOT_FOUND);
+    options.pool = "chappe";
+    options.user = "nobody";
+    assert_int_equal(ch_io_rados_open(&options, &io), CH_ERR_DENIED);
+    options.user = "chappe";
     options.config = "/nonexistent/ceph.conf";
     assert_int_equal(ch_io_rados_open(&options, &io), CH_ERR_INVALID);
-    char nobody[] = "/tmp/chappe-ceph-conf-XXXXXX";
-    int fd = mkstemp(nobody);
-    FILE *file = fdopen(fd, "w");
-    assert_non_null(file);
-    fprintf(file, "[global]\nmon host = v2:127.0.0.1:1\nauth client required = none\n");
-    assert_int_equal(fclose(file), 0);
-    options.config = nobody;
-    assert_int_equal(ch_io_rados_open(&options, &io), CH_ERR_TIMEOUT);
-    assert_int_equal(unlink(nobody), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char path[64];
+        write_config(path, cases[i].monitor, cases[i].key);
+        options.config = path;
+        assert_int_equal(ch_io_rados_open(&options, &io), cases[i].err);
+        remove_config(path);
+    }
 }
 
-int main(void)
+static void right_that_is_missing_is_named(void **state)
+{
+    struct world w;
+    start_writer(&writer, "rights", "here", 0);
+    assert_int_equal(kill(writer.process, SIGKILL), 0);
+    end_writer(&writer);
+    run("ceph -c $CHAPPE_CEPH auth caps client.chappe mon 'allow r' osd 'allow rwx pool=chappe' 2>/dev/null");
+    assert_int_equal(open_shared_world(&w, "rights", "here"), CH_ERR_DENIED); /* to shut the dead one out */
+    run("ceph -c $CHAPPE_CEPH auth caps client.chappe mon 'profile rbd' osd 'allow rwx pool=elsewhere' 2>/dev/null");
+    assert_int_equal(open_shared_world(&w, "rights", "here"), CH_ERR_DENIED); /* to read */
+    run("ceph -c $CHAPPE_CEPH auth caps client.chappe mon 'profile rbd' osd 'allow rwx pool=chappe' 2>/dev/null");
+    assert_ok(open_shared_world(&w, "rights", "here"));
+    for (size_t i = 0; i < writer.count; i++)
+        assert_ok(get(&w, writer.stored[i]));
+    finish(&w);
+}
+
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_holder_has_a_pool_and_takes_over_from_itself_alone),
+        cmocka_unit_test(living_holder_keeps_its_pool_whatever_the_other_is_called),
+        cmocka_unit_test(frozen_holder_is_shut_out_and_what_it_stored_is_there),
         cmocka_unit_test(silent_cluster_is_a_refusal_in_time_and_its_return_is_noticed),
         cmocka_unit_test(full_pool_is_a_refusal_until_there_is_room),
         cmocka_unit_test(what_is_not_there_is_named),
+        cmocka_unit_test(right_that_is_missing_is_named),
     };
     if (!in_pool())
         return 77;
+    if (argc > 1)
+        be_writer(argv);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

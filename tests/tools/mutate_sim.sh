@@ -77,7 +77,7 @@ mutate leaders_not_waited_for $c/pacemaker.c large liveness 'I15:' \
     's/pacemaker_min_delay_ms(core) \* 1000 : 0;/pacemaker_min_delay_ms(core) * 100 : 0;/;s/^            if (dag_first(core, round - 1, author) == NONE \&\& .*$/            if (author == CH_CORE_NOBODY)/'
 mutate fetched_without_a_pause $c/sync.c large liveness 'I16:' 's/return ms \* 1000 + ch_prng_below.*$/return 1000;/'
 mutate log_durable_too_early store/wal.c large safety 'W1:|assertion' \
-    's/w->oldest < w->filling \&\& w->frame\[w->oldest % FRAME_SLOTS\].state == FRAME_DURABLE/w->oldest < w->filling/'
+    's/w->oldest < w->flying \&\& w->frame\[w->oldest % FRAME_SLOTS\].state == FRAME_DURABLE/w->oldest < w->flying/'
 mutate guard_ahead_not_noticed $c/recovery.c large safety 'W2:' 's/guard->round > core->P ||/false \&\&/'
 mutate guard_after_the_answer node/log.c large safety 'W2:' 's/^    log->guard_count++;$/    log->guard_count++; log->synced = upto;/'
 

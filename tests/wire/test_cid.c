@@ -252,6 +252,31 @@ static void changed_node_is_refused_or_canonical(void **state)
     }
 }
 
+static void block_is_checked_only_when_the_bytes_are_the_cids(void **state)
+{
+    static const uint8_t bytes[3] = "abc", others[3] = "abd";
+    struct ch_cid cid, no_cid;
+    struct ch_cid_block block = {0};
+    uint8_t digest[CH_HASH_BYTES];
+    ch_cid_of(CH_CID_DAG_PB, bytes, sizeof bytes, &cid);
+    assert_false(ch_cid_is_checked(&block));
+    assert_true(ch_cid_check(&cid, bytes, sizeof bytes, &block));
+    assert_true(ch_cid_is_checked(&block));
+    assert_memory_equal(&block.cid, &cid, sizeof cid);
+    assert_ptr_equal(block.bytes, bytes);
+    assert_int_equal(block.length, sizeof bytes);
+    assert_false(ch_cid_check(&cid, others, sizeof others, &block)); /* and takes the mark from what was checked before */
+    assert_false(ch_cid_is_checked(&block));
+    ch_hash(bytes, sizeof bytes, digest);
+    assert_true(ch_cid_check_digest(&cid, digest, bytes, sizeof bytes, &block));
+    no_cid = cid;
+    no_cid.bytes[1] = 7;
+    assert_false(ch_cid_check_digest(&no_cid, digest, bytes, sizeof bytes, &block));
+    digest[31] ^= 1;
+    assert_false(ch_cid_check_digest(&cid, digest, bytes, sizeof bytes, &block));
+    assert_false(ch_cid_is_checked(&block));
+}
+
 static void random_bytes_never_decode(void **state)
 {
     static struct ch_unixfs_link links[CH_UNIXFS_LINKS_MAX];
@@ -274,6 +299,7 @@ int main(void)
         cmocka_unit_test(cid_of_another_kind_is_not_valid),       cmocka_unit_test(node_decodes_to_its_links),
         cmocka_unit_test(walk_is_depth_first_and_complete),       cmocka_unit_test(walk_refuses_what_is_not_the_tree),
         cmocka_unit_test(changed_node_is_refused_or_canonical),   cmocka_unit_test(random_bytes_never_decode),
+        cmocka_unit_test(block_is_checked_only_when_the_bytes_are_the_cids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
