@@ -260,7 +260,8 @@ static inline void index_was_in_runs_all_the_time(void **state)
 {
     printf("runs: %" PRIu64 " made, %" PRIu64 " merged, %" PRIu64 " remade\n", runs_seen.runs_made,
            runs_seen.runs_merged, runs_seen.runs_remade);
-    assert_true(runs_seen.runs > 0 && runs_seen.runs_made > 100 && runs_seen.runs_merged > 100);
+    const uint64_t enough = in_pool() ? 5 : 100; /* less is tried there */
+    assert_true(runs_seen.runs > 0 && runs_seen.runs_made > enough && runs_seen.runs_merged > enough);
 }
 
 /* Until no segment is half dead. */
