@@ -4,19 +4,12 @@
 set -eu
 root=$1
 only=${2:-}
-cc=${CC:-cc}
-flags="-std=gnu17 -D_GNU_SOURCE -O1 -w ${CFLAGS:-}"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/objects" "$work/mutant/consensus"
+. "$root/tests/tools/mutate_common.sh"
 
-for source in "$root"/consensus/*.c "$root"/wire/block.c "$root"/wire/genesis.c "$root"/base/error.c "$root"/base/hash.c \
+compile_all -O1 "$root"/consensus/*.c "$root"/wire/block.c "$root"/wire/genesis.c "$root"/base/error.c "$root"/base/hash.c \
     "$root"/base/time.c "$root"/tests/consensus/cluster.c "$root"/tests/consensus/test_committer.c \
     "$root"/tests/consensus/test_directed.c "$root"/tests/consensus/test_four.c \
-    "$root"/tests/consensus/test_liveness.c "$root"/tests/consensus/test_one.c; do
-    # shellcheck disable=SC2086
-    $cc $flags -I "$root" -c "$source" -o "$work/objects/$(basename "$source" .c).o"
-done
+    "$root"/tests/consensus/test_liveness.c "$root"/tests/consensus/test_one.c
 
 link() { # program, object of the mutated file, its name
     others=$(find "$work/objects" -name '*.o' ! -name 'test_*' ! -name "$3.o")
@@ -24,37 +17,24 @@ link() { # program, object of the mutated file, its name
     $cc -o "$work/$1" "$work/objects/test_$1.o" $2 $others -lcmocka -lcrypto
 }
 
-failed=0
-count=0
+run() { # program, seconds
+    CHAPPE_SEED=${CHAPPE_SEED:-1} CHAPPE_TEST_SIZE=short timeout "$2" "$work/$1" >"$work/out" 2>&1
+}
+
 # name | file | test | sed expression
 mutate() {
-    [ -z "$only" ] || [ "$only" = "$1" ] || return 0
-    count=$((count + 1))
-    sed "$4" "$root/consensus/$2.c" >"$work/mutant/consensus/$2.c"
-    if cmp -s "$root/consensus/$2.c" "$work/mutant/consensus/$2.c"; then
-        echo "$1: the expression changes nothing"
-        failed=$((failed + 1))
-        return 0
-    fi
-    # shellcheck disable=SC2086
-    $cc $flags -I "$root" -c "$work/mutant/consensus/$2.c" -o "$work/mutant.o"
+    broken "$1" "consensus/$2.c" "$4" -O1 || return 0
     link "$3" "$work/mutant.o" "$2"
-    if CHAPPE_SEED=${CHAPPE_SEED:-1} CHAPPE_TEST_SIZE=short timeout 120 "$work/$3" >"$work/out" 2>&1; then
-        echo "$1: NOT noticed by $3"
-        failed=$((failed + 1))
+    if run "$3" 120; then
+        not_noticed "$1: NOT noticed by $3"
     else
         echo "$1: noticed by $3: $(sed -n 's/^\[  FAILED  \] \([a-z][a-z0-9_]*\)$/\1/p' "$work/out" | sort -u | head -3 | tr '\n' ' ')$(grep -o 'assertion failed.*' "$work/out" | head -1)"
     fi
 }
 
-# The unbroken machine passes, else the rest says nothing.
 for test in committer directed four liveness one; do
     link "$test" "" none
-    if ! CHAPPE_SEED=${CHAPPE_SEED:-1} CHAPPE_TEST_SIZE=short timeout 240 "$work/$test" >"$work/out" 2>&1; then
-        tail -5 "$work/out"
-        echo "$test fails without any mutation"
-        exit 1
-    fi
+    sound "$test" run "$test" 240
 done
 
 mutate anchor_at_r_plus_2 committer committer 's/uint32_t r = round + 3; r <= core->max_round/uint32_t r = round + 2; r <= core->max_round/'
@@ -103,5 +83,4 @@ mutate payload_that_nobody_builds_on pacemaker four 's/return stake >= core->com
 mutate payload_while_lagging pacemaker four 's/if (core->pressure || core->lagging ||/if (core->pressure ||/'
 mutate jump_over_the_round_being_led pacemaker liveness 's/if (jump > \*T - 1)/if (jump > *T)/;s/jump = \*T - 1;/jump = *T;/'
 
-echo "$count mutations, $failed not noticed"
-[ "$failed" = 0 ]
+end

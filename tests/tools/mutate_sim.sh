@@ -5,10 +5,7 @@ set -eu
 root=$1
 build=$2
 only=${3:-}
-cc=${CC:-cc}
-flags="-std=gnu17 -D_GNU_SOURCE -O1 -w ${CFLAGS:-}"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$root/tests/tools/mutate_common.sh"
 
 # The mutant stands before the libraries, so that its file is not taken from them.
 link() { # parts of the simulator, its own build of the machine or the common one, objects before them
@@ -19,32 +16,18 @@ link() { # parts of the simulator, its own build of the machine or the common on
         "$build/libchappe_base.a" -lcrypto -lsodium -llmdb -lisal -lIPSec_MB -luring -lpthread
 }
 
-failed=0
-count=0
 # name | file | small or large world | mode | what must be said | sed expression
 mutate() {
-    [ -z "$only" ] || [ "$only" = "$1" ] || return 0
-    count=$((count + 1))
-    mutant=$work/$(basename "$2")
-    sed "$6" "$root/$2" >"$mutant"
-    if cmp -s "$root/$2" "$mutant"; then
-        echo "$1: the expression changes nothing"
-        failed=$((failed + 1))
-        return 0
-    fi
     parts=sim_parts machine=$build/libchappe_consensus.a small=
     [ "$3" = large ] || { parts=sim_parts_small; machine=$build/tests/sim/libconsensus_small.a; small=-DCH_SMALL_WORLD; }
-    # shellcheck disable=SC2086
-    $cc $flags $small -I "$root" -c "$mutant" -o "$work/mutant.o"
+    broken "$1" "$2" "$6" "-O1 $small" || return 0
     link $parts "$machine" "$work/mutant.o"
     if timeout 900 "$work/sim" --seeds 300 --until-one-fails --mode "$4" >"$work/out" 2>&1; then
-        echo "$1: NOT noticed"
-        failed=$((failed + 1))
+        not_noticed "$1: NOT noticed"
     elif grep -qE "$5" "$work/out"; then
         echo "$1: noticed: $(grep -m1 -E "$5" "$work/out" | cut -c1-120)"
     else
-        echo "$1: noticed, but not as $5: $(head -n 1 "$work/out" | cut -c1-120)"
-        failed=$((failed + 1))
+        not_noticed "$1: noticed, but not as $5: $(head -n 1 "$work/out" | cut -c1-120)"
     fi
 }
 
@@ -81,5 +64,4 @@ mutate log_durable_too_early store/wal.c large safety 'W1:|assertion' \
 mutate guard_ahead_not_noticed $c/recovery.c large safety 'W2:' 's/guard->round > core->P ||/false \&\&/'
 mutate guard_after_the_answer node/log.c large safety 'W2:' 's/^    log->guard_count++;$/    log->guard_count++; log->synced = upto;/'
 
-echo "$count mutations, $failed not noticed as they should"
-[ "$failed" = 0 ]
+end
