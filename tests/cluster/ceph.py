@@ -21,8 +21,9 @@ PACKAGES = {"ceph-mon": "ceph-mon", "ceph-mgr": "ceph-mgr", "ceph-osd": "ceph-os
 POOL, USER = "chappe", "chappe"
 # What a validator may do: read maps, shut out a client that had the validator's lock before it, and use one pool.
 CAPS = ["mon", "profile rbd", "osd", f"allow rwx pool={POOL}"]
-# Loopback; a copy on each OSD, of which one is enough to go on; who is silent is soon missed; statistics each second; a file
-# that grows as it is written.
+# Loopback; a copy on each OSD, of which one is enough to go on; statistics each second; a file that grows as it is written. Who
+# is silent is soon missed where there is another one. Alone it is not: an OSD that is stopped for longer than its lease, 0.8 of
+# the grace, may wait for ever for somebody to renew it.
 CONFIG = """[global]
 fsid = {fsid}
 mon host = v2:127.0.0.1:3300
@@ -47,7 +48,7 @@ mon allow pool size one = true
 mon data avail crit = 1
 mon osd min down reporters = 1
 mon osd reporter subtree level = osd
-osd heartbeat grace = 6
+osd heartbeat grace = {grace}
 osd heartbeat interval = 1
 paxos propose interval = 0.2
 mgr stats period = 1
@@ -105,7 +106,8 @@ class Ceph:
 
     def begin(self):
         fsid = str(uuid.uuid4())
-        self.config.write_text(CONFIG.format(fsid=fsid, folder=self.folder, osds=len(self.osds)))
+        self.config.write_text(CONFIG.format(fsid=fsid, folder=self.folder, osds=len(self.osds),
+                                             grace=6 if len(self.osds) > 1 else 120))
         monmap, keys = self.folder / "monmap", self.folder / "mon.keys"
         for name in ("mon", "mgr", *self.osds):
             (self.folder / name).mkdir()
