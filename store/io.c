@@ -105,18 +105,35 @@ ch_err ch_io_free_bytes(struct ch_io *io, const char *dir, uint64_t *bytes)
     return io->ops->free_bytes(io, dir, bytes);
 }
 
+static size_t in_units(size_t bytes, size_t unit)
+{
+    return (bytes + unit - 1) / unit * unit;
+}
+
+/* Mapped: malloc would take a hole as large again for the alignment, and seldom find it again (glibc bug 14581). */
 void *ch_io_memory(size_t bytes)
 {
-    bool large = bytes > HUGE_PAGE_BYTES / 2;
-    size_t unit = large ? HUGE_PAGE_BYTES : CH_IO_BLOCK_BYTES;
-    size_t whole = (bytes + unit - 1) / unit * unit;
-    void *memory = aligned_alloc(unit, whole);
-    if (!memory)
+    const bool large = bytes > HUGE_PAGE_BYTES / 2;
+    const size_t unit = large ? HUGE_PAGE_BYTES : CH_IO_BLOCK_BYTES, whole = in_units(bytes, unit);
+    const size_t more = large ? HUGE_PAGE_BYTES : 0;
+    uint8_t *mapped = mmap(NULL, whole + more, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED)
         return NULL;
+    const size_t before = in_units((uintptr_t)mapped, unit) - (uintptr_t)mapped;
+    if (before)
+        (void)munmap(mapped, before);
+    if (more > before)
+        (void)munmap(mapped + before + whole, more - before);
     if (large)
-        (void)madvise(memory, whole, MADV_HUGEPAGE);
-    memset(memory, 0, whole);
-    return memory;
+        (void)madvise(mapped + before, whole, MADV_HUGEPAGE);
+    memset(mapped + before, 0, whole); /* it is there before it is used */
+    return mapped + before;
+}
+
+void ch_io_memory_free(void *memory, size_t bytes)
+{
+    if (memory)
+        (void)munmap(memory, in_units(bytes, bytes > HUGE_PAGE_BYTES / 2 ? HUGE_PAGE_BYTES : CH_IO_BLOCK_BYTES));
 }
 
 void ch_io_copy(void *to, const void *from, size_t bytes)

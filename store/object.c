@@ -737,7 +737,7 @@ void ch_object_close(struct ch_object_store *s)
     ch_io_register(s->io, NULL, 0);
     for (int i = 0; i < BATCH_SLOTS; i++)
         free(s->batch[i].record);
-    free(s->memory);
+    ch_io_memory_free(s->memory, s->memory_bytes);
     free(s->gather);
     free(s->compaction.entry);
     free(s->listing.entry);

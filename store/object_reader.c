@@ -189,7 +189,7 @@ void ch_object_reader_close(struct ch_object_reader *r)
     ch_io_close(r->io);
     free(r->scrub.plain);
     object_crypt_close(r->crypt);
-    free(r->buffer);
+    ch_io_memory_free(r->buffer, BUFFER_BYTES);
     free(r);
 }
 

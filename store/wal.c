@@ -570,6 +570,6 @@ void ch_wal_close(struct ch_wal *w)
     ch_io_close_file(w->io, w->lock);
     ch_io_register(w->io, NULL, 0);
     free(w->filling.memory);
-    free(w->memory);
+    ch_io_memory_free(w->memory, w->memory_bytes);
     free(w);
 }

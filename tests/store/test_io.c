@@ -440,7 +440,7 @@ static void copy_past_the_cache_moves_every_byte_and_no_other(void **state)
         for (size_t i = 0; i < 2048; i++)
             assert_true((i >= at && i < at + length) || to[i] == 0xa5);
     }
-    free(to);
+    ch_io_memory_free(to, (2u << 20) + 5000);
 }
 
 int main(void)
