@@ -15,7 +15,7 @@ void object_path(const struct ch_object_store *s, uint32_t number, char path[CH_
     snprintf(path, CH_IO_PATH_BYTES_MAX, "%s/%08x.obj", s->dir, number);
 }
 
-struct object_segment *object_segment_find(const struct ch_object_store *s, uint32_t number)
+size_t object_segment_from(const struct ch_object_store *s, uint32_t number)
 {
     size_t low = 0, high = s->segment_count;
     while (low < high) {
@@ -25,7 +25,13 @@ struct object_segment *object_segment_find(const struct ch_object_store *s, uint
         else
             high = middle;
     }
-    return low < s->segment_count && s->segment[low]->slot.segment == number ? s->segment[low] : NULL;
+    return low;
+}
+
+struct object_segment *object_segment_find(const struct ch_object_store *s, uint32_t number)
+{
+    size_t at = object_segment_from(s, number);
+    return at < s->segment_count && s->segment[at]->slot.segment == number ? s->segment[at] : NULL;
 }
 
 ch_err object_segment_add(struct ch_object_store *s, struct object_segment *segment)

@@ -414,6 +414,8 @@ struct ch_object_store {
 };
 
 void object_path(const struct ch_object_store *store, uint32_t number, char path[CH_IO_PATH_BYTES_MAX]);
+/* Where the first segment at or above a number is in the table. */
+size_t object_segment_from(const struct ch_object_store *store, uint32_t number);
 struct object_segment *object_segment_find(const struct ch_object_store *store, uint32_t number);
 /* Adds a segment to the table (its number is the highest); takes it over only on success. */
 ch_err object_segment_add(struct ch_object_store *store, struct object_segment *segment);

@@ -145,20 +145,6 @@ ch_err object_pass(struct ch_object_store *s, void (*each)(void *context, const 
 
 /* --- what is to be done --- */
 
-/* Where the first segment at or above a number is in the table. */
-static size_t segment_from(const struct ch_object_store *s, uint32_t number)
-{
-    size_t low = 0, high = s->segment_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (s->segment[middle]->slot.segment < number)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 static uint32_t covered_to(const struct ch_object_store *s)
 {
     return s->runs->count ? s->runs->run[s->runs->count - 1]->last : 0;
@@ -167,7 +153,7 @@ static uint32_t covered_to(const struct ch_object_store *s)
 /* The sealed segments from a number on, below `end`, up to one that can't be read; false: there are none. */
 static bool span_from(const struct ch_object_store *s, uint32_t number, uint32_t end, struct index_span *span)
 {
-    size_t at = segment_from(s, number);
+    size_t at = object_segment_from(s, number);
     *span = (struct index_span){.first = number};
     for (; at < s->segment_count && s->segment[at]->unreadable; at++)
         span->first = s->segment[at]->slot.segment + 1;
@@ -353,7 +339,7 @@ static ch_err begin_chunk(struct ch_object_store *s, uint32_t last)
 static ch_err gather(struct ch_object_store *s)
 {
     struct index_job *job = &s->job;
-    size_t at = segment_from(s, job->next);
+    size_t at = object_segment_from(s, job->next);
     struct object_segment *segment = at < s->segment_count ? s->segment[at] : NULL;
     struct entry *entries;
     uint32_t count;
@@ -595,7 +581,7 @@ static ch_err make_missing(struct ch_object_store *s, bool *room)
 static ch_err load_young(struct ch_object_store *s)
 {
     ch_err err = CH_OK;
-    for (size_t i = segment_from(s, covered_to(s) + 1); err == CH_OK && i < s->segment_count; i++) {
+    for (size_t i = object_segment_from(s, covered_to(s) + 1); err == CH_OK && i < s->segment_count; i++) {
         struct object_segment *segment = s->segment[i];
         struct entry *entries = segment->entry;
         uint32_t count = segment->entry_count;

@@ -103,7 +103,7 @@ ch_err ch_object_list(struct ch_object_store *s, unsigned kind, uint64_t *cursor
             struct place there;
             bool young = object_find_young(s, &print, &there);
             bool here = young ? !there.dropped && there.segment == number && there.unit == e->unit : segment->sealed;
-            if (young && here && !there.durable) { /* not yet: so far for now */
+            if (young && here && !there.durable) { /* not durable yet: the list ends here until it is */
                 *end = true;
                 return CH_OK;
             }
