@@ -296,6 +296,7 @@ static ch_err drop(struct ch_spread *s, enum ch_spread_kind kind, const uint8_t 
 ch_err ch_spread_close_block(struct ch_spread *s, const struct ch_cid *cid, uint32_t length)
 {
     uint8_t name[CH_HASH_BYTES];
+    repair_forget(s, cid); /* it would hand the parts to all anew, those too who have dropped theirs */
     hold_stored_name(cid, length, name);
     return drop(s, CH_SPREAD_STORED, name);
 }

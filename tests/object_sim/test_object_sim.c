@@ -437,6 +437,49 @@ static void unnamed_block_that_is_dropped_stays_gone(void **state)
     }
 }
 
+/* Its manifest is found without a certificate after it was closed, and so it is to be spread anew: no longer once it is
+ * dropped, be it that this waits for its time or that too few could be reached. Who names it or puts it gets it back. */
+static void dropped_block_is_not_spread_anew(void **state)
+{
+    uint64_t tried = 0;
+    for (unsigned round = 0; round < rounds() * SIZES; round++) {
+        static struct world w;
+        const bool away = round / SIZES % 2;
+        world_open(&w, seed_of(41, round), sizes[round % SIZES]);
+        unsigned block = new_block(&w, round % 3 ? CH_CID_RAW : CH_CID_DAG_PB);
+        assert_int_equal(put(&w, some_honest(&w), block), CH_STATUS_OK);
+        run_ms(&w, 5000);
+        unsigned node = some_honest(&w);
+        until_taken(&w, node, block, ch_spread_close_block);
+        ch_spread_repair(w.node[node].spread);
+        run_ms(&w, 5000);
+        for (unsigned i = 0; away && i <= w.f; i++)
+            stop(&w, (node + 1 + i) % w.n, false);
+        run_ms(&w, away ? 40000 + below(&w, 60000) : 1000);
+        tried += stats_of(&w, node).blocks_failed;
+        until_taken(&w, node, block, ch_spread_drop);
+        for (unsigned i = 0; away && i <= w.f; i++)
+            start(&w, (node + 1 + i) % w.n);
+        run_ms(&w, 60000);
+        assert_int_equal(records_of(&w, node), 0);
+        assert_int_equal(stats_of(&w, node).repair_waiting, 0);
+        read_all_everywhere(&w);
+        if (below(&w, 2)) {
+            drop_everywhere(&w, block);
+            run_ms(&w, 100000);
+            for (unsigned i = 0; i < w.n; i++)
+                assert_int_equal(records_of(&w, i), 0);
+            assert_int_equal(put(&w, some_honest(&w), block), CH_STATUS_OK);
+            run_ms(&w, 5000);
+        }
+        name(&w, block);
+        for (unsigned i = 0; i < w.n; i++)
+            await_whole(&w, i);
+        world_close(&w);
+    }
+    assert_true(tried > 0);
+}
+
 /* Bytes that are at once a block of their own and a part of another one: who drops the one loses nothing of the other. */
 static void dropped_block_takes_nothing_of_another_with_it(void **state)
 {
@@ -767,6 +810,7 @@ int main(void)
         cmocka_unit_test(same_block_put_at_two_validators_at_once),
         cmocka_unit_test(block_dropped_while_it_is_read_or_restored_comes_whole_or_not),
         cmocka_unit_test(unnamed_block_that_is_dropped_stays_gone),
+        cmocka_unit_test(dropped_block_is_not_spread_anew),
         cmocka_unit_test(dropped_block_takes_nothing_of_another_with_it),
         cmocka_unit_test(closed_block_that_is_named_after_all_gets_a_certificate_anew),
         cmocka_unit_test(name_is_learnt_from_the_lists_of_others),
