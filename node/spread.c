@@ -204,8 +204,10 @@ static void write_on(struct ch_spread *s, struct task *t)
             return;
         t->writes &= ~what;
         t->writes_flying += err == CH_OK;
-        if (err != CH_OK && err != CH_ERR_EXISTS)
+        if (err != CH_OK && err != CH_ERR_EXISTS) {
             t->own_failed = true;
+            t->writes = 0; /* without its manifest a shard would be found by nobody */
+        }
     }
     if (!t->writes_flying)
         progress(s, t);
@@ -233,9 +235,7 @@ void ch_spread_durable(struct ch_spread *s, uint64_t cookie)
 static void write_own(struct ch_spread *s, struct task *t)
 {
     t->own_failed = false;
-    if (t->own < 0 && ch_cid_codec(&t->cid) == CH_CID_DAG_PB)
-        t->writes = WRITE_SHARD; /* the node whole: trees are walked here too */
-    else if (t->own >= 0)
+    if (t->own >= 0 || ch_cid_codec(&t->cid) == CH_CID_DAG_PB) /* a node is kept anyhow: trees are walked here too */
         t->writes = WRITE_MANIFEST | (t->own < t->m.copies ? WRITE_SHARD : 0u);
     t->writes |= t->named ? WRITE_NAMED : 0u;
     write_on(s, t);
