@@ -290,7 +290,7 @@ static void progress(struct ch_spread *s, struct task *t)
     bool own_written = !t->writes && !t->writes_flying;
     if (t->phase == PHASE_SPREAD) {
         if (own_written && t->own >= 0 && !t->own_failed && !(t->is_signed >> t->own & 1)) {
-            hold_sign(s, &t->cid, t->digest, t->signature[t->own]);
+            hold_sign(s, &t->cid, t->m.length, t->digest, t->signature[t->own]);
             t->is_signed |= 1u << t->own;
         }
         if (!own_written || (unsigned)__builtin_popcount(t->is_signed) < s->quorum)
@@ -318,7 +318,7 @@ static void progress(struct ch_spread *s, struct task *t)
 static void shard_stored(struct ch_spread *s, struct task *t, unsigned i, const uint8_t *body, size_t length)
 {
     bool good = length == 2 + 64 && ch_load16(body) == CH_STATUS_OK &&
-                hold_signed(s, &t->cid, t->digest, t->holder[i], body + 2);
+                hold_signed(s, &t->cid, t->m.length, t->digest, t->holder[i], body + 2);
     if (!good && (length != 2 || ch_load16(body) == CH_STATUS_OK))
         spread_lie(s, t->holder[i]);
     spread_answered(s, t, i, good ? ASK_GAVE : ASK_FAILED);
@@ -395,20 +395,6 @@ static void code_block(struct ch_spread *s, struct task *t, const uint8_t *block
     ch_manifest_digest(&t->m, t->digest);
 }
 
-/* The certificate is here already, and for this very manifest. */
-static bool proven_already(struct ch_spread *s, const struct task *t)
-{
-    const struct ch_spread_store *store = &s->setup.store;
-    uint8_t name[CH_HASH_BYTES], bytes[CH_STORED_BYTES_MAX];
-    struct ch_stored stored;
-    size_t length;
-    hold_stored_name(&t->cid, t->m.length, name);
-    if (store->get(store->context, CH_SPREAD_STORED, name, bytes, sizeof bytes, &length, NULL) != CH_OK)
-        return false;
-    struct ch_reader r = ch_reader(bytes, length);
-    return ch_stored_read(&r, s->setup.validators, &stored) && memcmp(stored.manifest, t->digest, CH_HASH_BYTES) == 0;
-}
-
 ch_err ch_spread_put(struct ch_spread *s, const struct ch_cid_block *block, uint64_t owner, uint64_t ticket)
 {
     CH_ASSERT(ch_cid_is_checked(block));
@@ -419,7 +405,7 @@ ch_err ch_spread_put(struct ch_spread *s, const struct ch_cid_block *block, uint
         return CH_ERR_FULL;
     t->owner = owner;
     code_block(s, t, block->bytes, block->length);
-    if (proven_already(s, t)) {
+    if (hold_is_certified(s, &t->m, t->digest)) {
         t->proven = true;
         spread_finish(s, t, CH_STATUS_OK);
     } else {
