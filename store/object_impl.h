@@ -243,7 +243,8 @@ ch_err object_run_begin(struct ch_object_store *store, uint32_t first, uint32_t 
                         struct run_writer *writer);
 /* Adds a place; they come sorted. */
 ch_err object_run_add(struct ch_object_store *store, struct run_writer *writer, const struct place *place);
-/* Makes it durable; *out NULL when no place was added, and there is no file then. */
+/* Makes it durable. One without places says that its segments hold nothing: without it they would be looked through again
+ * and again. */
 ch_err object_run_end(struct ch_object_store *store, struct run_writer *writer, struct object_run **out);
 /* Forgets it and its file, as far as the storage lets. */
 void object_run_abandon(struct ch_object_store *store, struct run_writer *writer);

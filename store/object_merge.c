@@ -352,6 +352,8 @@ static ch_err gather(struct ch_object_store *s)
     if (err == CH_ERR_CORRUPT) { /* it is left alone, and what memory knows of it stays there */
         if (number > covered_to(s))
             job->last = number - 1;
+        else if (at == object_segment_from(s, job->chunk_first)) /* no run says that it holds nothing */
+            job->chunk_first = number + 1;
         job->next = number + 1;
         return CH_OK;
     }
@@ -379,7 +381,7 @@ static ch_err end_chunk(struct ch_object_store *s)
     ch_err err = object_run_end(s, &job->writer, &job->made[job->made_count]);
     if (err != CH_OK)
         return err;
-    job->made_count += job->made[job->made_count] != NULL;
+    job->made_count++;
     object_stream_close(s, &job->stream);
     job->streams = false;
     return CH_OK;

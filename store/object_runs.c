@@ -477,15 +477,10 @@ ch_err object_run_end(struct ch_object_store *s, struct run_writer *w, struct ob
 {
     struct object_run *run = w->run;
     char path[CH_IO_PATH_BYTES_MAX];
-    *out = NULL;
-    if (run->count == 0) {
-        object_run_abandon(s, w);
-        return CH_OK;
-    }
     if (w->page_places)
         end_page(w);
     ch_err err = write_pages(s, w);
-    if (err == CH_OK)
+    if (err == CH_OK && run->pages)
         err = ch_io_write(s->io, w->file, run->page_key, keys_bytes(run->pages), w->offset);
     w->offset += keys_bytes(run->pages);
     if (err == CH_OK)
@@ -572,7 +567,7 @@ static ch_err run_open(struct ch_object_store *s, uint32_t number, struct object
     trailer_mac(block, s->master_key, mac);
     uint64_t pages = ch_load32(block + 12), blocks = ch_load64(block + 32);
     err = CH_ERR_CORRUPT;
-    if (sodium_memcmp(mac, block + 64, sizeof mac) != 0 || ch_load32(block + 8) != number || pages == 0)
+    if (sodium_memcmp(mac, block + 64, sizeof mac) != 0 || ch_load32(block + 8) != number)
         goto fail;
     err = new_run(pages, blocks, &run);
     if (err != CH_OK)
