@@ -1,0 +1,110 @@
+/* What compaction and expiry leave when they are cut off, and what they cost. */
+#include "store/object_impl.h"
+#include "tests/store/object_faults.h"
+
+static struct ch_object_stats stats_of(struct world *w)
+{
+    struct ch_object_stats stats;
+    ch_object_stats(w->store, &stats);
+    return stats;
+}
+
+static void name_of(uint64_t number, struct ch_cid *name)
+{
+    uint8_t hash[32] = {0};
+    memcpy(hash, &number, sizeof number);
+    ch_object_name(1, hash, name);
+}
+
+static void put_name(struct world *w, uint64_t number, const char *text)
+{
+    struct ch_cid name;
+    const struct ch_object_tag tag = {0};
+    name_of(number, &name);
+    w->known[number] = ASKED;
+    assert_ok(ch_object_put_record(w->store, &name, text, strlen(text), &tag, false, number));
+}
+
+static void drop_name(struct world *w, uint64_t number)
+{
+    struct ch_cid name;
+    name_of(number, &name);
+    w->known[number] = DROP_ASKED;
+    assert_ok(ch_object_drop(w->store, &name, number | DROP));
+}
+
+/* Puts blocks until so many segments are there. */
+static uint64_t fill(struct world *w, uint64_t number, uint64_t segments)
+{
+    while (stats_of(w).segments < segments) {
+        assert_ok(put(w, number++));
+        assert_ok(settle(w));
+    }
+    return number;
+}
+
+static void open_with_few_runs(struct world *w)
+{
+    struct ch_object_options options = small();
+    options.run_places = 100000;
+    assert_ok(ch_object_open(w->io, "obj", &options, &w->store));
+    assert_ok(ch_object_reader_open(w->store, &w->reader));
+}
+
+/* A name's old bytes are dropped, and new ones put; the segment with the drop goes away while those are on their way. */
+static void drop_is_kept_until_what_was_put_after_it_is_durable(void **state)
+{
+    struct ch_prng g;
+    struct world w;
+    const uint64_t name = 4000;
+    unsigned destroyed = 0, old = 0, new = 0;
+    uint64_t moved;
+    ch_prng_seed(&g, test_seed());
+    begin_closed(&w, ch_prng_next(&g));
+    open_with_few_runs(&w);
+    put_name(&w, name, "old");
+    assert_ok(settle(&w));
+    uint64_t first = fill(&w, 0, 2);
+    drop_name(&w, name);
+    assert_ok(settle(&w));
+    uint64_t second = fill(&w, first, 3);
+    for (uint64_t i = first - 1; i + 1 < second; i++) /* all that is in the second one */
+        assert_ok(drop(&w, i));
+    assert_ok(settle(&w));
+    put_name(&w, name, "new");
+    while (w.known[name] != STORED) {
+        ch_err err = ch_object_compact(w.store, 1u << 20, &moved);
+        assert_true(err == CH_OK || err == CH_ERR_NOT_FOUND);
+        for (int image = 0; image < 20; image++) {
+            struct world d;
+            struct ch_cid cid;
+            char got[LENGTH_MAX];
+            size_t length;
+            crash(&w, &g, true, &d);
+            open_with_few_runs(&d);
+            name_of(name, &cid);
+            err = ch_object_get(d.reader, &cid, got, sizeof got, &length);
+            assert_true(err == CH_OK || err == CH_ERR_NOT_FOUND);
+            old += err == CH_OK && memcmp(got, "old", 3) == 0;
+            new += err == CH_OK && memcmp(got, "new", 3) == 0;
+            close_world(&d);
+            go_on(&w, &d);
+        }
+        assert_ok(poll(&w));
+    }
+    assert_ok(compact_all(&w));
+    destroyed += stats_of(&w).segments_destroyed;
+    assert_true(destroyed > 0);
+    assert_int_equal(old, 0);
+    assert_true(new > 0);
+    finish(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(drop_is_kept_until_what_was_put_after_it_is_durable),
+    };
+    keep_memory();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
