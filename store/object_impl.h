@@ -451,6 +451,8 @@ ch_err object_append(struct ch_object_store *store, const struct object_append *
 ch_err object_segment_seal(struct ch_object_store *store, struct object_segment *segment);
 /* Writes a slot into the segment's file and waits until it is durable. */
 ch_err object_slot_store(struct ch_object_store *store, struct object_segment *segment, const struct slot *slot);
+/* Overwrites the salt in both slots; the file is open. */
+ch_err object_salt_destroy(struct ch_object_store *store, struct object_segment *segment);
 /* Overwrites the salt, removes the file, forgets the segment. Where the storage refuses (object_passes) it is still there,
  * and the same call goes on. */
 ch_err object_segment_destroy(struct ch_object_store *store, struct object_segment *segment);

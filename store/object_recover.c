@@ -335,6 +335,8 @@ static ch_err load_segment(struct ch_object_store *s, uint32_t number, bool newe
         err = CH_ERR_UNSUPPORTED;
     if (err == CH_OK && finding == FOUND_SEGMENT)
         err = object_segment_add(s, segment);
+    if (err == CH_OK && finding == FOUND_DESTROYED) /* perhaps by half */
+        err = object_salt_destroy(s, segment);
     if (err != CH_OK || finding != FOUND_SEGMENT) {
         object_segment_free(s, segment);
         /* Nothing at all is what a power loss leaves of a segment just begun; of an older one it is damage. */

@@ -100,10 +100,66 @@ static void drop_is_kept_until_what_was_put_after_it_is_durable(void **state)
     finish(&w);
 }
 
+static bool has_salt(const uint8_t *slot)
+{
+    return ch_load32(slot) != 0 && memcmp(slot + 32, (uint8_t[SALT_BYTES]){0}, SALT_BYTES) != 0;
+}
+
+/* Wherever it is cut off: before a segment's file is removed, now or at the next start, no slot has its salt. */
+static void salt_is_gone_before_the_file_is(void **state)
+{
+    struct ch_prng g;
+    struct world w;
+    unsigned halves = 0;
+    ch_prng_seed(&g, test_seed());
+    begin(&w, ch_prng_next(&g));
+    uint64_t first = fill(&w, 0, 2);
+    for (uint64_t i = 0; i < first; i++)
+        assert_ok(drop(&w, i));
+    assert_ok(settle(&w));
+    for (uint64_t call = 1; call < 40; call++) {
+        struct world d, after;
+        size_t length;
+        crash(&w, &g, false, &d);
+        open_world(&d);
+        fail_in(&d, call, CH_ERR_IO, false);
+        ch_err err = compact_all(&d);
+        fail_in(&d, 0, CH_ERR_IO, false);
+        crash(&d, &g, true, &after);
+        uint8_t *bytes = bytes_of(after.io, "obj/00000001.obj", &length);
+        bool half = bytes && has_salt(bytes) != has_salt(bytes + SLOT_BYTES), salt = half;
+        halves += half;
+        for (uint64_t k = 1; half && bytes; k++) { /* the start is cut off before each of its calls */
+            struct ch_object_options options = small();
+            struct world again;
+            free(bytes);
+            crash(&after, &g, true, &again);
+            fail_in(&again, k, CH_ERR_IO, false);
+            err = ch_object_open(again.io, "obj", &options, &again.store);
+            assert_true(err == CH_OK || err == CH_ERR_IO);
+            fail_in(&again, 0, CH_ERR_IO, false);
+            bytes = bytes_of(again.io, "obj/00000001.obj", &length);
+            if (bytes)
+                salt = has_salt(bytes) || has_salt(bytes + SLOT_BYTES);
+            else
+                assert_false(salt);
+            close_world(&again);
+            go_on(&after, &again);
+        }
+        free(bytes);
+        close_world(&d);
+        go_on(&d, &after);
+        go_on(&w, &d);
+    }
+    assert_true(halves > 0);
+    finish(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(drop_is_kept_until_what_was_put_after_it_is_durable),
+        cmocka_unit_test(salt_is_gone_before_the_file_is),
     };
     keep_memory();
     return cmocka_run_group_tests(tests, NULL, NULL);
