@@ -94,8 +94,8 @@ void object_footer_write(uint8_t *footer, struct entry *entries, uint32_t count,
 /* Reads the trailing block of a segment `file_bytes` long. */
 bool object_trailer_read(const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t segment, uint64_t file_bytes,
                          struct trailer *trailer);
-/* Reads `count` entries; false when the crc that the trailer names isn't theirs. */
-bool object_footer_read(const uint8_t *footer, uint32_t count, struct entry *entries);
+/* Reads the entries; false when the crc that the trailer names isn't theirs, or one names what can't be a record. */
+bool object_footer_read(const uint8_t *footer, const struct trailer *trailer, struct entry *entries);
 
 /* --- object_crypt.c: keys and ciphers --- */
 
@@ -214,7 +214,7 @@ void object_run_unref(struct ch_object_store *store, struct object_run *run);
 void object_runs_unref(struct ch_object_store *store, struct object_runs *runs);
 void object_run_path(const struct ch_object_store *store, uint32_t number, char path[CH_IO_PATH_BYTES_MAX]);
 /* How many places a page read from a run's file has; 0: it isn't what was written. */
-uint32_t object_page_places(const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t page);
+uint32_t object_page_places(const struct object_run *run, const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t page);
 void object_page_place(const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t i, struct place *place);
 /* The newest word on a print, dropped ones too; `installs` (or NULL) the store's when it was looked for. CH_ERR_NOT_FOUND:
  * there is none. CH_ERR_TIMEOUT: its page is damaged, and not made again yet. Any thread, under no lock. */

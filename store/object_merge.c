@@ -78,7 +78,7 @@ static ch_err refill(struct ch_object_store *s, struct source *source)
     source->at = source->count = 0;
     for (uint32_t i = 0; i < pages; i++, source->page++) {
         const uint8_t *block = source->memory + (size_t)i * CH_IO_BLOCK_BYTES;
-        uint32_t places = got < (size_t)(i + 1) * CH_IO_BLOCK_BYTES ? 0 : object_page_places(block, source->page);
+        uint32_t places = got < (size_t)(i + 1) * CH_IO_BLOCK_BYTES ? 0 : object_page_places(source->run, block, source->page);
         if (places == 0) {
             atomic_store(&source->run->damaged, true);
             return CH_ERR_CORRUPT;

@@ -38,7 +38,7 @@ ch_err object_footer_load(struct ch_object_store *s, struct ch_file *file, uint3
         return CH_ERR_NO_MEMORY;
     }
     err = ch_io_read(s->io, file, bytes, length, trailer.offset, &got);
-    if (err == CH_OK && (got < length || !object_footer_read(bytes, trailer.count, loaded)))
+    if (err == CH_OK && (got < length || !object_footer_read(bytes, &trailer, loaded)))
         err = CH_ERR_CORRUPT;
     free(bytes);
     if (err != CH_OK) {
