@@ -155,10 +155,55 @@ static void salt_is_gone_before_the_file_is(void **state)
     finish(&w);
 }
 
+static void count_each(void *context, const struct ch_cid *cid, const struct ch_object_tag *tag, size_t length)
+{
+    ++*(unsigned *)context;
+}
+
+/* A footer that is made again, where the storage does not take it at once. */
+static void footer_that_is_refused_is_made_again_later_and_names_each_block_once(void **state)
+{
+    struct ch_prng g;
+    struct world w;
+    unsigned refused = 0;
+    ch_prng_seed(&g, test_seed());
+    begin(&w, ch_prng_next(&g));
+    put_many(&w, 0, 400);
+    uint64_t blocks = stats_of(&w).blocks;
+    for (uint64_t call = 1; call < 30; call++) {
+        struct world d;
+        size_t length;
+        unsigned count = 0;
+        crash(&w, &g, true, &d);
+        open_world(&d);
+        uint8_t *bytes = ch_sim_disk_bytes(d.disk, "obj/00000001.obj", &length);
+        bytes[length - CH_IO_BLOCK_BYTES + 8] ^= 1; /* its crc */
+        fail_in(&d, call, call % 2 ? CH_ERR_TIMEOUT : CH_ERR_NO_SPACE, false);
+        ch_err err = ch_object_each(d.store, count_each, &count);
+        fail_in(&d, 0, CH_ERR_IO, false);
+        refused += err != CH_OK;
+        count = 0;
+        assert_ok(ch_object_each(d.store, count_each, &count));
+        assert_int_equal(count, blocks);
+        assert_ok(settle(&d));
+        check_all(&d, 400);
+        close_world(&d);
+        open_world(&d);
+        count = 0;
+        assert_ok(ch_object_each(d.store, count_each, &count));
+        assert_int_equal(count, blocks);
+        assert_int_equal(stats_of(&d).blocks, blocks);
+        finish(&d);
+    }
+    assert_true(refused > 0);
+    finish(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(drop_is_kept_until_what_was_put_after_it_is_durable),
+        cmocka_unit_test(footer_that_is_refused_is_made_again_later_and_names_each_block_once),
         cmocka_unit_test(salt_is_gone_before_the_file_is),
     };
     keep_memory();
