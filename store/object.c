@@ -149,7 +149,8 @@ ch_err object_salt_destroy(struct ch_object_store *s, struct object_segment *seg
 ch_err object_segment_destroy(struct ch_object_store *s, struct object_segment *segment)
 {
     char path[CH_IO_PATH_BYTES_MAX];
-    object_path(s, segment->slot.segment, path);
+    uint32_t number = segment->slot.segment;
+    object_path(s, number, path);
     ch_err err = CH_OK;
     if (!segment->file)
         err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_DIRECT, &segment->file);
@@ -173,7 +174,7 @@ ch_err object_segment_destroy(struct ch_object_store *s, struct object_segment *
     pthread_rwlock_unlock(&s->lock);
     atomic_fetch_add(&s->removals, 1);
     object_segment_free(s, segment);
-    object_index_measure(s);
+    object_index_segment_gone(s, number);
     s->stats.segments_destroyed++;
     return CH_OK;
 }

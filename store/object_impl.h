@@ -297,6 +297,8 @@ ch_err object_index_step(struct ch_object_store *store);
 void object_job_abandon(struct ch_object_store *store);
 /* After segments came or went: how many have no run yet. */
 void object_index_measure(struct ch_object_store *store);
+/* After a segment was destroyed: what a run says of it counts as dropped, so nothing need be remembered of its blocks. */
+void object_index_segment_gone(struct ch_object_store *store, uint32_t number);
 /* Runs for all sealed segments but the newest few, and the counts of each segment's blocks. */
 ch_err object_index_load(struct ch_object_store *store);
 

@@ -150,6 +150,21 @@ static uint32_t covered_to(const struct ch_object_store *s)
     return s->runs->count ? s->runs->run[s->runs->count - 1]->last : 0;
 }
 
+static bool is_of_another(void *context, struct place *place)
+{
+    return !place->silent || place->segment != *(uint32_t *)context;
+}
+
+void object_index_segment_gone(struct ch_object_store *s, uint32_t number)
+{
+    object_index_measure(s);
+    for (unsigned i = 0; s->index.silent && number <= covered_to(s) && i < INDEX_PARTS; i++) {
+        pthread_rwlock_wrlock(&s->lock);
+        object_index_sweep(&s->index, i, is_of_another, &number);
+        pthread_rwlock_unlock(&s->lock);
+    }
+}
+
 /* The sealed segments from a number on, below `end`, up to one that can't be read; false: there are none. */
 static bool span_from(const struct ch_object_store *s, uint32_t number, uint32_t end, struct index_span *span)
 {

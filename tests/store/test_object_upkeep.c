@@ -199,11 +199,63 @@ static void footer_that_is_refused_is_made_again_later_and_names_each_block_once
     finish(&w);
 }
 
+static void ignore_gone(void *context, const struct ch_object_tag *tag, size_t length)
+{
+}
+
+static void put_aged(struct world *w, uint64_t number, uint64_t put_ms)
+{
+    uint8_t block[LENGTH_MAX];
+    struct ch_cid cid;
+    struct ch_cid_block checked;
+    ch_err err;
+    size_t length = block_of(number, block);
+    const struct ch_object_tag tag = {.owner = 1, .put_ms = put_ms};
+    ch_cid_of(CH_CID_RAW, block, length, &cid);
+    assert_true(ch_cid_check(&cid, block, length, &checked));
+    w->known[number] = ASKED;
+    while ((err = ch_object_put_for(w->store, &checked, &tag, number)) == CH_ERR_FULL)
+        assert_ok(poll(w));
+    assert_ok(err);
+}
+
+/* Of a store into which little comes: what has expired, and its segment gone, takes no memory. */
+static void expired_blocks_of_destroyed_segments_are_forgotten(void **state)
+{
+    struct world w;
+    uint64_t moved, left = 0;
+    begin(&w, test_seed());
+    for (uint64_t i = 0; i < 4000; i++)
+        put_aged(&w, i, 1000 + i);
+    assert_ok(settle(&w));
+    assert_true(stats_of(&w).segments > 10);
+    for (uint64_t before_ms = 1100; before_ms <= 4500; before_ms += 100) {
+        ch_err err;
+        while ((err = ch_object_expire(w.store, before_ms, ignore_gone, NULL)) == CH_OK)
+            assert_ok(settle(&w));
+        assert_int_equal(err, CH_ERR_NOT_FOUND);
+        while ((err = ch_object_compact(w.store, 1000000, &moved)) == CH_OK)
+            assert_ok(settle(&w));
+        assert_int_equal(err, CH_ERR_NOT_FOUND);
+        left = stats_of(&w).blocks;
+        for (uint64_t i = 0; i < 4000; i++)
+            w.known[i] = 1000 + i < before_ms ? DROPPED : STORED;
+        check_all(&w, 4000);
+        assert_true(w.store->index.silent < 400); /* of segments that are not half dead */
+    }
+    assert_int_equal(left, 500);
+    close_world(&w);
+    open_world(&w);
+    check_all(&w, 4000);
+    finish(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(drop_is_kept_until_what_was_put_after_it_is_durable),
         cmocka_unit_test(footer_that_is_refused_is_made_again_later_and_names_each_block_once),
+        cmocka_unit_test(expired_blocks_of_destroyed_segments_are_forgotten),
         cmocka_unit_test(salt_is_gone_before_the_file_is),
     };
     keep_memory();
