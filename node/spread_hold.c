@@ -344,6 +344,8 @@ ch_err ch_spread_drop(struct ch_spread *s, const struct ch_cid *cid, uint32_t le
     ch_err err = ch_spread_close_block(s, cid, length);
     for (unsigned w = 0; err == CH_OK && w < s->setup.validators; w++) {
         struct ch_manifest m;
+        if (own < 0 && w != s->setup.me) /* those of others come to holders alone */
+            continue;
         if (read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, &m, digest, NULL) && own < m.copies) {
             enum ch_spread_kind kind = hold_shard_name(&m, own < 0 ? 0 : (unsigned)own, name);
             if (kind == CH_SPREAD_SHARD || !is_two_blocks(s, cid, length))
