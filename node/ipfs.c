@@ -316,6 +316,10 @@ static enum MHD_Result answer_raw(struct session *s, struct MHD_Connection *conn
         return refuse_error(ipfs, connection, err);
     }
     (void)snprintf(etag, sizeof etag, "\"%s.raw\"", cid);
+    if (tag_listed(header(connection, "If-None-Match"), etag)) { /* any, as far as it is here; or the empty block */
+        end_answer(s);
+        return not_modified(ipfs, connection, cid, etag, "bin");
+    }
     count = s->block_length;
     const char *if_range = header(connection, "If-Range"), *range = header(connection, "Range");
     if (!head && range && (!if_range || strcmp(if_range, etag) == 0)) {
@@ -389,7 +393,7 @@ static enum MHD_Result answer_car(struct session *s, struct MHD_Connection *conn
     return send_answer(ipfs, connection, MHD_HTTP_OK, response);
 }
 
-/* A raw block named by If-None-Match need not even be read. */
+/* A raw block whose tag If-None-Match lists need not even be read. */
 static bool raw_known(struct MHD_Connection *connection, const struct ch_ipfs_request *request, char *cid, char *etag,
                       size_t etag_bytes)
 {

@@ -99,6 +99,11 @@ def check_ranges(gateway, cid, block):
     status, headers, body = gateway.ask(f"/ipfs/{cid}?format=raw", "HEAD")
     lab.expect((status, headers["Content-Length"], body) == (200, str(n), b""), f"HEAD: {status} {headers}")
     lab.expect(gateway.ask(f"/ipfs/{cid}?format=raw", If_None_Match=f'"x", "{cid}.raw"')[0] == 304, "no 304")
+    for method in ("GET", "HEAD"):
+        status, headers, body = gateway.ask(f"/ipfs/{cid}?format=raw", method, If_None_Match="*", Range="bytes=0-9")
+        lab.expect((status, headers["Etag"], body) == (304, f'"{cid}.raw"', b""), f"{method}, If-None-Match: *: {status}")
+    lab.expect(gateway.ask(f"/ipfs/{UNKNOWN}?format=raw", If_None_Match="*")[0] == 404, "any of what is not here")
+    lab.expect(gateway.ask("/ipfs/bafkqaaa?format=raw", If_None_Match='W/"bafkqaaa.raw"')[0] == 304, "no 304 for the empty block")
     other = gateway.ask(f"/ipfs/{cid}?format=raw", Range="bytes=0-9", If_Range='"other"')
     lab.expect(other[0] == 200 and other[2] == block, "If-Range of something else gives a part")
 
