@@ -138,10 +138,13 @@ static ch_err is_new(struct session *s, const struct ch_cid *cid, bool *new)
         if (err != CH_OK)
             return err;
     }
-    uint8_t *slot = slot_of(s->seen, s->seen_slots, ch_cid_digest(cid), new);
+    uint8_t key[DIGEST_BYTES]; /* a leaf may have the bytes of a node */
+    memcpy(key, ch_cid_digest(cid), sizeof key);
+    key[0] ^= ch_cid_codec(cid) == CH_CID_DAG_PB;
+    uint8_t *slot = slot_of(s->seen, s->seen_slots, key, new);
     *new = !*new;
     s->seen_count += *new;
-    memcpy(slot, ch_cid_digest(cid), DIGEST_BYTES);
+    memcpy(slot, key, sizeof key);
     return CH_OK;
 }
 
