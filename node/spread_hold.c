@@ -178,14 +178,14 @@ bool hold_is_certified(const struct ch_spread *s, const struct ch_manifest *m, c
 
 /* Which manifest is given where there are several. What has a certificate is the same everywhere; without, a liar could have each
  * validator name another one first, and no k of them would name the right one. */
-enum fit { FIT_ANY, FIT_CERTIFIED, FIT_WANTED };
+enum choice { WANTED, CERTIFIED, ANY, CHOICES };
 
-static enum fit fit_of(const struct ch_spread *s, const struct ch_manifest *m, const uint8_t digest[CH_HASH_BYTES],
-                       const uint8_t wanted[CH_HASH_BYTES])
+static bool fits(const struct ch_spread *s, enum choice choice, const struct ch_manifest *m,
+                 const uint8_t digest[CH_HASH_BYTES], const uint8_t wanted[CH_HASH_BYTES])
 {
-    if (memcmp(digest, wanted, CH_HASH_BYTES) == 0)
-        return FIT_WANTED;
-    return hold_is_certified(s, m, digest) ? FIT_CERTIFIED : FIT_ANY;
+    return choice == WANTED      ? memcmp(digest, wanted, CH_HASH_BYTES) == 0
+           : choice == CERTIFIED ? hold_is_certified(s, m, digest)
+                                 : true;
 }
 
 bool hold_find(struct ch_spread *s, const struct ch_cid *cid, const uint8_t wanted[CH_HASH_BYTES],
@@ -196,10 +196,10 @@ bool hold_find(struct ch_spread *s, const struct ch_cid *cid, const uint8_t want
     int own = hold_own_index(s, holder, ch_placement(cid, s->setup.keys, s->setup.validators, holder));
     if (own < 0)
         return false;
-    for (int fit = FIT_WANTED; fit >= FIT_ANY; fit--)
+    for (enum choice choice = WANTED; choice < CHOICES; choice++)
         for (unsigned w = 0; w < s->setup.validators; w++) {
             if (!read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, m, digest, put_ms) ||
-                (int)fit_of(s, m, digest, wanted) != fit)
+                !fits(s, choice, m, digest, wanted))
                 continue;
             bool not = false;
             for (unsigned i = 0; i < refused_count; i++)
