@@ -107,11 +107,12 @@ void object_stream_close(struct ch_object_store *s, struct stream *stream)
 static ch_err refill(struct ch_object_store *s, struct source *source)
 {
     uint32_t left = source->run->pages - source->page, pages = left < SOURCE_PAGES ? left : SOURCE_PAGES;
-    size_t got;
+    size_t got = 0;
     ch_err err = ch_io_read(s->io, source->file, source->memory, (size_t)pages * CH_IO_BLOCK_BYTES,
                             (uint64_t)source->page * CH_IO_BLOCK_BYTES, &got);
-    if (err != CH_OK)
+    if (err != CH_OK && err != CH_ERR_IO)
         return err;
+    got = err == CH_OK ? got : 0;
     source->at = source->count = 0;
     for (uint32_t i = 0; i < pages; i++, source->page++) {
         const uint8_t *block = source->memory + (size_t)i * CH_IO_BLOCK_BYTES;

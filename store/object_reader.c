@@ -127,30 +127,27 @@ static void start_reading(struct ch_object_reader *r, struct ch_file *file, size
     read_next_part(r);
 }
 
-/* Waits until the first `length` bytes are there, or nothing is in flight any more. CH_ERR_CORRUPT: the file ends
- * before. */
+/* Waits until the first `length` bytes are there, or nothing is in flight any more. CH_ERR_CORRUPT: the file ends before, or
+ * the disk does not give them: to whoever wants them that is as if it had changed them. */
 static ch_err await(struct ch_object_reader *r, size_t length)
 {
     struct reading *g = &r->reading;
     struct ch_io_done done;
-    uint64_t size;
     while (g->part && g->read < length) {
         ch_err err = ch_io_wait(r->io);
         if (err != CH_OK)
             return g->err = err;
         if (ch_io_poll(r->io, &done, 1) == 0)
             continue;
-        g->err = done.err;
+        g->err = done.err == CH_ERR_IO ? CH_ERR_CORRUPT : done.err;
         g->read += g->part;
         g->part = 0;
         read_next_part(r);
     }
-    if (g->err == CH_ERR_IO && ch_io_size(r->io, g->file, &size) == CH_OK && size < g->offset + g->length)
-        g->err = CH_ERR_CORRUPT;
     return g->err;
 }
 
-/* Reads into the buffer. CH_ERR_CORRUPT: the file ends before. */
+/* Reads into the buffer. CH_ERR_CORRUPT as above. */
 static ch_err read_bytes(struct ch_object_reader *r, struct ch_file *file, size_t length, uint64_t offset)
 {
     start_reading(r, file, length, offset, length);

@@ -99,6 +99,8 @@ static ch_err move(struct ch_object_store *s, const struct entry *e, uint8_t *bu
         if (!is || there.segment != c->segment || there.unit != e->unit)
             return CH_OK;
         ch_err err = object_read_at(s->own_reader, e->digest, &there, &record, buffer, CH_BLOCK_BYTES_MAX);
+        if (err == CH_ERR_CORRUPT) /* it is given up for one that stays unreadable alone */
+            err = object_read_at(s->own_reader, e->digest, &there, &record, buffer, CH_BLOCK_BYTES_MAX);
         if (err == CH_ERR_CORRUPT) { /* missing is what it is: the other validators have it */
             struct ch_cid lost;
             ch_cid_make((enum ch_cid_codec)e->codec, e->digest, &lost);
