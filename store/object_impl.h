@@ -415,7 +415,7 @@ struct ch_object_store {
     struct object_segment **segment; /* ascending */
     size_t segment_count, segment_capacity;
     _Atomic uint64_t removals; /* of segments: readers then let go of files */
-    _Atomic uint32_t footer_damaged; /* the segment whose footer a scrubber found so; 0: none */
+    _Atomic uint32_t segment_damaged; /* whose header or footer a scrubber found so; 0: none */
     /* Readers and owner write under the write lock: blocks found damaged that nobody asked for yet, the newest kept. */
     struct ch_cid damaged[CH_OBJECT_DAMAGED_MAX];
     uint64_t damaged_first, damaged_end;
@@ -456,8 +456,10 @@ ch_err object_append(struct ch_object_store *store, const struct object_append *
 /* Writes the footer of an unsealed segment with nothing in flight; closes its file. After a failure it may be called
  * again. */
 ch_err object_segment_seal(struct ch_object_store *store, struct object_segment *segment);
-/* Writes a slot into the segment's file and waits until it is durable. */
-ch_err object_slot_store(struct ch_object_store *store, struct object_segment *segment, const struct slot *slot);
+/* Writes a slot into a segment's file and waits until it is durable. */
+ch_err object_slot_store(struct ch_object_store *store, struct ch_file *file, const struct slot *slot);
+/* Writes what is damaged of a sealed segment's slots again. */
+ch_err object_slots_mend(struct ch_object_store *store, struct object_segment *segment);
 /* Overwrites the salt in both slots; the file is open. */
 ch_err object_salt_destroy(struct ch_object_store *store, struct object_segment *segment);
 /* Overwrites the salt, removes the file, forgets the segment. Where the storage refuses (object_passes) it is still there,

@@ -549,6 +549,22 @@ ch_err ch_object_walk_tree(struct ch_object_reader *r, const struct ch_cid *root
 
 /* --- scrubbing --- */
 
+/* Both header slots of the segment that is being entered are whole. */
+static ch_err check_slots(struct ch_object_reader *r)
+{
+    struct slot slot;
+    ch_err err = read_bytes(r, r->scrub.file, 2 * SLOT_BYTES, 0);
+    bool whole = err == CH_OK;
+    for (size_t i = 0; whole && i < 2; i++)
+        whole = object_slot_read(r->buffer + i * SLOT_BYTES, r->store->master_key, &slot) == CH_OK &&
+                slot.segment == r->scrub.segment;
+    if (!whole && (err == CH_OK || err == CH_ERR_CORRUPT)) {
+        atomic_store(&r->store->segment_damaged, r->scrub.segment);
+        err = CH_OK;
+    }
+    return err;
+}
+
 /* Enters the next sealed segment; *is false when there is none. */
 static ch_err enter_segment(struct ch_object_reader *r, bool *is)
 {
@@ -572,9 +588,11 @@ static ch_err enter_segment(struct ch_object_reader *r, bool *is)
     scrub->next = scrub->count = 0;
     ch_err err = ch_io_open(r->io, path, CH_IO_READ | CH_IO_DIRECT, &scrub->file);
     if (err == CH_OK) /* CH_ERR_NOT_FOUND: destroyed meanwhile */
+        err = check_slots(r);
+    if (err == CH_OK)
         err = object_footer_load(r->store, scrub->file, scrub->segment, file_bytes, &scrub->entry, &scrub->count);
     if (err == CH_ERR_CORRUPT)
-        atomic_store(&r->store->footer_damaged, scrub->segment);
+        atomic_store(&r->store->segment_damaged, scrub->segment);
     if (err != CH_OK)
         leave_segment(r);
     if (err == CH_ERR_TIMEOUT) /* it is entered again */

@@ -269,15 +269,16 @@ ch_err object_entries(struct ch_object_store *s, struct object_segment *segment,
 
 enum finding { FOUND_SEGMENT, FOUND_NOTHING, FOUND_DESTROYED, FOUND_DAMAGED };
 
-/* The header: the newest whole slot. */
+/* The header: the newest whole slot; *whole are how many. */
 static ch_err read_slots(struct ch_object_store *s, struct object_segment *segment, uint32_t number,
-                         enum finding *finding)
+                         enum finding *finding, unsigned *whole)
 {
     const size_t length = 3 * SLOT_BYTES; /* the third: is there data at all? */
     uint8_t *bytes = s->memory;
     size_t got;
-    bool all_zero = true, any = false;
+    bool all_zero = true;
     *finding = FOUND_NOTHING;
+    *whole = 0;
     for (size_t at = 0; at < length; at += SLOT_BYTES) { /* one by one: the disk may give one and not another */
         ch_err err = ch_io_read(s->io, segment->file, bytes + at, SLOT_BYTES, at, &got);
         if (err != CH_OK && err != CH_ERR_IO)
@@ -293,12 +294,13 @@ static ch_err read_slots(struct ch_object_store *s, struct object_segment *segme
         ch_err err = object_slot_read(bytes + (size_t)i * SLOT_BYTES, s->master_key, &slot);
         if (err == CH_ERR_BAD_PASSPHRASE)
             return err;
-        if (err != CH_OK || slot.segment != number || (any && slot.incarnation < segment->slot.incarnation))
+        if (err != CH_OK || slot.segment != number)
             continue;
-        segment->slot = slot;
-        any = true;
+        if (*whole == 0 || slot.incarnation > segment->slot.incarnation)
+            segment->slot = slot;
+        ++*whole;
     }
-    if (any)
+    if (*whole)
         *finding = segment->slot.state == SLOT_DESTROYED ? FOUND_DESTROYED : FOUND_SEGMENT;
     else if (!all_zero)
         *finding = FOUND_DAMAGED;
@@ -338,6 +340,7 @@ static ch_err load_segment(struct ch_object_store *s, uint32_t number, bool newe
 {
     char path[CH_IO_PATH_BYTES_MAX];
     enum finding finding;
+    unsigned whole;
     struct object_segment *segment = calloc(1, sizeof *segment);
     if (!segment)
         return CH_ERR_NO_MEMORY;
@@ -348,9 +351,13 @@ static ch_err load_segment(struct ch_object_store *s, uint32_t number, bool newe
         err = ch_io_size(s->io, segment->file, &segment->file_bytes);
     segment->file_bytes -= segment->file_bytes % CH_IO_BLOCK_BYTES;
     if (err == CH_OK)
-        err = read_slots(s, segment, number, &finding);
+        err = read_slots(s, segment, number, &finding, &whole);
     if (err == CH_OK && finding == FOUND_SEGMENT && !object_cipher_here(segment->slot.cipher))
         err = CH_ERR_UNSUPPORTED;
+    if (err == CH_OK && finding == FOUND_SEGMENT && whole == 1) { /* the other one, before this one is lost, too */
+        segment->slot.incarnation++;
+        err = object_slot_store(s, segment->file, &segment->slot);
+    }
     if (err == CH_OK && finding == FOUND_SEGMENT)
         err = object_segment_add(s, segment);
     if (err == CH_OK && finding == FOUND_DESTROYED) /* perhaps by half */
@@ -380,7 +387,7 @@ static ch_err finish_segment(struct ch_object_store *s, struct object_segment *s
     if (!newest || segment->file_bytes != s->segment_bytes || segment->slot.incarnation == UINT32_MAX)
         return object_segment_seal(s, segment);
     segment->slot.incarnation++;
-    ch_err err = object_slot_store(s, segment, &segment->slot);
+    ch_err err = object_slot_store(s, segment->file, &segment->slot);
     if (err != CH_OK)
         return err;
     s->active = segment;
