@@ -32,7 +32,7 @@
  * | 96  | .  | ciphertext (bytes 8..95 are its associated data) |
  * | .   | 16 | tag |
  *
- * Footer: entries sorted by digest and place, zeros up to a multiple of 4096, then the trailer.
+ * Footer: entries in the order of the records, zeros up to a multiple of 4096, then the trailer.
  * | 0   | 32 | digest |
  * | 32  | 4  | place in units of 64 bytes |
  * | 36  | 4  | length of the plaintext |
@@ -137,21 +137,12 @@ bool object_record_read(const uint8_t header[RECORD_HEADER_BYTES], struct record
            object_cid_valid(record->cid.bytes);
 }
 
-static int by_digest_and_unit(const void *a, const void *b)
-{
-    const struct entry *x = a, *y = b;
-    int order = memcmp(x->digest, y->digest, CH_HASH_BYTES);
-    return order ? order : (x->unit > y->unit) - (x->unit < y->unit);
-}
-
-void object_footer_write(uint8_t *footer, struct entry *entries, uint32_t count, uint32_t segment, uint64_t offset)
+void object_footer_write(uint8_t *footer, const struct entry *entries, uint32_t count, uint32_t segment, uint64_t offset)
 {
     size_t bytes = footer_bytes(count), entries_bytes = (size_t)count * ENTRY_BYTES;
     uint8_t *trailer = footer + bytes - CH_IO_BLOCK_BYTES;
     uint64_t data_bytes = 0, oldest_ms = UINT64_MAX;
     uint32_t drops = 0;
-    if (count)
-        qsort(entries, count, sizeof *entries, by_digest_and_unit);
     memset(footer, 0, bytes);
     for (uint32_t i = 0; i < count; i++) {
         uint8_t *at = footer + (size_t)i * ENTRY_BYTES;

@@ -89,8 +89,8 @@ struct trailer {
     uint64_t data_bytes; /* of records */
     uint64_t oldest_ms;  /* UINT64_MAX: no block has an age */
 };
-/* Sorts the entries and writes the footer: footer_bytes(count) bytes that will lie at `offset`. */
-void object_footer_write(uint8_t *footer, struct entry *entries, uint32_t count, uint32_t segment, uint64_t offset);
+/* Writes the footer: footer_bytes(count) bytes that will lie at `offset`. */
+void object_footer_write(uint8_t *footer, const struct entry *entries, uint32_t count, uint32_t segment, uint64_t offset);
 /* Reads the trailing block of a segment `file_bytes` long. */
 bool object_trailer_read(const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t segment, uint64_t file_bytes,
                          struct trailer *trailer);
@@ -176,9 +176,15 @@ void object_index_set(struct object_index *index, const struct place *place);
  * be asked about twice, and kept then.) */
 void object_index_sweep(struct object_index *index, unsigned part,
                         bool (*keep)(void *context, struct place *place), void *context);
-/* A copy of all places that `which` says yes to (NULL: all), sorted. */
-ch_err object_index_copy(struct object_index *index, bool (*which)(void *context, struct place *place), void *context,
-                         struct place **out, size_t *count);
+/* Places in memory, in any order. */
+struct places {
+    struct place *place;
+    size_t count, capacity;
+};
+/* Adds those of a part that `which` says yes to (NULL: all). */
+ch_err object_index_copy(struct object_index *index, unsigned part, bool (*which)(void *context, struct place *place),
+                         void *context, struct places *out);
+ch_err object_places_reserve(struct places *places, size_t more);
 uint64_t object_index_bytes(const struct object_index *index);
 
 /* --- object_runs.c: the index of sealed segments, on the disk --- */
@@ -260,9 +266,9 @@ struct stream {
     struct source *source;
     unsigned count;
 };
-/* `places`, sorted, are the stream's from now on. */
+/* `places` are the stream's from now on, and it sorts them, piece by piece. */
 ch_err object_stream_open(struct ch_object_store *store, struct object_run **run, unsigned run_count,
-                          struct place *places, size_t place_count, struct stream *stream);
+                          struct places *places, struct stream *stream);
 void object_stream_close(struct ch_object_store *store, struct stream *stream);
 /* The newest word on the next print. CH_ERR_NOT_FOUND: that was all. */
 ch_err object_stream_next(struct ch_object_store *store, struct stream *stream, struct place *place);
@@ -281,8 +287,7 @@ struct index_job {
     /* From footers: */
     uint32_t next;        /* the segment whose footer comes next */
     uint32_t chunk_first; /* the first of those that the places are of */
-    struct place *place;
-    size_t count, capacity;
+    struct places places;
     /* Then, or from runs: */
     bool streams;
     struct stream stream;
@@ -410,7 +415,7 @@ struct ch_object_store {
     struct object_segment **segment; /* ascending */
     size_t segment_count, segment_capacity;
     _Atomic uint64_t removals; /* of segments: readers then let go of files */
-    _Atomic uint32_t footer_damaged; /* the segment whose footer a scrubber found so; 0: none */
+    _Atomic uint32_t segment_damaged; /* whose header or footer a scrubber found so; 0: none */
     /* Readers and owner write under the write lock: blocks found damaged that nobody asked for yet, the newest kept. */
     struct ch_cid damaged[CH_OBJECT_DAMAGED_MAX];
     uint64_t damaged_first, damaged_end;
@@ -451,8 +456,10 @@ ch_err object_append(struct ch_object_store *store, const struct object_append *
 /* Writes the footer of an unsealed segment with nothing in flight; closes its file. After a failure it may be called
  * again. */
 ch_err object_segment_seal(struct ch_object_store *store, struct object_segment *segment);
-/* Writes a slot into the segment's file and waits until it is durable. */
-ch_err object_slot_store(struct ch_object_store *store, struct object_segment *segment, const struct slot *slot);
+/* Writes a slot into a segment's file and waits until it is durable. */
+ch_err object_slot_store(struct ch_object_store *store, struct ch_file *file, const struct slot *slot);
+/* Writes what is damaged of a sealed segment's slots again. */
+ch_err object_slots_mend(struct ch_object_store *store, struct object_segment *segment);
 /* Overwrites the salt in both slots; the file is open. */
 ch_err object_salt_destroy(struct ch_object_store *store, struct object_segment *segment);
 /* Overwrites the salt, removes the file, forgets the segment. Where the storage refuses (object_passes) it is still there,

@@ -240,13 +240,13 @@ static ch_err run_find(struct ch_object_store *s, struct object_run *run, struct
         return CH_ERR_NOT_FOUND;
     for (;; page--) {
         if (page < cursor->page || page >= cursor->page + cursor->count) {
-            size_t got;
+            size_t got = 0;
             ch_err err = ch_io_read(s->io, run->file, cursor->memory, (size_t)ahead * CH_IO_BLOCK_BYTES,
                                     (uint64_t)page * CH_IO_BLOCK_BYTES, &got);
-            if (err != CH_OK)
+            if (err != CH_OK && err != CH_ERR_IO) /* a page that the disk does not give is damaged, as a changed one */
                 return err == CH_ERR_NOT_FOUND ? CH_ERR_IO : err;
             cursor->page = page;
-            cursor->count = (uint32_t)(got / CH_IO_BLOCK_BYTES);
+            cursor->count = err == CH_OK ? (uint32_t)(got / CH_IO_BLOCK_BYTES) : 0;
         }
         const uint8_t *block = cursor->memory + (size_t)(page - cursor->page) * CH_IO_BLOCK_BYTES;
         uint32_t count = cursor->count ? object_page_places(run, block, page) : 0;
@@ -562,10 +562,10 @@ static ch_err read_into(struct ch_object_store *s, struct ch_file *file, void *t
 {
     size_t got;
     ch_err err = ch_io_read(s->io, file, to, bytes, offset, &got);
-    return err == CH_OK && (got < bytes || crc32c(to, bytes) != crc) ? CH_ERR_CORRUPT : err;
+    return err == CH_ERR_IO || (err == CH_OK && (got < bytes || crc32c(to, bytes) != crc)) ? CH_ERR_CORRUPT : err;
 }
 
-/* CH_ERR_CORRUPT: no run that ended, or of another master key. */
+/* CH_ERR_CORRUPT: no run that ended and can be read, or of another master key. */
 static ch_err run_open(struct ch_object_store *s, uint32_t number, struct object_run **out)
 {
     uint8_t *block = s->memory, mac[32];
@@ -583,8 +583,8 @@ static ch_err run_open(struct ch_object_store *s, uint32_t number, struct object
         err = CH_ERR_CORRUPT;
     if (err == CH_OK)
         err = ch_io_read(s->io, file, block, CH_IO_BLOCK_BYTES, bytes - CH_IO_BLOCK_BYTES, &got);
-    if (err == CH_OK && (got < CH_IO_BLOCK_BYTES || ch_load32(block) != MAGIC ||
-                         ch_load32(block + 4) != crc32c(block + 8, TRAILER_USED - 8)))
+    if (err == CH_ERR_IO || (err == CH_OK && (got < CH_IO_BLOCK_BYTES || ch_load32(block) != MAGIC ||
+                                              ch_load32(block + 4) != crc32c(block + 8, TRAILER_USED - 8))))
         err = CH_ERR_CORRUPT;
     if (err != CH_OK)
         goto fail;

@@ -281,12 +281,107 @@ static void file_that_is_torn_or_another_one_is_lived_with(void **state)
     finish(&w);
 }
 
+/* A sector that the disk refuses to read, now and for ever, in any file: found while the store is open or at its start. */
+static void sector_that_cannot_be_read_costs_the_blocks_in_it(void **state)
+{
+    struct ch_prng g;
+    struct world w;
+    uint32_t number[64];
+    unsigned lost = 0;
+    ch_prng_seed(&g, test_seed());
+    make(&w, ch_prng_next(&g));
+    size_t runs = runs_of(&w, number, 64);
+    for (int i = 0; i < (test_full() ? 3000 : 60); i++) {
+        struct world d;
+        size_t length;
+        char path[32];
+        copy_of(&w, &g, &d);
+        bool run = ch_prng_below(&g, 3) == 0, open = ch_prng_below(&g, 2);
+        snprintf(path, sizeof path, run ? "obj/%08x.run" : "obj/%08x.obj",
+                 run ? number[ch_prng_below(&g, runs)] : 1 + (uint32_t)ch_prng_below(&g, 3));
+        assert_non_null(ch_sim_disk_bytes(d.disk, path, &length));
+        uint64_t blocks = length / CH_IO_BLOCK_BYTES, at = ch_prng_below(&g, blocks);
+        if (ch_prng_below(&g, 3) == 0) /* the ends are what is read at the start */
+            at = ch_prng_below(&g, 2) ? blocks - 1 - ch_prng_below(&g, 4) : ch_prng_below(&g, 3);
+        if (open)
+            open_world(&d);
+        ch_sim_disk_set_bad(d.disk, path, at * CH_IO_BLOCK_BYTES, CH_IO_BLOCK_BYTES);
+        if (!open)
+            open_world(&d);
+        unsigned missing = 0;
+        for (uint64_t k = 0; k < BLOCKS; k++) {
+            ch_err err;
+            while ((err = get(&d, k)) == CH_ERR_TIMEOUT)
+                assert_ok(settle(&d)); /* a run is made again */
+            assert_true(err == CH_OK || err == CH_ERR_NOT_FOUND || err == CH_ERR_CORRUPT);
+            missing += err != CH_OK && w.known[k] == STORED;
+        }
+        assert_true(missing <= (run ? 0 : 20)); /* in a block of 4096 bytes, and none for a header or footer */
+        assert_true(run || at >= 2 || missing == 0);
+        lost += missing;
+        live_with_it(&d);
+        finish(&d);
+    }
+    assert_true(lost > 0);
+    finish(&w);
+}
+
+/* Of a segment's two header slots one is enough, and the other one is made again: before this one is gone, too. */
+static void header_slot_that_is_damaged_is_made_again(void **state)
+{
+    struct ch_prng g;
+    struct world w;
+    unsigned lost = 0;
+    ch_prng_seed(&g, test_seed());
+    make(&w, ch_prng_next(&g));
+    for (int i = 0; i < 24; i++) {
+        struct world d;
+        struct ch_object_stats stats;
+        size_t length;
+        bool passed = false, scrubbed = i & 1, unreadable = i & 2;
+        uint64_t read, moved, slot = (uint64_t)i >> 2 & 1;
+        uint32_t number = 1 + (uint32_t)i / 8 % 3;
+        char path[32];
+        copy_of(&w, &g, &d);
+        snprintf(path, sizeof path, "obj/%08x.obj", number);
+        if (scrubbed)
+            open_world(&d);
+        uint8_t *bytes = file_of(&d, number, "obj", &length);
+        if (unreadable)
+            ch_sim_disk_set_bad(d.disk, path, slot * SLOT_BYTES, SLOT_BYTES);
+        else
+            bytes[slot * SLOT_BYTES + ch_prng_below(&g, 128)] ^= (uint8_t)(1 + ch_prng_below(&g, 255));
+        while (scrubbed && !passed)
+            assert_ok(ch_object_scrub(d.reader, 3000, ignore_damage, &lost, &read, &passed));
+        if (scrubbed)
+            assert_int_equal(ch_object_compact(d.store, 1, &moved), CH_ERR_NOT_FOUND);
+        else
+            open_world(&d);
+        if (number < 3 || !scrubbed) { /* the last one is not sealed: its header is written at each start */
+            bytes = file_of(&d, number, "obj", &length);
+            memset(bytes + (1 - slot) * SLOT_BYTES, 0x55, SLOT_BYTES);
+        }
+        close_world(&d);
+        open_world(&d);
+        ch_object_stats(d.store, &stats);
+        assert_int_equal(stats.segments_damaged, 0);
+        for (uint64_t k = 0; k < BLOCKS; k++)
+            assert_int_equal(get(&d, k), w.known[k] == STORED ? CH_OK : CH_ERR_NOT_FOUND);
+        live_with_it(&d);
+        finish(&d);
+    }
+    assert_int_equal(lost, 0);
+    finish(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(run_that_lies_costs_no_more_than_blocks_that_are_put_again),
         cmocka_unit_test(record_that_lies_is_not_believed),
         cmocka_unit_test(file_that_is_torn_or_another_one_is_lived_with),
+        cmocka_unit_test(sector_that_cannot_be_read_costs_the_blocks_in_it),
+        cmocka_unit_test(header_slot_that_is_damaged_is_made_again),
         cmocka_unit_test(footer_that_lies_is_made_again_from_the_records),
     };
     keep_memory();

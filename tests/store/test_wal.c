@@ -244,6 +244,28 @@ static void replay_begins_at_the_segment_asked_for(void **state)
     finish(&w);
 }
 
+/* One that turns up again finds those before it where they were. */
+static void lost_segment_that_is_needed_is_damage_and_nothing_is_removed(void **state)
+{
+    struct world w;
+    ch_wal_position first = 0, position = 0;
+    begin(&w, test_seed());
+    assert_ok(append_next(w.wal, &first));
+    for (int i = 2; i <= 600; i++)
+        assert_ok(append_next(w.wal, &position));
+    assert_ok(ch_wal_settle(w.wal));
+    ch_wal_close(w.wal);
+    w.wal = NULL;
+    assert_true(position >> 32 > 3);
+    assert_ok(ch_io_rename(w.io, "wal/00000002.wal", "wal/elsewhere"));
+    assert_int_equal(open_from(w.io, "wal", first, &w.seen, &w.wal), CH_ERR_LOG_DAMAGED);
+    assert_ok(ch_io_rename(w.io, "wal/elsewhere", "wal/00000002.wal"));
+    assert_ok(open_from(w.io, "wal", first, &w.seen, &w.wal));
+    assert_int_equal(w.seen.first, 1);
+    assert_int_equal(w.seen.last, 600);
+    finish(&w);
+}
+
 /* --- power loss --- */
 
 /* Opens an image; all that was promised must be there, and what is there must be a prefix of what was appended. */
@@ -645,6 +667,7 @@ int main(void)
         cmocka_unit_test(reader_gives_bodies_by_position),
         cmocka_unit_test(cut_segments_are_used_again),
         cmocka_unit_test(replay_begins_at_the_segment_asked_for),
+        cmocka_unit_test(lost_segment_that_is_needed_is_damage_and_nothing_is_removed),
         cmocka_unit_test(power_loss_keeps_every_promised_record),
         cmocka_unit_test(any_call_that_fails_loses_nothing_promised),
         cmocka_unit_test(full_disk_refuses_and_goes_on_when_there_is_room),
