@@ -133,22 +133,29 @@ ch_err object_segment_seal(struct ch_object_store *s, struct object_segment *seg
     return CH_OK;
 }
 
-ch_err object_segment_destroy(struct ch_object_store *s, struct object_segment *segment)
+ch_err object_salt_destroy(struct ch_object_store *s, struct object_segment *segment)
 {
-    char path[CH_IO_PATH_BYTES_MAX];
     struct slot slot = segment->slot; /* readers have the other one until it is gone */
-    object_path(s, slot.segment, path);
-
-    /* Both slots, so that neither holds the salt; then the name. */
     ch_err err = CH_OK;
-    if (!segment->file)
-        err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_DIRECT, &segment->file);
     slot.state = SLOT_DESTROYED;
     sodium_memzero(slot.salt, SALT_BYTES);
     for (int i = 0; i < 2 && err == CH_OK; i++) {
         slot.incarnation++;
         err = object_slot_store(s, segment, &slot);
     }
+    return err;
+}
+
+ch_err object_segment_destroy(struct ch_object_store *s, struct object_segment *segment)
+{
+    char path[CH_IO_PATH_BYTES_MAX];
+    uint32_t number = segment->slot.segment;
+    object_path(s, number, path);
+    ch_err err = CH_OK;
+    if (!segment->file)
+        err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_DIRECT, &segment->file);
+    if (err == CH_OK)
+        err = object_salt_destroy(s, segment);
     if (err == CH_OK)
         err = ch_io_unlink(s->io, path);
     if (err == CH_ERR_NOT_FOUND) /* done, by a call that was not answered */
@@ -167,7 +174,7 @@ ch_err object_segment_destroy(struct ch_object_store *s, struct object_segment *
     pthread_rwlock_unlock(&s->lock);
     atomic_fetch_add(&s->removals, 1);
     object_segment_free(s, segment);
-    object_index_measure(s);
+    object_index_segment_gone(s, number);
     s->stats.segments_destroyed++;
     return CH_OK;
 }

@@ -194,12 +194,21 @@ bool object_trailer_read(const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t segmen
            file_bytes - trailer->offset == footer_bytes(trailer->count);
 }
 
-bool object_footer_read(const uint8_t *footer, uint32_t count, struct entry *entries)
+/* A crc keeps the disk's mistakes out, not what somebody wrote: nothing that a record can't be is let in. */
+static bool entry_valid(const struct entry *entry, uint64_t data_end)
 {
-    const uint8_t *trailer = footer + footer_bytes(count) - CH_IO_BLOCK_BYTES;
-    if (ch_load32(trailer + 8) != crc32c(footer, (size_t)count * ENTRY_BYTES))
-        return false;
-    for (uint32_t i = 0; i < count; i++) {
+    struct ch_cid cid;
+    uint64_t offset = (uint64_t)entry->unit * UNIT_BYTES;
+    ch_cid_make((enum ch_cid_codec)entry->codec, entry->digest, &cid);
+    return (entry->kind == RECORD_BLOCK || entry->kind == RECORD_DROP) && entry->length <= CH_BLOCK_BYTES_MAX &&
+           object_cid_valid(cid.bytes) && offset >= DATA_START && offset + record_bytes(entry->length) <= data_end;
+}
+
+bool object_footer_read(const uint8_t *footer, const struct trailer *trailer, struct entry *entries)
+{
+    const uint8_t *last = footer + footer_bytes(trailer->count) - CH_IO_BLOCK_BYTES;
+    bool valid = ch_load32(last + 8) == crc32c(footer, (size_t)trailer->count * ENTRY_BYTES);
+    for (uint32_t i = 0; valid && i < trailer->count; i++) {
         const uint8_t *at = footer + (size_t)i * ENTRY_BYTES;
         memcpy(entries[i].digest, at, CH_HASH_BYTES);
         entries[i].unit = ch_load32(at + 32);
@@ -209,6 +218,7 @@ bool object_footer_read(const uint8_t *footer, uint32_t count, struct entry *ent
         entries[i].tag.charge_bytes = ch_load32(at + 44);
         entries[i].tag.owner = ch_load64(at + 48);
         entries[i].tag.put_ms = ch_load64(at + 56);
+        valid = entry_valid(&entries[i], trailer->offset);
     }
-    return true;
+    return valid;
 }

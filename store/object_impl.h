@@ -94,8 +94,8 @@ void object_footer_write(uint8_t *footer, struct entry *entries, uint32_t count,
 /* Reads the trailing block of a segment `file_bytes` long. */
 bool object_trailer_read(const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t segment, uint64_t file_bytes,
                          struct trailer *trailer);
-/* Reads `count` entries; false when the crc that the trailer names isn't theirs. */
-bool object_footer_read(const uint8_t *footer, uint32_t count, struct entry *entries);
+/* Reads the entries; false when the crc that the trailer names isn't theirs, or one names what can't be a record. */
+bool object_footer_read(const uint8_t *footer, const struct trailer *trailer, struct entry *entries);
 
 /* --- object_crypt.c: keys and ciphers --- */
 
@@ -214,7 +214,7 @@ void object_run_unref(struct ch_object_store *store, struct object_run *run);
 void object_runs_unref(struct ch_object_store *store, struct object_runs *runs);
 void object_run_path(const struct ch_object_store *store, uint32_t number, char path[CH_IO_PATH_BYTES_MAX]);
 /* How many places a page read from a run's file has; 0: it isn't what was written. */
-uint32_t object_page_places(const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t page);
+uint32_t object_page_places(const struct object_run *run, const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t page);
 void object_page_place(const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t i, struct place *place);
 /* The newest word on a print, dropped ones too; `installs` (or NULL) the store's when it was looked for. CH_ERR_NOT_FOUND:
  * there is none. CH_ERR_TIMEOUT: its page is damaged, and not made again yet. Any thread, under no lock. */
@@ -243,7 +243,8 @@ ch_err object_run_begin(struct ch_object_store *store, uint32_t first, uint32_t 
                         struct run_writer *writer);
 /* Adds a place; they come sorted. */
 ch_err object_run_add(struct ch_object_store *store, struct run_writer *writer, const struct place *place);
-/* Makes it durable; *out NULL when no place was added, and there is no file then. */
+/* Makes it durable. One without places says that its segments hold nothing: without it they would be looked through again
+ * and again. */
 ch_err object_run_end(struct ch_object_store *store, struct run_writer *writer, struct object_run **out);
 /* Forgets it and its file, as far as the storage lets. */
 void object_run_abandon(struct ch_object_store *store, struct run_writer *writer);
@@ -296,6 +297,8 @@ ch_err object_index_step(struct ch_object_store *store);
 void object_job_abandon(struct ch_object_store *store);
 /* After segments came or went: how many have no run yet. */
 void object_index_measure(struct ch_object_store *store);
+/* After a segment was destroyed: what a run says of it counts as dropped, so nothing need be remembered of its blocks. */
+void object_index_segment_gone(struct ch_object_store *store, uint32_t number);
 /* Runs for all sealed segments but the newest few, and the counts of each segment's blocks. */
 ch_err object_index_load(struct ch_object_store *store);
 
@@ -450,6 +453,8 @@ ch_err object_append(struct ch_object_store *store, const struct object_append *
 ch_err object_segment_seal(struct ch_object_store *store, struct object_segment *segment);
 /* Writes a slot into the segment's file and waits until it is durable. */
 ch_err object_slot_store(struct ch_object_store *store, struct object_segment *segment, const struct slot *slot);
+/* Overwrites the salt in both slots; the file is open. */
+ch_err object_salt_destroy(struct ch_object_store *store, struct object_segment *segment);
 /* Overwrites the salt, removes the file, forgets the segment. Where the storage refuses (object_passes) it is still there,
  * and the same call goes on. */
 ch_err object_segment_destroy(struct ch_object_store *store, struct object_segment *segment);

@@ -78,7 +78,7 @@ static ch_err refill(struct ch_object_store *s, struct source *source)
     source->at = source->count = 0;
     for (uint32_t i = 0; i < pages; i++, source->page++) {
         const uint8_t *block = source->memory + (size_t)i * CH_IO_BLOCK_BYTES;
-        uint32_t places = got < (size_t)(i + 1) * CH_IO_BLOCK_BYTES ? 0 : object_page_places(block, source->page);
+        uint32_t places = got < (size_t)(i + 1) * CH_IO_BLOCK_BYTES ? 0 : object_page_places(source->run, block, source->page);
         if (places == 0) {
             atomic_store(&source->run->damaged, true);
             return CH_ERR_CORRUPT;
@@ -148,6 +148,21 @@ ch_err object_pass(struct ch_object_store *s, void (*each)(void *context, const 
 static uint32_t covered_to(const struct ch_object_store *s)
 {
     return s->runs->count ? s->runs->run[s->runs->count - 1]->last : 0;
+}
+
+static bool is_of_another(void *context, struct place *place)
+{
+    return !place->silent || place->segment != *(uint32_t *)context;
+}
+
+void object_index_segment_gone(struct ch_object_store *s, uint32_t number)
+{
+    object_index_measure(s);
+    for (unsigned i = 0; s->index.silent && number <= covered_to(s) && i < INDEX_PARTS; i++) {
+        pthread_rwlock_wrlock(&s->lock);
+        object_index_sweep(&s->index, i, is_of_another, &number);
+        pthread_rwlock_unlock(&s->lock);
+    }
 }
 
 /* The sealed segments from a number on, below `end`, up to one that can't be read; false: there are none. */
@@ -352,6 +367,8 @@ static ch_err gather(struct ch_object_store *s)
     if (err == CH_ERR_CORRUPT) { /* it is left alone, and what memory knows of it stays there */
         if (number > covered_to(s))
             job->last = number - 1;
+        else if (at == object_segment_from(s, job->chunk_first)) /* no run says that it holds nothing */
+            job->chunk_first = number + 1;
         job->next = number + 1;
         return CH_OK;
     }
@@ -379,7 +396,7 @@ static ch_err end_chunk(struct ch_object_store *s)
     ch_err err = object_run_end(s, &job->writer, &job->made[job->made_count]);
     if (err != CH_OK)
         return err;
-    job->made_count += job->made[job->made_count] != NULL;
+    job->made_count++;
     object_stream_close(s, &job->stream);
     job->streams = false;
     return CH_OK;

@@ -640,7 +640,7 @@ static ch_err scrub_index(struct ch_object_reader *r, uint64_t *bytes, bool *pas
     if (err == CH_OK)
         err = read_bytes(r, scrub->file, (size_t)pages * CH_IO_BLOCK_BYTES, (uint64_t)scrub->page * CH_IO_BLOCK_BYTES);
     for (uint32_t i = 0; err == CH_OK && i < pages; i++)
-        if (object_page_places(r->buffer + (size_t)i * CH_IO_BLOCK_BYTES, scrub->page + i) == 0)
+        if (object_page_places(run, r->buffer + (size_t)i * CH_IO_BLOCK_BYTES, scrub->page + i) == 0)
             err = CH_ERR_CORRUPT;
     *bytes = (uint64_t)pages * CH_IO_BLOCK_BYTES;
     scrub->page += err == CH_OK ? pages : 0;

@@ -38,7 +38,7 @@ ch_err object_footer_load(struct ch_object_store *s, struct ch_file *file, uint3
         return CH_ERR_NO_MEMORY;
     }
     err = ch_io_read(s->io, file, bytes, length, trailer.offset, &got);
-    if (err == CH_OK && (got < length || !object_footer_read(bytes, trailer.count, loaded)))
+    if (err == CH_OK && (got < length || !object_footer_read(bytes, &trailer, loaded)))
         err = CH_ERR_CORRUPT;
     free(bytes);
     if (err != CH_OK) {
@@ -121,9 +121,9 @@ static ch_err take_record(struct scan *scan, uint64_t at, uint64_t *step)
     return object_entry_add(segment, &entry);
 }
 
-/* Fills segment->entry from the records; those of the newest incarnation seen decide which one comes next. */
+/* Fills segment->entry from the records; *incarnation is the newest that was seen. */
 static ch_err scan_records(struct ch_object_store *s, struct object_segment *segment, uint8_t *memory,
-                           size_t memory_bytes)
+                           size_t memory_bytes, uint32_t *incarnation)
 {
     struct scan scan = {
         .store = s, .segment = segment, .memory = memory, .memory_bytes = memory_bytes, .end = DATA_START};
@@ -135,8 +135,7 @@ static ch_err scan_records(struct ch_object_store *s, struct object_segment *seg
     object_key_free(scan.key);
     free(scan.plain);
     segment->data_end = round_up(scan.end, CH_IO_BLOCK_BYTES);
-    if (scan.incarnation_max > segment->slot.incarnation)
-        segment->slot.incarnation = scan.incarnation_max;
+    *incarnation = scan.incarnation_max;
     return err;
 }
 
@@ -205,22 +204,23 @@ static ch_err make_footer_again(struct ch_object_store *s, struct object_segment
     const size_t room = 2 * CH_OBJECT_BATCH_BYTES;
     char path[CH_IO_PATH_BYTES_MAX];
     uint8_t *memory;
+    uint32_t incarnation; /* nothing is written into it any more */
     object_path(s, segment->slot.segment, path);
     if (posix_memalign((void **)&memory, CH_IO_BLOCK_BYTES, room) != 0)
         return CH_ERR_NO_MEMORY;
     ch_err err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_DIRECT, &segment->file);
-    uint32_t incarnation = segment->slot.incarnation;
     if (err == CH_OK)
-        err = scan_records(s, segment, memory, room);
-    segment->slot.incarnation = incarnation; /* nothing is written into it any more */
+        err = scan_records(s, segment, memory, room, &incarnation);
     free(memory);
     if (err == CH_OK && s->own_reader) /* at the start there is no index yet */
         err = give_up_lost(s, segment);
+    if (err == CH_OK)
+        err = object_segment_seal(s, segment);
     if (err == CH_OK) {
         s->stats.footers_rebuilt++;
-        return object_segment_seal(s, segment);
+        return CH_OK;
     }
-    ch_io_close_file(s->io, segment->file);
+    ch_io_close_file(s->io, segment->file); /* who tries again begins anew */
     segment->file = NULL;
     free(segment->entry);
     segment->entry = NULL;
@@ -306,7 +306,10 @@ static ch_err load_contents(struct ch_object_store *s, struct object_segment *se
     }
     if (err != CH_ERR_CORRUPT)
         return err;
-    err = scan_records(s, segment, s->memory, s->memory_bytes);
+    uint32_t incarnation;
+    err = scan_records(s, segment, s->memory, s->memory_bytes, &incarnation);
+    if (incarnation > segment->slot.incarnation) /* its keys have been used */
+        segment->slot.incarnation = incarnation;
     s->stats.footers_rebuilt++;
     for (uint32_t i = 0; i < segment->entry_count; i++) {
         object_note_age(segment, &segment->entry[i]);
@@ -335,6 +338,8 @@ static ch_err load_segment(struct ch_object_store *s, uint32_t number, bool newe
         err = CH_ERR_UNSUPPORTED;
     if (err == CH_OK && finding == FOUND_SEGMENT)
         err = object_segment_add(s, segment);
+    if (err == CH_OK && finding == FOUND_DESTROYED) /* perhaps by half */
+        err = object_salt_destroy(s, segment);
     if (err != CH_OK || finding != FOUND_SEGMENT) {
         object_segment_free(s, segment);
         /* Nothing at all is what a power loss leaves of a segment just begun; of an older one it is damage. */
@@ -357,7 +362,7 @@ static ch_err finish_segment(struct ch_object_store *s, struct object_segment *s
         return CH_OK;
     }
     /* What was read may still be in a cache, and counts as durable from now on: both ways end with a sync. */
-    if (!newest || segment->file_bytes != s->segment_bytes)
+    if (!newest || segment->file_bytes != s->segment_bytes || segment->slot.incarnation == UINT32_MAX)
         return object_segment_seal(s, segment);
     segment->slot.incarnation++;
     ch_err err = object_slot_store(s, segment, &segment->slot);

@@ -91,6 +91,9 @@ static ch_err move(struct ch_object_store *s, const struct entry *e, uint8_t *bu
     ch_err found = object_find_any(s, &print, &there, NULL);
     if (found != CH_OK && found != CH_ERR_NOT_FOUND)
         return found;
+    /* What is on its way may be lost in a crash: until it is durable this one stays, and may not be moved behind it. */
+    if (found == CH_OK && !there.durable)
+        return CH_ERR_FULL;
     bool is = found == CH_OK && !there.dropped;
     if (e->kind == RECORD_BLOCK) {
         if (!is || there.segment != c->segment || there.unit != e->unit)

@@ -12,13 +12,6 @@
 #define DEPTH_MAX  2  /* losses in the midst of a recovery from a loss */
 #define DIRTY_ROOM 48 /* pages: spills in most of the batches */
 
-/* LMDB 0.9 loses the list of spilled pages of a transaction; without a dirty list made small it never has one. */
-const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void)
-{
-    return "leak:mdb_midl_alloc\n";
-}
-
 static char home[SCRATCH_BYTES];
 static const char *self; /* this program */
 
