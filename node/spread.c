@@ -95,7 +95,7 @@ void spread_answered(struct ch_spread *s, struct task *t, unsigned i, enum ask_s
 
 /* --- tasks --- */
 
-static void release(struct ch_spread *s, struct task *t)
+void spread_release(struct ch_spread *s, struct task *t)
 {
     for (unsigned i = 0; i < t->holders; i++)
         if (t->ask[i].state == ASK_ASKED)
@@ -119,7 +119,7 @@ struct task *spread_task(struct ch_spread *s, enum kind kind, const struct ch_ci
     if (!t)
         return NULL;
     if (t->phase == PHASE_LINGER)
-        release(s, t);
+        spread_release(s, t);
     uint8_t *shards = t->shards ? t->shards : malloc(CH_SHARDS_ALL_BYTES_MAX);
     if (!shards)
         return NULL;
@@ -204,8 +204,10 @@ static void write_on(struct ch_spread *s, struct task *t)
             return;
         t->writes &= ~what;
         t->writes_flying += err == CH_OK;
-        if (err != CH_OK && err != CH_ERR_EXISTS)
+        if (err != CH_OK && err != CH_ERR_EXISTS) {
             t->own_failed = true;
+            t->writes = 0; /* without its manifest a shard would be found by nobody */
+        }
     }
     if (!t->writes_flying)
         progress(s, t);
@@ -233,9 +235,7 @@ void ch_spread_durable(struct ch_spread *s, uint64_t cookie)
 static void write_own(struct ch_spread *s, struct task *t)
 {
     t->own_failed = false;
-    if (t->own < 0 && ch_cid_codec(&t->cid) == CH_CID_DAG_PB)
-        t->writes = WRITE_SHARD; /* the node whole: trees are walked here too */
-    else if (t->own >= 0)
+    if (t->own >= 0 || ch_cid_codec(&t->cid) == CH_CID_DAG_PB) /* a node is kept anyhow: trees are walked here too */
         t->writes = WRITE_MANIFEST | (t->own < t->m.copies ? WRITE_SHARD : 0u);
     t->writes |= t->named ? WRITE_NAMED : 0u;
     write_on(s, t);
@@ -506,7 +506,7 @@ static void tick_task(struct ch_spread *s, struct task *t)
         s->now_ns - t->began_ns >= CH_SPREAD_TASK_NS)
         spread_finish(s, t, CH_STATUS_OVERLOADED);
     if (t->phase == PHASE_LINGER && t != s->told && !lingers(s, t))
-        release(s, t);
+        spread_release(s, t);
 }
 
 void ch_spread_tick(struct ch_spread *s, uint64_t now_ns)
@@ -539,7 +539,7 @@ bool ch_spread_next_done(struct ch_spread *s, struct ch_spread_done *done)
 {
     if (s->told) { /* the caller has copied its block */
         if (s->told->phase == PHASE_DONE)
-            release(s, s->told);
+            spread_release(s, s->told);
         s->told = NULL;
     }
     for (unsigned i = 0; i < CH_SPREAD_TASKS; i++) {
@@ -557,7 +557,7 @@ bool ch_spread_next_done(struct ch_spread *s, struct ch_spread_done *done)
             repair_ended(s, t);
         if (!t->ticket) { /* repair's own */
             if (t->phase == PHASE_DONE)
-                release(s, t);
+                spread_release(s, t);
             continue;
         }
         s->told = t;

@@ -2,9 +2,9 @@
  *
  * Records of a block: the manifest under H("chappe/held/1" 0 | CID | u16 who brought it), so that a liar's wrong manifest
  * stands in nobody's way; our shard under H("chappe/part/1" 0 | CID | its hash), so that it goes with this block alone, or
- * the whole block under its own hash; the certificate under H("chappe/stored/1" 0 | CID | u32 length); when a message
- * names the block, that under H("chappe/named/1" 0 | CID | u32 length). The manifest is written first and dropped last:
- * what is here of a block is found by it.
+ * the whole block under its own hash, as a node of a tree is kept by others too, who walk it; the certificate under
+ * H("chappe/stored/1" 0 | CID | u32 length); when a message names the block, that under H("chappe/named/1" 0 | CID |
+ * u32 length). The manifest is written first and dropped last: what is here of a block is found by it.
  */
 #include "node/spread_impl.h"
 
@@ -322,6 +322,7 @@ static ch_err drop(struct ch_spread *s, enum ch_spread_kind kind, const uint8_t 
 ch_err ch_spread_close_block(struct ch_spread *s, const struct ch_cid *cid, uint32_t length)
 {
     uint8_t name[CH_HASH_BYTES];
+    repair_forget(s, cid); /* it would hand the parts to all anew, those too who have dropped theirs */
     hold_stored_name(cid, length, name);
     return drop(s, CH_SPREAD_STORED, name);
 }
@@ -341,12 +342,12 @@ ch_err ch_spread_drop(struct ch_spread *s, const struct ch_cid *cid, uint32_t le
     uint8_t name[CH_HASH_BYTES], digest[CH_HASH_BYTES];
     int own = hold_own_index(s, holder, ch_placement(cid, s->setup.keys, s->setup.validators, holder));
     ch_err err = ch_spread_close_block(s, cid, length);
-    if (err == CH_OK && own < 0 && ch_cid_codec(cid) == CH_CID_DAG_PB && !is_two_blocks(s, cid, length))
-        err = drop(s, CH_SPREAD_WHOLE, ch_cid_digest(cid));
-    for (unsigned w = 0; err == CH_OK && own >= 0 && w < s->setup.validators; w++) {
+    for (unsigned w = 0; err == CH_OK && w < s->setup.validators; w++) {
         struct ch_manifest m;
+        if (own < 0 && w != s->setup.me) /* those of others come to holders alone */
+            continue;
         if (read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, &m, digest, NULL) && own < m.copies) {
-            enum ch_spread_kind kind = hold_shard_name(&m, (unsigned)own, name);
+            enum ch_spread_kind kind = hold_shard_name(&m, own < 0 ? 0 : (unsigned)own, name);
             if (kind == CH_SPREAD_SHARD || !is_two_blocks(s, cid, length))
                 err = drop(s, kind, name);
         }

@@ -173,6 +173,8 @@ struct ch_spread {
 /* --- spread.c --- */
 struct task *spread_task(struct ch_spread *s, enum kind kind, const struct ch_cid *cid, uint64_t ticket);
 void spread_finish(struct ch_spread *s, struct task *t, enum ch_status status);
+/* The task is free; what it has asked is not waited for. */
+void spread_release(struct ch_spread *s, struct task *t);
 /* Hands out the shards in the buffer, all of them, and keeps our own. */
 void spread_begin(struct ch_spread *s, struct task *t);
 /* Writes our own part, for a block whose certificate is known. */
@@ -233,6 +235,8 @@ void repair_told(struct ch_spread *s, uint16_t from, const struct ch_stored *sto
 /* A block without a certificate that ours may be the only one to follow up. */
 void repair_unproven(struct ch_spread *s, const struct ch_manifest *m, uint64_t listed_at);
 void repair_ended(struct ch_spread *s, const struct task *t);
+/* The block is given up here: what was to be restored of it is not, unless another validator says that it is named. */
+void repair_forget(struct ch_spread *s, const struct ch_cid *cid);
 bool repair_busy(const struct ch_spread *s);
 
 #endif

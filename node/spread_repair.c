@@ -109,6 +109,21 @@ void repair_unproven(struct ch_spread *s, const struct ch_manifest *m, uint64_t 
     (void)queue(s, &unproven);
 }
 
+void repair_forget(struct ch_spread *s, const struct ch_cid *cid)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < s->missing_count; i++)
+        if (s->missing[i].named || memcmp(s->missing[i].stored.cid.bytes, cid->bytes, CH_CID_BYTES) != 0)
+            s->missing[kept++] = s->missing[i];
+    s->missing_count = kept;
+    for (unsigned i = 0; i < CH_SPREAD_TASKS; i++) {
+        struct task *t = &s->task[i];
+        if (t->phase != PHASE_FREE && t->kind == KIND_RESTORE && !t->ticket && !t->named &&
+            memcmp(t->cid.bytes, cid->bytes, CH_CID_BYTES) == 0)
+            spread_release(s, t);
+    }
+}
+
 void ch_spread_repair(struct ch_spread *s)
 {
     for (unsigned i = 0; i < s->setup.validators; i++) {
