@@ -90,10 +90,11 @@ static unsigned most_named(const struct task *t, const uint8_t **digest)
     return best;
 }
 
-/* On to another manifest: `wanted`, or whichever comes first. */
-static void begin_anew(struct ch_spread *s, struct task *t, const uint8_t wanted[CH_HASH_BYTES])
+/* On to another manifest: `wanted`, which so many name, or whichever comes first. */
+static void begin_anew(struct ch_spread *s, struct task *t, const uint8_t wanted[CH_HASH_BYTES], unsigned named)
 {
     memcpy(t->wanted, wanted, CH_HASH_BYTES);
+    t->wanted_by = named;
     for (unsigned i = 0; i < t->holders; i++) {
         if (t->ask[i].state == ASK_ASKED)
             spread_answered(s, t, i, ASK_IDLE);
@@ -114,8 +115,8 @@ static bool refuse(struct ch_spread *s, struct task *t)
     if (t->refused_count == CH_SPREAD_REFUSED_MAX)
         return false;
     memcpy(t->refused[t->refused_count++], t->digest, CH_HASH_BYTES);
-    (void)most_named(t, &next);
-    begin_anew(s, t, next);
+    unsigned named = most_named(t, &next);
+    begin_anew(s, t, next, named);
     return true;
 }
 
@@ -181,11 +182,13 @@ static void settle(struct ch_spread *s, struct task *t)
             spread_finish(s, t, CH_STATUS_NOT_FOUND);
             return;
         }
-        /* more than there are liars name another one: nobody is waited for */
+        /* More than there are liars name another one: nobody is waited for, but where that was said of this one too. Else
+         * those who answer first could have us turn to and fro. */
         const unsigned named = most_named(t, &other);
-        if ((open && named <= s->faults_max) || named <= (unsigned)__builtin_popcount(t->present))
+        const bool waits = open && (named <= s->faults_max || t->wanted_by > s->faults_max);
+        if (waits || named <= (unsigned)__builtin_popcount(t->present))
             return; /* maybe only until those are asked again that failed */
-        begin_anew(s, t, other);
+        begin_anew(s, t, other, named);
     }
 }
 

@@ -61,6 +61,7 @@ struct task {
     bool has_manifest;
     uint8_t digest[CH_HASH_BYTES]; /* of m */
     uint8_t wanted[CH_HASH_BYTES]; /* zeros: any */
+    unsigned wanted_by;            /* so many named it when it was chosen */
     uint8_t refused[CH_SPREAD_REFUSED_MAX][CH_HASH_BYTES];
     unsigned refused_count;
     unsigned holders;

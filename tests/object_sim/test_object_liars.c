@@ -240,6 +240,85 @@ static void liar_that_hands_each_another_manifest_stops_no_read(void **state)
     }
 }
 
+/* What a validator answers that has its part by this manifest alone; returns the length. */
+static uint32_t answer_by(const struct ch_manifest *m, const uint8_t *shards, unsigned own, uint8_t *body)
+{
+    size_t length = ch_manifest_write(m, body + 12);
+    ch_store16(body, CH_STATUS_OK);
+    ch_store64(body + 2, 1);
+    ch_store16(body + 10, (uint16_t)length);
+    memcpy(body + 12 + length, shards + (size_t)own * m->shard_bytes, m->shard_bytes);
+    return (uint32_t)(12 + length + m->shard_bytes);
+}
+
+/* Two liars of seven, and an honest one that has a part by their manifest alone, always answer before the three that have the
+ * right one. The reader does not turn to and fro between the two until its time is over. */
+static void liars_that_answer_first_each_time_stop_no_read(void **state)
+{
+    static uint8_t body[CH_FRAME_BODY_BYTES_MAX], right[CH_SHARDS_ALL_BYTES_MAX], wrong[CH_SHARDS_ALL_BYTES_MAX],
+        third_shards[CH_SHARDS_ALL_BYTES_MAX];
+    static struct ch_erasure code;
+    static struct world w;
+    uint16_t holder[CH_SHARDS_MAX], to;
+    uint8_t right_digest[CH_HASH_BYTES];
+    struct ch_spread_done done = {0};
+    struct {
+        uint64_t request, at_ns;
+        uint16_t to;
+        bool wants_right;
+    } asked[64];
+    unsigned count = 0;
+    world_open(&w, seed_of(6, 0), 7);
+    struct block *b = &w.block[new_block(&w, CH_CID_RAW)];
+    free(b->bytes);
+    b->bytes = calloc(1, b->length = 50000);
+    ch_cid_of(CH_CID_RAW, b->bytes, b->length, &b->cid);
+    ch_placement(&b->cid, (const uint8_t(*)[CH_HASH_BYTES])w.keys, w.n, holder);
+    const struct ch_manifest m = manifest_of(&w, 0);
+    struct ch_manifest other = m, third = m;
+    memcpy(right, b->bytes, b->length);
+    ch_erasure_init(&code, m.n, m.k);
+    ch_erasure_encode(&code, right, m.shard_bytes);
+    forge(&w, &other, wrong);
+    forge(&w, &third, third_shards);
+    ch_manifest_digest(&m, right_digest);
+    struct ch_spread *s = w.node[holder[6]].spread;
+    assert_ok(ch_spread_get(s, &b->cid, 1));
+    for (unsigned steps = 0; steps < 1000 && !done.ticket; steps++) {
+        struct ch_frame_header header;
+        while (ch_spread_next_send(s, &to, &header, body))
+            if (header.type == CH_FRAME_GET_OBJECT_SHARD) {
+                unsigned own = 0;
+                while (holder[own] != to)
+                    own++;
+                assert_true(count < 64);
+                asked[count].request = header.request;
+                asked[count].to = (uint16_t)own;
+                asked[count].at_ns = w.now_ns + (own < 3 ? MS : 50 * MS);
+                asked[count++].wants_right = memcmp(body + CH_CID_BYTES, right_digest, CH_HASH_BYTES) == 0;
+            }
+        ch_spread_tick(s, w.now_ns += 5 * MS);
+        for (unsigned i = 0; i < count;) {
+            if (asked[i].at_ns > w.now_ns) {
+                i++;
+                continue;
+            }
+            const unsigned own = asked[i].to;
+            header = (struct ch_frame_header){.type = CH_FRAME_OBJECT_SHARD, .request = asked[i].request};
+            if (own < 2 && !asked[i].wants_right) /* they don't help to find out that it is wrong */
+                header.length = answer_by(&third, third_shards, own, body);
+            else
+                header.length = own < 3 ? answer_by(&other, wrong, own, body) : answer_by(&m, right, own, body);
+            asked[i] = asked[--count];
+            assert_true(ch_spread_frame(s, holder[own], &header, body));
+        }
+        (void)ch_spread_next_done(s, &done);
+    }
+    assert_int_equal(done.ticket, 1);
+    assert_int_equal(done.status, CH_STATUS_OK);
+    world_close(&w);
+}
+
 static int start_crypto(void **state)
 {
     return ch_sign_init() == CH_OK ? 0 : -1;
@@ -253,6 +332,7 @@ int main(void)
         cmocka_unit_test(liars_who_take_turns_to_stay_silent_stop_no_read),
         cmocka_unit_test(certificates_that_lead_nowhere_leave_room_for_lists),
         cmocka_unit_test(liar_that_hands_each_another_manifest_stops_no_read),
+        cmocka_unit_test(liars_that_answer_first_each_time_stop_no_read),
     };
     return cmocka_run_group_tests_name("object_liars", tests, start_crypto, NULL);
 }
