@@ -12,8 +12,8 @@
  * | 12 | 4  | segment |
  * | 16 | 4  | place in units of 64 bytes |
  * | 20 | 4  | length of the plaintext; bit 22: there is no block, the record is a drop |
- * Then the first 8 bytes of each page's first print, and the filter, both with zeros up to a multiple of 4096. Then the
- * trailer, a block of 4096:
+ * Then the first 8 bytes of each page's first print, and the filter, both with zeros up to a multiple of 4096. Then, when all
+ * that is durable, the trailer, a block of 4096:
  * | 0  | 4  | magic "COI1" |
  * | 4  | 4  | crc32c of bytes 8..95 |
  * | 8  | 4  | the run's number |
@@ -511,6 +511,8 @@ ch_err object_run_end(struct ch_object_store *s, struct run_writer *w, struct ob
     if (err == CH_OK)
         err = ch_io_write(s->io, w->file, run->filter, filter_bytes(run), w->offset);
     w->offset += filter_bytes(run);
+    if (err == CH_OK)
+        err = ch_io_sync(s->io, w->file);
     trailer_write(w->memory, run, s->master_key);
     if (err == CH_OK)
         err = ch_io_write(s->io, w->file, w->memory, CH_IO_BLOCK_BYTES, w->offset);

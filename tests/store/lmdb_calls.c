@@ -14,6 +14,7 @@
 #define MIRRORS   16
 #define TXN_WORDS 64      /* of LMDB's transaction that are looked through for its room */
 #define LMDB_ROOM 131071u /* MDB_IDL_UM_MAX: what it begins with */
+#define LISTS     1024
 
 struct mirror {
     struct ch_io *io; /* NULL: free */
@@ -24,13 +25,16 @@ struct mirror {
     int fd;
     dev_t dev;
     ino_t ino;
+    size_t lists_before;
 };
 
 void (*lmdb_moment)(void);
 uint32_t lmdb_dirty_room;
 uint64_t lmdb_writes, lmdb_spills;
 static struct mirror mirrors[MIRRORS];
-static bool committing;
+static bool committing, opening;
+static void *lists[LISTS]; /* of spilled pages, by the order of their making: that of the mirrors that are there */
+static size_t list_count;
 
 ssize_t __real_pwrite(int fd, const void *from, size_t length, off_t offset);
 ssize_t __wrap_pwrite(int fd, const void *from, size_t length, off_t offset);
@@ -42,6 +46,11 @@ int __real_mdb_txn_begin(MDB_env *env, MDB_txn *parent, unsigned flags, MDB_txn 
 int __wrap_mdb_txn_begin(MDB_env *env, MDB_txn *parent, unsigned flags, MDB_txn **txn);
 int __real_mdb_txn_commit(MDB_txn *txn);
 int __wrap_mdb_txn_commit(MDB_txn *txn);
+int __real_mdb_env_open(MDB_env *env, const char *path, unsigned flags, mdb_mode_t mode);
+int __wrap_mdb_env_open(MDB_env *env, const char *path, unsigned flags, mdb_mode_t mode);
+void *__real_mdb_midl_alloc(int room);
+void *__wrap_mdb_midl_alloc(int room);
+void mdb_midl_free(void *list);
 
 static void moment(void)
 {
@@ -141,6 +150,26 @@ int __wrap_mdb_txn_commit(MDB_txn *txn)
     return rc;
 }
 
+int __wrap_mdb_env_open(MDB_env *env, const char *path, unsigned flags, mdb_mode_t mode)
+{
+    opening = true;
+    int rc = __real_mdb_env_open(env, path, flags, mode);
+    opening = false;
+    return rc;
+}
+
+/* LMDB 0.9.24 forgets the list of a transaction's spilled pages, 1 MiB, at its end. The other list of this size is the
+ * environment's, which frees it. */
+void *__wrap_mdb_midl_alloc(int room)
+{
+    void *list = __real_mdb_midl_alloc(room);
+    if (list && room == LMDB_ROOM && !opening) {
+        assert_true(list_count < LISTS);
+        lists[list_count++] = list;
+    }
+    return list;
+}
+
 /* --- the seam's calls --- */
 
 static ch_err watch_open(struct ch_io *io, const char *path, unsigned flags, struct ch_file **out)
@@ -217,6 +246,7 @@ void lmdb_mirror(struct ch_sim_disk *disk, struct ch_io *io, const char *path)
     assert_non_null(m);
     memset(m, 0, sizeof *m);
     m->fd = -1;
+    m->lists_before = list_count;
     if (path) {
         snprintf(m->path, sizeof m->path, "%s", path);
         const uint8_t *bytes = ch_sim_disk_bytes(disk, path, &length);
@@ -250,5 +280,7 @@ void lmdb_mirror_end(struct ch_io *io)
     ch_io_close_file(io, m->file);
     if (m->fd >= 0)
         close(m->fd);
+    while (m->fd >= 0 && list_count > m->lists_before)
+        mdb_midl_free(lists[--list_count]);
     m->io = NULL;
 }

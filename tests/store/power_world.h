@@ -4,7 +4,7 @@
 #define CHAPPE_TESTS_STORE_POWER_WORLD_H
 
 #include "store/io_sim.h"
-#include "store/object.h"
+#include "store/object_impl.h"
 #include "store/wal.h"
 #include "tests/store/lmdb_calls.h"
 #include "tests/store/state_life.h"
@@ -112,7 +112,7 @@ static inline ch_err world_open_state(struct world *w)
 static inline ch_err world_open(struct world *w, bool new)
 {
     const struct ch_object_options objects = {
-        .master_key = world_key, .segment_bytes = 128 << 10, .batch_bytes = 16 << 10};
+        .master_key = world_key, .segment_bytes = 32 << 10, .batch_bytes = 8 << 10, .run_places = 8};
     struct ch_wal_options log = {.segment_bytes = 64 << 10, .frame_bytes_max = 16 << 10};
     ch_err err = new ? ch_wal_create(w->wal_io, "wal", &log) : CH_OK;
     if (err == CH_OK)
@@ -207,6 +207,9 @@ static inline ch_err world_put_objects(struct world *w, uint64_t commit)
     ch_err err = ch_object_flush(w->objects);
     while (err == CH_OK && told < wanted)
         err = world_poll_objects(w, &told);
+    /* Time until the next commit: none, or enough for all that the index needs. */
+    for (bool idle = ch_prng_below(&w->prng, 2); err == CH_OK && idle && ch_object_busy(w->objects);)
+        err = world_poll_objects(w, &told);
     uint64_t moved;
     if (err == CH_OK && ch_prng_below(&w->prng, 4) == 0) {
         err = ch_object_compact(w->objects, 4000, &moved);
@@ -262,6 +265,45 @@ static inline ch_err world_step(struct world *w)
             err = world_commit_state(w);
     }
     return err;
+}
+
+/* --- the index of objects, in runs --- */
+
+#define RUNS_MAX 64
+
+/* How many runs lie in the folder; *torn of them have no trailer, *left lie over another's segments. */
+static inline size_t world_runs(struct ch_sim_disk *disk, size_t *torn, size_t *left)
+{
+    uint32_t first[RUNS_MAX], last[RUNS_MAX];
+    struct segment_numbers found = {0};
+    struct ch_io *io;
+    size_t whole = 0;
+    assert_ok(ch_sim_io_open(disk, &io));
+    assert_ok(segments_find(io, "obj", "run", &found));
+    const size_t count = found.count;
+    assert_true(count <= RUNS_MAX);
+    *torn = *left = 0;
+    for (size_t i = 0; i < count; i++) {
+        char path[32];
+        size_t length;
+        snprintf(path, sizeof path, "obj/%08x.run", found.number[i]);
+        const uint8_t *bytes = ch_sim_disk_bytes(disk, path, &length);
+        const uint8_t *trailer = length < CH_IO_BLOCK_BYTES ? NULL : bytes + length - CH_IO_BLOCK_BYTES;
+        if (!trailer || memcmp(trailer, "COI1", 4) != 0) {
+            ++*torn;
+            continue;
+        }
+        first[whole] = ch_load32(trailer + 16);
+        last[whole] = ch_load32(trailer + 20);
+        bool covered = false;
+        for (size_t k = 0; k < whole; k++)
+            covered |= first[k] <= last[whole] && first[whole] <= last[k];
+        *left += covered;
+        whole++;
+    }
+    free(found.number);
+    ch_io_close(io);
+    return count;
 }
 
 /* Whether all that was promised is there, and nothing wrong. */

@@ -1,3 +1,4 @@
+#include "store/io_impl.h"
 #include "store/object_impl.h"
 #include "tests/store/object_world.h"
 
@@ -330,6 +331,42 @@ static void crash_at_any_step_leaves_the_old_runs_or_the_new(void **state)
     finish(&w);
 }
 
+/* The world in which a run is about to be made durable. */
+static struct {
+    struct world *world;
+    const struct ch_io_ops *real;
+    struct ch_prng prng;
+    uint64_t count;
+    unsigned losses;
+} syncing;
+
+static ch_err lose_power_instead(struct ch_io *io, struct ch_file *file)
+{
+    struct world *w = syncing.world;
+    for (int i = 0; w->store->job.writer.file == file && i < (test_full() ? 1000 : 60); i++, syncing.losses++)
+        check_lost(w, ch_prng_next(&syncing.prng), false, i % 10 == 0 ? syncing.count : 0);
+    return syncing.real->sync(io, file);
+}
+
+/* All of a run but some of its pages may be on the disk by then: it counts for nothing yet. */
+static void power_loss_before_a_run_is_durable_leaves_the_old_runs(void **state)
+{
+    struct world w;
+    ch_prng_seed(&syncing.prng, test_seed());
+    begin(&w, ch_prng_next(&syncing.prng));
+    struct ch_io_ops ops = *w.io->ops;
+    syncing.real = w.io->ops;
+    syncing.world = &w;
+    syncing.losses = 0;
+    ops.sync = lose_power_instead;
+    w.io->ops = &ops;
+    for (syncing.count = 100; syncing.count <= 800; syncing.count += 100)
+        put_many(&w, syncing.count - 100, syncing.count);
+    assert_true(stats_of(&w).runs_merged > 0 && syncing.losses >= 300);
+    w.io->ops = syncing.real;
+    finish(&w);
+}
+
 /* Every call that a run's making and merging makes, one by one. */
 static void any_call_that_fails_while_runs_are_made_loses_nothing(void **state)
 {
@@ -616,6 +653,7 @@ int main(void)
         cmocka_unit_test(damaged_block_stays_marked_while_runs_are_made),
         cmocka_unit_test(segments_whose_blocks_are_all_gone_have_a_run),
         cmocka_unit_test(crash_at_any_step_leaves_the_old_runs_or_the_new),
+        cmocka_unit_test(power_loss_before_a_run_is_durable_leaves_the_old_runs),
         cmocka_unit_test(any_call_that_fails_while_runs_are_made_loses_nothing),
         cmocka_unit_test(expired_blocks_stay_away_or_expire_again),
         cmocka_unit_test(store_without_room_for_runs_works_from_memory),
