@@ -214,6 +214,8 @@ static ch_err begin_segment(struct ch_object_store *s, uint64_t reserve_bytes)
     char path[CH_IO_PATH_BYTES_MAX];
     uint64_t free_bytes;
     bool no_room = false;
+    if (s->next_number == 0) /* all numbers are used: none means "nothing there" */
+        return CH_ERR_NO_SPACE;
     ch_err err = ch_io_free_bytes(s->io, s->dir, &free_bytes);
     if (err == CH_OK && (free_bytes < s->segment_bytes || free_bytes - s->segment_bytes < reserve_bytes))
         return CH_ERR_NO_SPACE;
@@ -225,13 +227,16 @@ static ch_err begin_segment(struct ch_object_store *s, uint64_t reserve_bytes)
         return s->failed = err != CH_OK ? err : CH_ERR_NO_MEMORY;
     }
     segment->slot =
-        (struct slot){.state = SLOT_IN_USE, .cipher = s->cipher, .segment = s->next_number, .incarnation = 0};
+        (struct slot){.state = SLOT_IN_USE, .cipher = s->cipher, .incarnation = 0};
     randombytes_buf(segment->slot.salt, SALT_BYTES);
     segment->data_end = DATA_START;
     segment->file_bytes = s->segment_bytes;
     segment->oldest_ms = segment->first_ms = UINT64_MAX;
-    object_path(s, s->next_number, path);
-    err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_CREATE | CH_IO_DIRECT, &segment->file);
+    for (int tries = 0; tries == 0 || (err == CH_ERR_EXISTS && tries < NUMBERS_TRIED && s->next_number); tries++) {
+        segment->slot.segment = s->next_number++; /* in a pool one may be there that was made, and nobody was told */
+        object_path(s, segment->slot.segment, path);
+        err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_CREATE | CH_IO_DIRECT, &segment->file);
+    }
     if (err == CH_OK) {
         err = ch_io_allocate(s->io, segment->file, s->segment_bytes);
         no_room = err == CH_ERR_NO_SPACE;
@@ -248,12 +253,14 @@ static ch_err begin_segment(struct ch_object_store *s, uint64_t reserve_bytes)
     if (err != CH_OK) {
         object_segment_free(s, segment);
         if (!object_passes(err) && !no_room)
-            return s->failed = err;
+            return s->failed = object_failure(err);
         ch_err gone = ch_io_unlink(s->io, path);
-        bool left = gone == CH_OK || gone == CH_ERR_NOT_FOUND || object_passes(gone);
-        return left ? object_refusal(err) : (s->failed = gone);
+        if (gone == CH_OK || gone == CH_ERR_NOT_FOUND)
+            s->next_number--; /* it is free again */
+        else if (!object_passes(gone))
+            return s->failed = gone;
+        return object_refusal(err);
     }
-    s->next_number++;
     s->active = segment;
     s->counter = object_counter_start();
     object_key_derive(s->crypt, s->master_key, &segment->slot, segment->slot.incarnation, s->key);
@@ -630,7 +637,7 @@ ch_err ch_object_poll(struct ch_object_store *s, uint64_t *cookies, size_t max, 
             s->failed = err;
     }
     if (s->failed == CH_OK)
-        s->failed = object_index_step(s);
+        s->failed = object_failure(object_index_step(s));
     return s->failed;
 }
 

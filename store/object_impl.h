@@ -18,6 +18,7 @@
 #define BATCH_DEPTH         4
 #define BATCH_SLOTS         (BATCH_DEPTH + 1)
 #define BATCH_RECORDS_MAX   4096
+#define NUMBERS_TRIED       8 /* for a new file, where one is there already */
 #define SEGMENT_RECORDS_MAX (1u << 19) /* about: one of small records is sealed before it is full */
 
 /* What a pool refuses now, but may be asked again: it has no cache that could forget what it was given. (A full disk has: a
@@ -29,6 +30,12 @@ static inline bool object_passes(ch_err err)
 static inline ch_err object_refusal(ch_err err)
 {
     return err == CH_ERR_POOL_FULL ? CH_ERR_NO_SPACE : err;
+}
+
+/* Of the files beneath: no answer to who puts or drops a block. */
+static inline ch_err object_failure(ch_err err)
+{
+    return err == CH_ERR_EXISTS || err == CH_ERR_NOT_FOUND ? CH_ERR_IO : err;
 }
 
 static inline uint64_t round_up(uint64_t value, uint64_t to)

@@ -407,6 +407,8 @@ ch_err object_run_begin(struct ch_object_store *s, uint32_t first, uint32_t last
 {
     char path[CH_IO_PATH_BYTES_MAX];
     *w = (struct run_writer){0};
+    if (s->next_run == 0) /* all numbers are used */
+        return CH_ERR_NO_SPACE;
     ch_err err = new_run(count / PAGE_PLACES + 1, count * FILTER_BITS / (FILTER_WORDS * 64) + 1, &w->run);
     if (err != CH_OK)
         return err;
@@ -416,7 +418,8 @@ ch_err object_run_begin(struct ch_object_store *s, uint32_t first, uint32_t last
         w->memory = NULL;
         err = CH_ERR_NO_MEMORY;
     }
-    for (int tries = 0; (err == CH_OK && !w->file) || (err == CH_ERR_EXISTS && tries < 8); tries++) {
+    for (int tries = 0;
+         (err == CH_OK && !w->file) || (err == CH_ERR_EXISTS && tries < NUMBERS_TRIED && s->next_run); tries++) {
         w->run->number = s->next_run++; /* in a pool, what a killed process began may appear late under one of them */
         object_run_path(s, w->run->number, path);
         err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_CREATE | CH_IO_DIRECT, &w->file);
@@ -670,7 +673,7 @@ ch_err object_runs_open(struct ch_object_store *s)
     }
     runs->count = kept;
     s->runs = runs;
-    if (kept && runs->run[kept - 1]->last >= s->next_number)
+    if (kept && s->next_number && runs->run[kept - 1]->last >= s->next_number)
         s->next_number = runs->run[kept - 1]->last + 1;
     return err;
 }

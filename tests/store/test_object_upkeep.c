@@ -1,6 +1,7 @@
 /* What compaction and expiry leave when they are cut off, and what they cost. */
 #include "store/object_impl.h"
 #include "tests/store/object_faults.h"
+#include "tests/store/scratch.h"
 
 static struct ch_object_stats stats_of(struct world *w)
 {
@@ -266,12 +267,108 @@ static void expired_blocks_of_destroyed_segments_are_forgotten(void **state)
     finish(&w);
 }
 
+/* --- other threads --- */
+
+struct beside {
+    struct ch_object_store *store;
+    _Atomic bool stop;
+    unsigned rounds, wrong;
+};
+
+static void count_damage(void *context, const struct ch_cid *cid)
+{
+    ++*(unsigned *)context;
+}
+
+static void *read_and_scrub(void *context)
+{
+    struct beside *b = context;
+    struct world w = {.store = b->store};
+    struct ch_prng g;
+    ch_prng_seed(&g, (uintptr_t)&w);
+    if (ch_object_reader_open(b->store, &w.reader) != CH_OK)
+        return NULL;
+    for (; !b->stop; b->rounds++) {
+        bool passed;
+        uint64_t read;
+        struct ch_cid cid;
+        size_t length;
+        uint64_t number = ch_prng_below(&g, 600);
+        ch_err err = get(&w, number);
+        b->wrong += err != CH_OK && (err != CH_ERR_NOT_FOUND || number % 4 == 3);
+        cid_of(number, &cid);
+        err = ch_object_length(w.reader, &cid, &length);
+        b->wrong += err != CH_OK && (err != CH_ERR_NOT_FOUND || number % 4 == 3);
+        err = ch_object_scrub(w.reader, 20000, count_damage, &b->wrong, &read, &passed);
+        b->wrong += err != CH_OK;
+    }
+    ch_object_reader_close(w.reader);
+    return NULL;
+}
+
+/* What is looked up, read and scrubbed while blocks move, runs are made and merged, and segments go. Of four blocks one
+ * stays for ever. */
+static void readers_and_scrubbers_live_beside_all_that_the_owner_does(void **state)
+{
+    char place[SCRATCH_BYTES];
+    char dir[SCRATCH_BYTES + 8];
+    struct world w = {0};
+    struct beside b[2] = {0};
+    pthread_t thread[2];
+    struct ch_object_options options = small();
+    struct ch_object_stats stats;
+    if (in_pool())
+        skip();
+    scratch_make(place);
+    snprintf(dir, sizeof dir, "%s/obj", place);
+    assert_ok(ch_io_uring_open(&w.io));
+    assert_ok(ch_object_open(w.io, dir, &options, &w.store));
+    put_many(&w, 0, 600);
+    for (int i = 0; i < 2; i++) {
+        b[i].store = w.store;
+        assert_int_equal(pthread_create(&thread[i], NULL, read_and_scrub, &b[i]), 0);
+    }
+    for (int round = 0; round < (test_full() ? 100 : 4); round++) {
+        for (uint64_t i = 0; i < 600; i++)
+            if (i % 4 != 3)
+                assert_ok(drop(&w, i));
+        assert_ok(settle(&w));
+        assert_ok(compact_all(&w));
+        for (uint64_t i = 0; i < 600; i++)
+            if (i % 4 != 3)
+                put_aged(&w, i, 1000 + i % 4);
+        assert_ok(settle(&w));
+        ch_err err;
+        while ((err = ch_object_expire(w.store, 1002, ignore_gone, NULL)) == CH_OK)
+            assert_ok(settle(&w));
+        assert_int_equal(err, CH_ERR_NOT_FOUND);
+        for (uint64_t i = 0; i < 600; i++)
+            w.known[i] = i % 4 < 2 ? ABSENT : w.known[i];
+        for (uint64_t i = 0; i < 600; i++)
+            assert_ok(put(&w, i));
+        assert_ok(settle(&w));
+    }
+    for (int i = 0; i < 2; i++) {
+        b[i].stop = true;
+        assert_int_equal(pthread_join(thread[i], NULL), 0);
+        assert_true(b[i].rounds > 0);
+        assert_int_equal(b[i].wrong, 0);
+    }
+    stats = stats_of(&w);
+    assert_true(stats.runs_merged > 0 && stats.segments_destroyed > 0);
+    assert_int_equal(stats.blocks, 600);
+    close_world(&w);
+    ch_io_close(w.io);
+    scratch_remove(place);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(drop_is_kept_until_what_was_put_after_it_is_durable),
         cmocka_unit_test(footer_that_is_refused_is_made_again_later_and_names_each_block_once),
         cmocka_unit_test(expired_blocks_of_destroyed_segments_are_forgotten),
+        cmocka_unit_test(readers_and_scrubbers_live_beside_all_that_the_owner_does),
         cmocka_unit_test(salt_is_gone_before_the_file_is),
     };
     keep_memory();
