@@ -138,10 +138,13 @@ static ch_err is_new(struct session *s, const struct ch_cid *cid, bool *new)
         if (err != CH_OK)
             return err;
     }
-    uint8_t *slot = slot_of(s->seen, s->seen_slots, ch_cid_digest(cid), new);
+    uint8_t key[DIGEST_BYTES]; /* a leaf may have the bytes of a node */
+    memcpy(key, ch_cid_digest(cid), sizeof key);
+    key[0] ^= ch_cid_codec(cid) == CH_CID_DAG_PB;
+    uint8_t *slot = slot_of(s->seen, s->seen_slots, key, new);
     *new = !*new;
     s->seen_count += *new;
-    memcpy(slot, ch_cid_digest(cid), DIGEST_BYTES);
+    memcpy(slot, key, sizeof key);
     return CH_OK;
 }
 
@@ -316,6 +319,10 @@ static enum MHD_Result answer_raw(struct session *s, struct MHD_Connection *conn
         return refuse_error(ipfs, connection, err);
     }
     (void)snprintf(etag, sizeof etag, "\"%s.raw\"", cid);
+    if (tag_listed(header(connection, "If-None-Match"), etag)) { /* any, as far as it is here; or the empty block */
+        end_answer(s);
+        return not_modified(ipfs, connection, cid, etag, "bin");
+    }
     count = s->block_length;
     const char *if_range = header(connection, "If-Range"), *range = header(connection, "Range");
     if (!head && range && (!if_range || strcmp(if_range, etag) == 0)) {
@@ -389,7 +396,7 @@ static enum MHD_Result answer_car(struct session *s, struct MHD_Connection *conn
     return send_answer(ipfs, connection, MHD_HTTP_OK, response);
 }
 
-/* A raw block named by If-None-Match need not even be read. */
+/* A raw block whose tag If-None-Match lists need not even be read. */
 static bool raw_known(struct MHD_Connection *connection, const struct ch_ipfs_request *request, char *cid, char *etag,
                       size_t etag_bytes)
 {

@@ -43,7 +43,7 @@ struct ch_net {
     struct ch_hose_gate gate;
     bool dpdk_started;
     uint64_t now_ns;
-    uint32_t peers_waiting;
+    uint32_t peers_waiting, resume_hand; /* resume_hand: who has first choice next */
     struct peer *peers; /* connections_max; a slot is free when conn is 0 */
     uint32_t peers_max;
     struct ch_batch *hose[2]; /* being filled: honest, suspect */
@@ -320,14 +320,20 @@ static bool on_frame(void *context, uint64_t conn, const struct ch_frame_header 
     return taken;
 }
 
+/* In turn: the first one may take all that there is, and be back for more each time. */
 static void resume_waiting(struct ch_net *net)
 {
-    for (uint32_t i = 0; i < net->peers_max && net->peers_waiting; i++)
-        if (net->peers[i].conn && net->peers[i].waits) {
-            net->peers[i].waits = false;
-            net->peers_waiting--;
-            ch_quic_resume(net->quic, net->peers[i].conn);
-        }
+    const uint32_t from = net->resume_hand;
+    for (uint32_t k = 0; k < net->peers_max && net->peers_waiting; k++) {
+        const uint32_t i = (from + k) % net->peers_max;
+        if (!net->peers[i].conn || !net->peers[i].waits)
+            continue;
+        if (net->resume_hand == from)
+            net->resume_hand = (i + 1) % net->peers_max;
+        net->peers[i].waits = false;
+        net->peers_waiting--;
+        ch_quic_resume(net->quic, net->peers[i].conn);
+    }
 }
 
 /* --- the fire hose --------------------------------------------------------------------------------------------- */

@@ -95,7 +95,7 @@ void spread_answered(struct ch_spread *s, struct task *t, unsigned i, enum ask_s
 
 /* --- tasks --- */
 
-static void release(struct ch_spread *s, struct task *t)
+void spread_release(struct ch_spread *s, struct task *t)
 {
     for (unsigned i = 0; i < t->holders; i++)
         if (t->ask[i].state == ASK_ASKED)
@@ -119,7 +119,7 @@ struct task *spread_task(struct ch_spread *s, enum kind kind, const struct ch_ci
     if (!t)
         return NULL;
     if (t->phase == PHASE_LINGER)
-        release(s, t);
+        spread_release(s, t);
     uint8_t *shards = t->shards ? t->shards : malloc(CH_SHARDS_ALL_BYTES_MAX);
     if (!shards)
         return NULL;
@@ -204,8 +204,10 @@ static void write_on(struct ch_spread *s, struct task *t)
             return;
         t->writes &= ~what;
         t->writes_flying += err == CH_OK;
-        if (err != CH_OK && err != CH_ERR_EXISTS)
+        if (err != CH_OK && err != CH_ERR_EXISTS) {
             t->own_failed = true;
+            t->writes = 0; /* without its manifest a shard would be found by nobody */
+        }
     }
     if (!t->writes_flying)
         progress(s, t);
@@ -233,9 +235,7 @@ void ch_spread_durable(struct ch_spread *s, uint64_t cookie)
 static void write_own(struct ch_spread *s, struct task *t)
 {
     t->own_failed = false;
-    if (t->own < 0 && ch_cid_codec(&t->cid) == CH_CID_DAG_PB)
-        t->writes = WRITE_SHARD; /* the node whole: trees are walked here too */
-    else if (t->own >= 0)
+    if (t->own >= 0 || ch_cid_codec(&t->cid) == CH_CID_DAG_PB) /* a node is kept anyhow: trees are walked here too */
         t->writes = WRITE_MANIFEST | (t->own < t->m.copies ? WRITE_SHARD : 0u);
     t->writes |= t->named ? WRITE_NAMED : 0u;
     write_on(s, t);
@@ -290,7 +290,7 @@ static void progress(struct ch_spread *s, struct task *t)
     bool own_written = !t->writes && !t->writes_flying;
     if (t->phase == PHASE_SPREAD) {
         if (own_written && t->own >= 0 && !t->own_failed && !(t->is_signed >> t->own & 1)) {
-            hold_sign(s, &t->cid, t->digest, t->signature[t->own]);
+            hold_sign(s, &t->cid, t->m.length, t->digest, t->signature[t->own]);
             t->is_signed |= 1u << t->own;
         }
         if (!own_written || (unsigned)__builtin_popcount(t->is_signed) < s->quorum)
@@ -318,7 +318,7 @@ static void progress(struct ch_spread *s, struct task *t)
 static void shard_stored(struct ch_spread *s, struct task *t, unsigned i, const uint8_t *body, size_t length)
 {
     bool good = length == 2 + 64 && ch_load16(body) == CH_STATUS_OK &&
-                hold_signed(s, &t->cid, t->digest, t->holder[i], body + 2);
+                hold_signed(s, &t->cid, t->m.length, t->digest, t->holder[i], body + 2);
     if (!good && (length != 2 || ch_load16(body) == CH_STATUS_OK))
         spread_lie(s, t->holder[i]);
     spread_answered(s, t, i, good ? ASK_GAVE : ASK_FAILED);
@@ -395,20 +395,6 @@ static void code_block(struct ch_spread *s, struct task *t, const uint8_t *block
     ch_manifest_digest(&t->m, t->digest);
 }
 
-/* The certificate is here already, and for this very manifest. */
-static bool proven_already(struct ch_spread *s, const struct task *t)
-{
-    const struct ch_spread_store *store = &s->setup.store;
-    uint8_t name[CH_HASH_BYTES], bytes[CH_STORED_BYTES_MAX];
-    struct ch_stored stored;
-    size_t length;
-    hold_stored_name(&t->cid, t->m.length, name);
-    if (store->get(store->context, CH_SPREAD_STORED, name, bytes, sizeof bytes, &length, NULL) != CH_OK)
-        return false;
-    struct ch_reader r = ch_reader(bytes, length);
-    return ch_stored_read(&r, s->setup.validators, &stored) && memcmp(stored.manifest, t->digest, CH_HASH_BYTES) == 0;
-}
-
 ch_err ch_spread_put(struct ch_spread *s, const struct ch_cid_block *block, uint64_t owner, uint64_t ticket)
 {
     CH_ASSERT(ch_cid_is_checked(block));
@@ -419,7 +405,7 @@ ch_err ch_spread_put(struct ch_spread *s, const struct ch_cid_block *block, uint
         return CH_ERR_FULL;
     t->owner = owner;
     code_block(s, t, block->bytes, block->length);
-    if (proven_already(s, t)) {
+    if (hold_is_certified(s, &t->m, t->digest)) {
         t->proven = true;
         spread_finish(s, t, CH_STATUS_OK);
     } else {
@@ -520,7 +506,7 @@ static void tick_task(struct ch_spread *s, struct task *t)
         s->now_ns - t->began_ns >= CH_SPREAD_TASK_NS)
         spread_finish(s, t, CH_STATUS_OVERLOADED);
     if (t->phase == PHASE_LINGER && t != s->told && !lingers(s, t))
-        release(s, t);
+        spread_release(s, t);
 }
 
 void ch_spread_tick(struct ch_spread *s, uint64_t now_ns)
@@ -553,7 +539,7 @@ bool ch_spread_next_done(struct ch_spread *s, struct ch_spread_done *done)
 {
     if (s->told) { /* the caller has copied its block */
         if (s->told->phase == PHASE_DONE)
-            release(s, s->told);
+            spread_release(s, s->told);
         s->told = NULL;
     }
     for (unsigned i = 0; i < CH_SPREAD_TASKS; i++) {
@@ -571,7 +557,7 @@ bool ch_spread_next_done(struct ch_spread *s, struct ch_spread_done *done)
             repair_ended(s, t);
         if (!t->ticket) { /* repair's own */
             if (t->phase == PHASE_DONE)
-                release(s, t);
+                spread_release(s, t);
             continue;
         }
         s->told = t;

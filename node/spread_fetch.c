@@ -147,10 +147,12 @@ static void fetched(struct ch_spread *s, struct task *t)
 {
     if (t->kind == KIND_GET)
         spread_finish(s, t, CH_STATUS_OK);
-    else if (t->proven)
+    else if (t->proven && memcmp(t->digest, t->stored.manifest, CH_HASH_BYTES) == 0)
         spread_keep_own(s, t);
-    else
+    else { /* no certificate, or one of a manifest that was wrong */
+        t->proven = false;
         spread_begin(s, t);
+    }
 }
 
 /* Where the task stands after an answer. */
@@ -179,7 +181,9 @@ static void settle(struct ch_spread *s, struct task *t)
             spread_finish(s, t, CH_STATUS_NOT_FOUND);
             return;
         }
-        if (open || most_named(t, &other) <= (unsigned)__builtin_popcount(t->present))
+        /* more than there are liars name another one: nobody is waited for */
+        const unsigned named = most_named(t, &other);
+        if ((open && named <= s->faults_max) || named <= (unsigned)__builtin_popcount(t->present))
             return; /* maybe only until those are asked again that failed */
         begin_anew(s, t, other);
     }

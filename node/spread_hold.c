@@ -2,9 +2,9 @@
  *
  * Records of a block: the manifest under H("chappe/held/1" 0 | CID | u16 who brought it), so that a liar's wrong manifest
  * stands in nobody's way; our shard under H("chappe/part/1" 0 | CID | its hash), so that it goes with this block alone, or
- * the whole block under its own hash; the certificate under H("chappe/stored/1" 0 | CID | u32 length); when a message
- * names the block, that under H("chappe/named/1" 0 | CID | u32 length). The manifest is written first and dropped last:
- * what is here of a block is found by it.
+ * the whole block under its own hash, as a node of a tree is kept by others too, who walk it; the certificate under
+ * H("chappe/stored/1" 0 | CID | u32 length); when a message names the block, that under H("chappe/named/1" 0 | CID |
+ * u32 length). The manifest is written first and dropped last: what is here of a block is found by it.
  */
 #include "node/spread_impl.h"
 
@@ -60,10 +60,11 @@ int hold_own_index(const struct ch_spread *s, const uint16_t *holder, unsigned c
 
 /* --- signatures --- */
 
-void hold_sign(struct ch_spread *s, const struct ch_cid *cid, const uint8_t digest[CH_HASH_BYTES], uint8_t signature[64])
+void hold_sign(struct ch_spread *s, const struct ch_cid *cid, uint32_t length, const uint8_t digest[CH_HASH_BYTES],
+               uint8_t signature[64])
 {
     uint8_t message[CH_SHARD_MESSAGE_BYTES];
-    ch_shard_message(cid, digest, message);
+    ch_shard_message(cid, length, digest, message);
     ch_sign(s->setup.key, s->prefix, s->prefix_length, message, sizeof message, signature);
 }
 
@@ -80,12 +81,12 @@ static struct ch_ed25519_item item_of(const struct ch_spread *s, uint16_t valida
     };
 }
 
-bool hold_signed(struct ch_spread *s, const struct ch_cid *cid, const uint8_t digest[CH_HASH_BYTES], uint16_t validator,
-                 const uint8_t signature[64])
+bool hold_signed(struct ch_spread *s, const struct ch_cid *cid, uint32_t length, const uint8_t digest[CH_HASH_BYTES],
+                 uint16_t validator, const uint8_t signature[64])
 {
     uint8_t message[CH_SHARD_MESSAGE_BYTES];
     bool valid;
-    ch_shard_message(cid, digest, message);
+    ch_shard_message(cid, length, digest, message);
     struct ch_ed25519_item item = item_of(s, validator, signature, message);
     ch_ed25519_verify(s->verifier, &item, 1, &valid);
     return valid;
@@ -100,7 +101,7 @@ bool hold_proves(struct ch_spread *s, const struct ch_stored *c)
     unsigned holders = ch_placement(&c->cid, s->setup.keys, s->setup.validators, holder);
     if (c->count < s->quorum)
         return false;
-    ch_shard_message(&c->cid, c->manifest, message);
+    ch_shard_message(&c->cid, c->length, c->manifest, message);
     for (unsigned i = 0; i < c->count; i++) {
         bool holds = false;
         for (unsigned k = 0; k < holders; k++)
@@ -162,6 +163,31 @@ static bool get_shard_here(const struct ch_spread *s, const struct ch_manifest *
     return store->get(store->context, kind, name, to, CH_SHARD_BYTES_MAX, &length, NULL) == CH_OK && length == m->shard_bytes;
 }
 
+bool hold_is_certified(const struct ch_spread *s, const struct ch_manifest *m, const uint8_t digest[CH_HASH_BYTES])
+{
+    const struct ch_spread_store *store = &s->setup.store;
+    uint8_t name[CH_HASH_BYTES], bytes[CH_STORED_BYTES_MAX];
+    struct ch_stored stored;
+    size_t length;
+    hold_stored_name(&m->cid, m->length, name);
+    if (store->get(store->context, CH_SPREAD_STORED, name, bytes, sizeof bytes, &length, NULL) != CH_OK)
+        return false;
+    struct ch_reader r = ch_reader(bytes, length);
+    return ch_stored_read(&r, s->setup.validators, &stored) && memcmp(stored.manifest, digest, CH_HASH_BYTES) == 0;
+}
+
+/* Which manifest is given where there are several. What has a certificate is the same everywhere; without, a liar could have each
+ * validator name another one first, and no k of them would name the right one. */
+enum choice { WANTED, CERTIFIED, ANY, CHOICES };
+
+static bool fits(const struct ch_spread *s, enum choice choice, const struct ch_manifest *m,
+                 const uint8_t digest[CH_HASH_BYTES], const uint8_t wanted[CH_HASH_BYTES])
+{
+    return choice == WANTED      ? memcmp(digest, wanted, CH_HASH_BYTES) == 0
+           : choice == CERTIFIED ? hold_is_certified(s, m, digest)
+                                 : true;
+}
+
 bool hold_find(struct ch_spread *s, const struct ch_cid *cid, const uint8_t wanted[CH_HASH_BYTES],
                const uint8_t (*refused)[CH_HASH_BYTES], unsigned refused_count, struct ch_manifest *m,
                uint8_t digest[CH_HASH_BYTES], uint8_t *shard, uint64_t *put_ms)
@@ -170,10 +196,10 @@ bool hold_find(struct ch_spread *s, const struct ch_cid *cid, const uint8_t want
     int own = hold_own_index(s, holder, ch_placement(cid, s->setup.keys, s->setup.validators, holder));
     if (own < 0)
         return false;
-    for (int only_wanted = 1; only_wanted >= 0; only_wanted--)
+    for (enum choice choice = WANTED; choice < CHOICES; choice++)
         for (unsigned w = 0; w < s->setup.validators; w++) {
             if (!read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, m, digest, put_ms) ||
-                (only_wanted && memcmp(digest, wanted, CH_HASH_BYTES) != 0))
+                !fits(s, choice, m, digest, wanted))
                 continue;
             bool not = false;
             for (unsigned i = 0; i < refused_count; i++)
@@ -296,6 +322,7 @@ static ch_err drop(struct ch_spread *s, enum ch_spread_kind kind, const uint8_t 
 ch_err ch_spread_close_block(struct ch_spread *s, const struct ch_cid *cid, uint32_t length)
 {
     uint8_t name[CH_HASH_BYTES];
+    repair_forget(s, cid); /* it would hand the parts to all anew, those too who have dropped theirs */
     hold_stored_name(cid, length, name);
     return drop(s, CH_SPREAD_STORED, name);
 }
@@ -315,12 +342,12 @@ ch_err ch_spread_drop(struct ch_spread *s, const struct ch_cid *cid, uint32_t le
     uint8_t name[CH_HASH_BYTES], digest[CH_HASH_BYTES];
     int own = hold_own_index(s, holder, ch_placement(cid, s->setup.keys, s->setup.validators, holder));
     ch_err err = ch_spread_close_block(s, cid, length);
-    if (err == CH_OK && own < 0 && ch_cid_codec(cid) == CH_CID_DAG_PB && !is_two_blocks(s, cid, length))
-        err = drop(s, CH_SPREAD_WHOLE, ch_cid_digest(cid));
-    for (unsigned w = 0; err == CH_OK && own >= 0 && w < s->setup.validators; w++) {
+    for (unsigned w = 0; err == CH_OK && w < s->setup.validators; w++) {
         struct ch_manifest m;
+        if (own < 0 && w != s->setup.me) /* those of others come to holders alone */
+            continue;
         if (read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, &m, digest, NULL) && own < m.copies) {
-            enum ch_spread_kind kind = hold_shard_name(&m, (unsigned)own, name);
+            enum ch_spread_kind kind = hold_shard_name(&m, own < 0 ? 0 : (unsigned)own, name);
             if (kind == CH_SPREAD_SHARD || !is_two_blocks(s, cid, length))
                 err = drop(s, kind, name);
         }
@@ -458,6 +485,7 @@ static bool put_shard(struct ch_spread *s, uint16_t from, const struct ch_frame_
     }
     if (good) {
         a->cid = m.cid;
+        a->block_bytes = m.length;
         ch_manifest_digest(&m, a->digest);
         err = keep(s, a, &m, bytes, length, r.at, r.left, (unsigned)own);
     }
@@ -663,7 +691,7 @@ bool hold_next_send(struct ch_spread *s, uint16_t *to, struct ch_frame_header *h
         type = CH_FRAME_SHARD_STORED;
         ch_write16(&w, (uint16_t)a->status);
         if (a->status == CH_STATUS_OK)
-            hold_sign(s, &a->cid, a->digest, ch_write_room(&w, 64));
+            hold_sign(s, &a->cid, a->block_bytes, a->digest, ch_write_room(&w, 64));
     }
     CH_ASSERT(!w.bad);
     *to = a->from;

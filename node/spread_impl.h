@@ -10,7 +10,7 @@
 
 /* Cookies: generation, then the slot of a task or of an answer. 0 is nobody's. */
 #define COOKIE_SLOTS     1024u
-#define REPAIR_QUEUE_MAX 128
+#define REPAIR_QUEUE_MAX 288 /* the shares of spread_repair.c */
 #define RENEWALS_MAX     64 /* certificates that are told again, at once */
 #define REPAIR_TRIES     5 /* then a block that enough validators answered for is given up */
 
@@ -90,6 +90,7 @@ struct answer {
     enum ch_status status;
     unsigned writes_flying;
     struct ch_cid cid;
+    uint32_t block_bytes;          /* by the manifest put */
     uint8_t digest[CH_HASH_BYTES]; /* of the manifest put, or wanted */
     uint8_t refused[CH_SPREAD_REFUSED_MAX][CH_HASH_BYTES];
     unsigned refused_count;
@@ -171,6 +172,8 @@ struct ch_spread {
 /* --- spread.c --- */
 struct task *spread_task(struct ch_spread *s, enum kind kind, const struct ch_cid *cid, uint64_t ticket);
 void spread_finish(struct ch_spread *s, struct task *t, enum ch_status status);
+/* The task is free; what it has asked is not waited for. */
+void spread_release(struct ch_spread *s, struct task *t);
 /* Hands out the shards in the buffer, all of them, and keeps our own. */
 void spread_begin(struct ch_spread *s, struct task *t);
 /* Writes our own part, for a block whose certificate is known. */
@@ -193,8 +196,10 @@ void hold_durable(struct ch_spread *s, struct answer *a);
 /* Next certificate to be told again. */
 bool hold_next_renewal(struct ch_spread *s, uint16_t *to, struct ch_frame_header *header, uint8_t *body);
 bool hold_next_send(struct ch_spread *s, uint16_t *to, struct ch_frame_header *header, uint8_t *body);
-/* Our own part of a block by the wanted manifest, else by any that isn't refused: manifest, digest, and the shard where
- * there is one for us. */
+/* The certificate of its block here is for this very manifest. */
+bool hold_is_certified(const struct ch_spread *s, const struct ch_manifest *m, const uint8_t digest[CH_HASH_BYTES]);
+/* Our own part of a block by the wanted manifest, else by the one whose certificate is here, else by any that isn't refused:
+ * manifest, digest, and the shard where there is one for us. */
 bool hold_find(struct ch_spread *s, const struct ch_cid *cid, const uint8_t wanted[CH_HASH_BYTES],
                const uint8_t (*refused)[CH_HASH_BYTES], unsigned refused_count, struct ch_manifest *m,
                uint8_t digest[CH_HASH_BYTES], uint8_t *shard, uint64_t *put_ms);
@@ -209,9 +214,10 @@ ch_err hold_put_named(struct ch_spread *s, const struct ch_cid *cid, uint32_t le
 /* The certificate of a block that is named here, by the name of that record; false where there is none. */
 bool hold_named_stored(const struct ch_spread *s, const uint8_t name[CH_HASH_BYTES], struct ch_stored *stored);
 int hold_own_index(const struct ch_spread *s, const uint16_t *holder, unsigned count);
-void hold_sign(struct ch_spread *s, const struct ch_cid *cid, const uint8_t digest[CH_HASH_BYTES], uint8_t signature[64]);
-bool hold_signed(struct ch_spread *s, const struct ch_cid *cid, const uint8_t digest[CH_HASH_BYTES], uint16_t validator,
-                 const uint8_t signature[64]);
+void hold_sign(struct ch_spread *s, const struct ch_cid *cid, uint32_t length, const uint8_t digest[CH_HASH_BYTES],
+               uint8_t signature[64]);
+bool hold_signed(struct ch_spread *s, const struct ch_cid *cid, uint32_t length, const uint8_t digest[CH_HASH_BYTES],
+                 uint16_t validator, const uint8_t signature[64]);
 /* Enough signatures of those who should have a part, all of which hold. */
 bool hold_proves(struct ch_spread *s, const struct ch_stored *stored);
 
@@ -228,6 +234,8 @@ void repair_told(struct ch_spread *s, uint16_t from, const struct ch_stored *sto
 /* A block without a certificate that ours may be the only one to follow up. */
 void repair_unproven(struct ch_spread *s, const struct ch_manifest *m, uint64_t listed_at);
 void repair_ended(struct ch_spread *s, const struct task *t);
+/* The block is given up here: what was to be restored of it is not, unless another validator says that it is named. */
+void repair_forget(struct ch_spread *s, const struct ch_cid *cid);
 bool repair_busy(const struct ch_spread *s);
 
 #endif

@@ -55,9 +55,32 @@ bool repair_put_certificate(struct ch_spread *s, const struct ch_stored *stored,
     return err == CH_OK || err == CH_ERR_EXISTS;
 }
 
+/* Where a block came from that is missing; each has its share of the queue. A liar can fill those that it tells of, the
+ * manifests that it brings and those that nobody has; the lists go on. */
+enum share { SHARE_TOLD, SHARE_UNPROVEN, SHARE_LISTED, SHARE_AGAIN, SHARES };
+static const unsigned shares[SHARES] = {32, 96, 96, 64};
+_Static_assert(32 + 96 + 96 + 64 == REPAIR_QUEUE_MAX, "shares");
+
+static enum share share_of(const struct missing *one)
+{
+    return one->tries              ? SHARE_AGAIN
+           : !one->stored.count    ? SHARE_UNPROVEN
+           : one->listed_at == UINT64_MAX ? SHARE_TOLD
+                                   : SHARE_LISTED;
+}
+
+/* So many more can be queued. */
+static unsigned room_of(const struct ch_spread *s, enum share share)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < s->missing_count; i++)
+        count += share_of(&s->missing[i]) == share;
+    return shares[share] - count;
+}
+
 static bool queue(struct ch_spread *s, const struct missing *one)
 {
-    if (s->missing_count == REPAIR_QUEUE_MAX)
+    if (!room_of(s, share_of(one)))
         return false;
     s->missing[s->missing_count++] = *one;
     return true;
@@ -86,6 +109,21 @@ void repair_unproven(struct ch_spread *s, const struct ch_manifest *m, uint64_t 
     (void)queue(s, &unproven);
 }
 
+void repair_forget(struct ch_spread *s, const struct ch_cid *cid)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < s->missing_count; i++)
+        if (s->missing[i].named || memcmp(s->missing[i].stored.cid.bytes, cid->bytes, CH_CID_BYTES) != 0)
+            s->missing[kept++] = s->missing[i];
+    s->missing_count = kept;
+    for (unsigned i = 0; i < CH_SPREAD_TASKS; i++) {
+        struct task *t = &s->task[i];
+        if (t->phase != PHASE_FREE && t->kind == KIND_RESTORE && !t->ticket && !t->named &&
+            memcmp(t->cid.bytes, cid->bytes, CH_CID_BYTES) == 0)
+            spread_release(s, t);
+    }
+}
+
 void ch_spread_repair(struct ch_spread *s)
 {
     for (unsigned i = 0; i < s->setup.validators; i++) {
@@ -108,6 +146,15 @@ static bool name_queued(struct ch_spread *s, const struct ch_cid *cid)
     return false;
 }
 
+static bool queue_listed(struct ch_spread *s, uint16_t from, const struct ch_stored *stored)
+{
+    return queue(s, &(struct missing){.stored = *stored,
+                                      .named = true,
+                                      .from = from,
+                                      .listed_at = s->peer[from].cursor,
+                                      .not_before_ns = s->now_ns});
+}
+
 /* Out of a list. False: it could not be taken now. */
 static bool take_certificate(struct ch_spread *s, uint16_t from, const struct ch_stored *stored)
 {
@@ -121,23 +168,19 @@ static bool take_certificate(struct ch_spread *s, uint16_t from, const struct ch
         return true;
     if (is_queued(s, &stored->cid)) /* a task is at it: it may end without the name */
         return from == s->setup.me;
-    if (!here && !hold_proves(s, stored)) {
+    if (from == s->setup.me) /* it was proven when it was put */
+        return queue_listed(s, from, stored);
+    const bool mine = hold_mine(s, stored, &put_ms);
+    if (!(here && mine) && !hold_proves(s, stored)) { /* be another one here: it may be gone when this one is written */
         spread_lie(s, from);
         return true;
     }
-    if (from != s->setup.me && hold_mine(s, stored, &put_ms))
-        return repair_put_certificate(s, stored, s->setup.me, put_ms, true);
-    return queue(s, &(struct missing){.stored = *stored,
-                                      .named = true,
-                                      .from = from,
-                                      .listed_at = s->peer[from].cursor,
-                                      .not_before_ns = s->now_ns});
+    return mine ? repair_put_certificate(s, stored, s->setup.me, put_ms, true) : queue_listed(s, from, stored);
 }
 
 static bool may_list(const struct ch_spread *s, const struct peer *peer)
 {
-    return !peer->listed && s->missing_count + CH_SPREAD_LIST_MAX <= REPAIR_QUEUE_MAX &&
-           s->list_tokens >= LIST_COST_BYTES;
+    return !peer->listed && s->list_tokens >= LIST_COST_BYTES && room_of(s, SHARE_LISTED) >= CH_SPREAD_LIST_MAX;
 }
 
 /* Our own list: what is certified here and lost here. Once it was gone through, what is new in it only moves the cursor. */
@@ -172,8 +215,7 @@ static void list_manifests(struct ch_spread *s)
     uint64_t cursor = s->manifest_cursor;
     size_t count = 0, length;
     bool end = true;
-    if (s->manifests_listed || s->missing_count + CH_SPREAD_LIST_MAX > REPAIR_QUEUE_MAX ||
-        s->list_tokens < LIST_COST_BYTES)
+    if (s->manifests_listed || s->list_tokens < LIST_COST_BYTES || room_of(s, SHARE_UNPROVEN) < CH_SPREAD_LIST_MAX)
         return;
     s->list_tokens -= LIST_COST_BYTES;
     if (store->list(store->context, CH_SPREAD_MANIFEST, &cursor, names, CH_SPREAD_LIST_MAX, &count, &end) !=

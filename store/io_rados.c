@@ -24,6 +24,9 @@
 #define ANSWER_MS        2000         /* who lives answers the question whether it does within a few */
 #define SHUT_OUT_SECONDS (7u * 86400) /* no process is frozen longer and goes on */
 
+/* What librados has of a watch. One that could not begin it has given back itself. */
+enum watch { UNWATCHED, BEGINNING, WATCHED };
+
 /* One connection, shared by all queues opened on it. */
 struct cluster {
     rados_t rados;
@@ -34,6 +37,7 @@ struct cluster {
     _Atomic bool away; /* it did not answer the last call */
     _Atomic bool probing;
     rados_completion_t probe;
+    _Atomic enum watch watching;
     _Atomic bool watch_lost;
     /* The owner thread's: */
     uint64_t free_bytes, free_at_ns, timeout_ns;
@@ -189,8 +193,11 @@ static void watch_ended(void *context, uint64_t watch, int result)
 
 static void watch_begun(rados_completion_t completion, void *context)
 {
-    if (rados_aio_get_return_value(completion) < 0)
-        atomic_store(&((struct cluster *)context)->watch_lost, true);
+    struct cluster *c = context;
+    bool begun = rados_aio_get_return_value(completion) >= 0;
+    if (!begun)
+        atomic_store(&c->watch_lost, true);
+    atomic_store(&c->watching, begun ? WATCHED : UNWATCHED);
 }
 
 /* Begins; NULL: it is tried again. Without a watch the lock is had all the same, and who comes with the same name takes
@@ -199,20 +206,24 @@ static rados_completion_t watch_lock(struct cluster *c)
 {
     rados_completion_t completion;
     atomic_store(&c->watch_lost, false);
+    atomic_store(&c->watching, BEGINNING);
     if (rados_aio_create_completion2(c, watch_begun, &completion) == 0) {
         if (rados_aio_watch2(c->pool, c->lock_name, completion, &c->watch, answer, watch_ended, WATCH_SECONDS, c) == 0)
             return completion;
         rados_aio_release(completion);
     }
+    atomic_store(&c->watching, UNWATCHED);
     atomic_store(&c->watch_lost, true);
     return NULL;
 }
 
+/* NULL: there is nothing to end. */
 static rados_completion_t unwatch_lock(struct cluster *c)
 {
     rados_completion_t completion;
-    if (rados_aio_create_completion2(NULL, NULL, &completion) < 0)
+    if (atomic_load(&c->watching) != WATCHED || rados_aio_create_completion2(NULL, NULL, &completion) < 0)
         return NULL;
+    atomic_store(&c->watching, UNWATCHED);
     if (rados_aio_unwatch(c->pool, c->watch, completion) == 0)
         return completion;
     rados_aio_release(completion);
@@ -221,6 +232,8 @@ static rados_completion_t unwatch_lock(struct cluster *c)
 
 static void watch_lock_again(struct cluster *c)
 {
+    if (atomic_load(&c->watching) == BEGINNING)
+        return;
     rados_completion_t completion = unwatch_lock(c);
     if (completion)
         rados_aio_release(completion);

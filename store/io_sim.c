@@ -26,6 +26,7 @@ struct inode {
     struct content now, durable;
     struct change *change;
     size_t change_count, change_capacity;
+    uint64_t bad_from, bad_to; /* bytes that can't be read until they are written */
     unsigned refs; /* names, journal entries, open files */
     struct ch_file *locked_by;
 };
@@ -130,6 +131,18 @@ static struct change *add_change(struct inode *n, const void *data, uint64_t off
         memcpy(c->data, data, length);
     }
     return c;
+}
+
+static bool is_bad(const struct inode *n, uint64_t offset, uint64_t length)
+{
+    return offset < n->bad_to && offset + length > n->bad_from;
+}
+
+/* A disk puts another sector in a bad one's place when it is written. */
+static void mend(struct inode *n, uint64_t offset, uint64_t length)
+{
+    if (offset <= n->bad_from && offset + length >= n->bad_to)
+        n->bad_from = n->bad_to = 0;
 }
 
 static void unref(struct inode *n)
@@ -319,6 +332,8 @@ static ch_err sim_read(struct ch_io *io, struct ch_file *file, void *to, size_t 
 {
     if (fails(disk_of(io)))
         return disk_of(io)->fail_err;
+    if (is_bad(file->inode, offset, length))
+        return CH_ERR_IO;
     const struct content *c = &file->inode->now;
     size_t have = offset >= c->size ? 0 : c->size - offset < length ? c->size - offset : length;
     if (have)
@@ -339,6 +354,7 @@ static ch_err sim_write(struct ch_io *io, struct ch_file *file, const void *from
     if (failed)
         return d->fail_err;
     apply(&file->inode->now, c);
+    mend(file->inode, offset, length);
     return CH_OK;
 }
 
@@ -493,7 +509,7 @@ static void advance(struct ch_sim_disk *d, struct flight *f)
             make_durable(n, f->sync_began);
         end(f, failed ? d->fail_err : CH_OK);
     } else if (r->kind == CH_IO_OP_READ) {
-        bool whole = r->offset + r->length <= n->now.size;
+        bool whole = r->offset + r->length <= n->now.size && !is_bad(n, r->offset, r->length);
         if (whole && !failed)
             memcpy(r->data, n->now.bytes + r->offset, r->length);
         end(f, failed ? d->fail_err : whole ? CH_OK : CH_ERR_IO);
@@ -502,8 +518,10 @@ static void advance(struct ch_sim_disk *d, struct flight *f)
         struct change *c = change_in_flight(r);
         c->ended = ++d->clock;
         c->stuck = failed || !space;
-        if (!c->stuck)
+        if (!c->stuck) {
             apply(&n->now, c);
+            mend(n, r->offset, r->length);
+        }
         if (c->stuck || !r->then_sync)
             end(f, failed ? d->fail_err : space ? CH_OK : CH_ERR_NO_SPACE);
         else
@@ -724,6 +742,14 @@ void ch_sim_disk_fail_at(struct ch_sim_disk *disk, uint64_t call, ch_err err)
 void ch_sim_disk_set_capacity(struct ch_sim_disk *disk, uint64_t bytes)
 {
     disk->capacity = bytes;
+}
+
+void ch_sim_disk_set_bad(struct ch_sim_disk *d, const char *path, uint64_t offset, uint64_t length)
+{
+    struct name *name = find_name(&d->now, path);
+    CH_ASSERT(name);
+    name->inode->bad_from = offset;
+    name->inode->bad_to = offset + length;
 }
 
 uint8_t *ch_sim_disk_bytes(struct ch_sim_disk *disk, const char *path, size_t *length)

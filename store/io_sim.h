@@ -36,6 +36,8 @@ uint64_t ch_sim_disk_calls(const struct ch_sim_disk *disk);
 void ch_sim_disk_fail_at(struct ch_sim_disk *disk, uint64_t call, ch_err err);
 /* Files may grow to `bytes` together; beyond it is CH_ERR_NO_SPACE. No limit at first. */
 void ch_sim_disk_set_capacity(struct ch_sim_disk *disk, uint64_t bytes);
+/* These bytes of a file can't be read, until all of them are written: every such read is CH_ERR_IO. */
+void ch_sim_disk_set_bad(struct ch_sim_disk *disk, const char *path, uint64_t offset, uint64_t length);
 /* The bytes of a file as a reader sees them, to be damaged; NULL where there is no such file. */
 uint8_t *ch_sim_disk_bytes(struct ch_sim_disk *disk, const char *path, size_t *length);
 

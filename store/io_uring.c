@@ -190,12 +190,16 @@ static ch_err uring_list(struct ch_io *io, const char *dir, void (*each)(void *,
     if (!d)
         return from_errno(errno);
     struct dirent *entry;
-    while (errno = 0, (entry = readdir(d)) != NULL) {
+    ch_err err = CH_OK;
+    while (err == CH_OK && (errno = 0, (entry = readdir(d)) != NULL)) {
         struct stat st;
-        if (fstatat(dirfd(d), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode))
+        if (fstatat(dirfd(d), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+            err = errno == ENOENT ? CH_OK : from_errno(errno); /* a file passed over would count as one that isn't there */
+        else if (S_ISREG(st.st_mode))
             each(context, entry->d_name);
     }
-    ch_err err = errno == 0 ? CH_OK : from_errno(errno);
+    if (err == CH_OK && errno != 0)
+        err = from_errno(errno);
     closedir(d);
     return err;
 }

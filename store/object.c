@@ -84,12 +84,12 @@ void object_note_age(struct object_segment *segment, const struct entry *entry)
         segment->oldest_ms = entry->tag.put_ms;
 }
 
-ch_err object_slot_store(struct ch_object_store *s, struct object_segment *segment, const struct slot *slot)
+ch_err object_slot_store(struct ch_object_store *s, struct ch_file *file, const struct slot *slot)
 {
     uint8_t *block = s->memory + s->memory_bytes - SLOT_BYTES;
     object_slot_write(block, slot, s->master_key);
-    ch_err err = ch_io_write(s->io, segment->file, block, SLOT_BYTES, (slot->incarnation & 1) * SLOT_BYTES);
-    return err == CH_OK ? ch_io_sync(s->io, segment->file) : err;
+    ch_err err = ch_io_write(s->io, file, block, SLOT_BYTES, (slot->incarnation & 1) * SLOT_BYTES);
+    return err == CH_OK ? ch_io_sync(s->io, file) : err;
 }
 
 ch_err object_segment_seal(struct ch_object_store *s, struct object_segment *segment)
@@ -133,22 +133,58 @@ ch_err object_segment_seal(struct ch_object_store *s, struct object_segment *seg
     return CH_OK;
 }
 
-ch_err object_segment_destroy(struct ch_object_store *s, struct object_segment *segment)
+ch_err object_slots_mend(struct ch_object_store *s, struct object_segment *segment)
 {
     char path[CH_IO_PATH_BYTES_MAX];
-    struct slot slot = segment->slot; /* readers have the other one until it is gone */
+    struct slot slot = segment->slot, there;
+    struct ch_file *file = NULL;
+    uint8_t *block;
+    size_t got = 0;
     object_path(s, slot.segment, path);
+    if (posix_memalign((void **)&block, CH_IO_BLOCK_BYTES, SLOT_BYTES) != 0)
+        return CH_ERR_NO_MEMORY;
+    ch_err err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_DIRECT, &file);
+    for (unsigned i = 0; err == CH_OK && i < 2; i++) {
+        err = ch_io_read(s->io, file, block, SLOT_BYTES, i * SLOT_BYTES, &got);
+        bool whole = err == CH_OK && got == SLOT_BYTES && object_slot_read(block, s->master_key, &there) == CH_OK &&
+                     there.segment == slot.segment;
+        err = err == CH_ERR_IO ? CH_OK : err;
+        if (err != CH_OK || whole) /* that one is not touched: it may be the only one */
+            continue;
+        slot.incarnation += (slot.incarnation & 1) == i ? 2 : 1;
+        err = object_slot_store(s, file, &slot);
+    }
+    free(block);
+    ch_io_close_file(s->io, file);
+    pthread_rwlock_wrlock(&s->lock);
+    segment->slot.incarnation = slot.incarnation;
+    pthread_rwlock_unlock(&s->lock);
+    return err;
+}
 
-    /* Both slots, so that neither holds the salt; then the name. */
+ch_err object_salt_destroy(struct ch_object_store *s, struct object_segment *segment)
+{
+    struct slot slot = segment->slot; /* readers have the other one until it is gone */
     ch_err err = CH_OK;
-    if (!segment->file)
-        err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_DIRECT, &segment->file);
     slot.state = SLOT_DESTROYED;
     sodium_memzero(slot.salt, SALT_BYTES);
     for (int i = 0; i < 2 && err == CH_OK; i++) {
         slot.incarnation++;
-        err = object_slot_store(s, segment, &slot);
+        err = object_slot_store(s, segment->file, &slot);
     }
+    return err;
+}
+
+ch_err object_segment_destroy(struct ch_object_store *s, struct object_segment *segment)
+{
+    char path[CH_IO_PATH_BYTES_MAX];
+    uint32_t number = segment->slot.segment;
+    object_path(s, number, path);
+    ch_err err = CH_OK;
+    if (!segment->file)
+        err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_DIRECT, &segment->file);
+    if (err == CH_OK)
+        err = object_salt_destroy(s, segment);
     if (err == CH_OK)
         err = ch_io_unlink(s->io, path);
     if (err == CH_ERR_NOT_FOUND) /* done, by a call that was not answered */
@@ -167,7 +203,7 @@ ch_err object_segment_destroy(struct ch_object_store *s, struct object_segment *
     pthread_rwlock_unlock(&s->lock);
     atomic_fetch_add(&s->removals, 1);
     object_segment_free(s, segment);
-    object_index_measure(s);
+    object_index_segment_gone(s, number);
     s->stats.segments_destroyed++;
     return CH_OK;
 }
@@ -201,10 +237,10 @@ static ch_err begin_segment(struct ch_object_store *s, uint64_t reserve_bytes)
         no_room = err == CH_ERR_NO_SPACE;
     }
     if (err == CH_OK) /* both slots, so that a damaged one costs nothing */
-        err = object_slot_store(s, segment, &segment->slot);
+        err = object_slot_store(s, segment->file, &segment->slot);
     segment->slot.incarnation = 1;
     if (err == CH_OK)
-        err = object_slot_store(s, segment, &segment->slot);
+        err = object_slot_store(s, segment->file, &segment->slot);
     if (err == CH_OK)
         err = ch_io_sync_dir(s->io, s->dir);
     if (err == CH_OK)

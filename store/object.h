@@ -13,6 +13,8 @@
  * Secrecy: content is encrypted with AES-256-GCM (libipsec-mb) or XChaCha20-Poly1305 (libsodium), named in each
  *          segment; CIDs and lengths are not. A destroyed segment's salt is overwritten: without it the master key
  *          opens nothing.
+ * Bad sectors: what the disk does not give counts as what it changed: a block is to be put again, a footer or the index is
+ *          made again.
  * Failure: after another error than those named at a call, the store takes nothing more: the caller ends the process.
  */
 #ifndef CHAPPE_STORE_OBJECT_H
@@ -150,7 +152,7 @@ size_t ch_object_damaged(struct ch_object_store *store, struct ch_cid *cids, siz
 CH_MUST_CHECK ch_err ch_object_reader_open(struct ch_object_store *store, struct ch_object_reader **out);
 void ch_object_reader_close(struct ch_object_reader *reader);
 /* Copies the block's bytes to `to` (CH_BLOCK_BYTES_MAX hold any), decrypted and checked against the CID.
- * CH_ERR_NOT_FOUND. CH_ERR_CORRUPT: the disk changed it; the others have it. CH_ERR_FULL: `capacity` is too small.
+ * CH_ERR_NOT_FOUND. CH_ERR_CORRUPT: the disk changed it, or does not give it; the others have it. CH_ERR_FULL: `capacity` is too small.
  * CH_ERR_TIMEOUT: the storage does not answer, or the disk has changed the part of the index that would tell, and it is
  * being made again; so for all that look a block up, the owner's too. */
 CH_MUST_CHECK ch_err ch_object_get(struct ch_object_reader *reader, const struct ch_cid *cid, void *to, size_t capacity,

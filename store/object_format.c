@@ -32,7 +32,7 @@
  * | 96  | .  | ciphertext (bytes 8..95 are its associated data) |
  * | .   | 16 | tag |
  *
- * Footer: entries sorted by digest and place, zeros up to a multiple of 4096, then the trailer.
+ * Footer: entries in the order of the records, zeros up to a multiple of 4096, then the trailer.
  * | 0   | 32 | digest |
  * | 32  | 4  | place in units of 64 bytes |
  * | 36  | 4  | length of the plaintext |
@@ -137,21 +137,12 @@ bool object_record_read(const uint8_t header[RECORD_HEADER_BYTES], struct record
            object_cid_valid(record->cid.bytes);
 }
 
-static int by_digest_and_unit(const void *a, const void *b)
-{
-    const struct entry *x = a, *y = b;
-    int order = memcmp(x->digest, y->digest, CH_HASH_BYTES);
-    return order ? order : (x->unit > y->unit) - (x->unit < y->unit);
-}
-
-void object_footer_write(uint8_t *footer, struct entry *entries, uint32_t count, uint32_t segment, uint64_t offset)
+void object_footer_write(uint8_t *footer, const struct entry *entries, uint32_t count, uint32_t segment, uint64_t offset)
 {
     size_t bytes = footer_bytes(count), entries_bytes = (size_t)count * ENTRY_BYTES;
     uint8_t *trailer = footer + bytes - CH_IO_BLOCK_BYTES;
     uint64_t data_bytes = 0, oldest_ms = UINT64_MAX;
     uint32_t drops = 0;
-    if (count)
-        qsort(entries, count, sizeof *entries, by_digest_and_unit);
     memset(footer, 0, bytes);
     for (uint32_t i = 0; i < count; i++) {
         uint8_t *at = footer + (size_t)i * ENTRY_BYTES;
@@ -194,12 +185,21 @@ bool object_trailer_read(const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t segmen
            file_bytes - trailer->offset == footer_bytes(trailer->count);
 }
 
-bool object_footer_read(const uint8_t *footer, uint32_t count, struct entry *entries)
+/* A crc keeps the disk's mistakes out, not what somebody wrote: nothing that a record can't be is let in. */
+static bool entry_valid(const struct entry *entry, uint64_t data_end)
 {
-    const uint8_t *trailer = footer + footer_bytes(count) - CH_IO_BLOCK_BYTES;
-    if (ch_load32(trailer + 8) != crc32c(footer, (size_t)count * ENTRY_BYTES))
-        return false;
-    for (uint32_t i = 0; i < count; i++) {
+    struct ch_cid cid;
+    uint64_t offset = (uint64_t)entry->unit * UNIT_BYTES;
+    ch_cid_make((enum ch_cid_codec)entry->codec, entry->digest, &cid);
+    return (entry->kind == RECORD_BLOCK || entry->kind == RECORD_DROP) && entry->length <= CH_BLOCK_BYTES_MAX &&
+           object_cid_valid(cid.bytes) && offset >= DATA_START && offset + record_bytes(entry->length) <= data_end;
+}
+
+bool object_footer_read(const uint8_t *footer, const struct trailer *trailer, struct entry *entries)
+{
+    const uint8_t *last = footer + footer_bytes(trailer->count) - CH_IO_BLOCK_BYTES;
+    bool valid = ch_load32(last + 8) == crc32c(footer, (size_t)trailer->count * ENTRY_BYTES);
+    for (uint32_t i = 0; valid && i < trailer->count; i++) {
         const uint8_t *at = footer + (size_t)i * ENTRY_BYTES;
         memcpy(entries[i].digest, at, CH_HASH_BYTES);
         entries[i].unit = ch_load32(at + 32);
@@ -209,6 +209,7 @@ bool object_footer_read(const uint8_t *footer, uint32_t count, struct entry *ent
         entries[i].tag.charge_bytes = ch_load32(at + 44);
         entries[i].tag.owner = ch_load64(at + 48);
         entries[i].tag.put_ms = ch_load64(at + 56);
+        valid = entry_valid(&entries[i], trailer->offset);
     }
-    return true;
+    return valid;
 }

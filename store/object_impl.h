@@ -89,13 +89,13 @@ struct trailer {
     uint64_t data_bytes; /* of records */
     uint64_t oldest_ms;  /* UINT64_MAX: no block has an age */
 };
-/* Sorts the entries and writes the footer: footer_bytes(count) bytes that will lie at `offset`. */
-void object_footer_write(uint8_t *footer, struct entry *entries, uint32_t count, uint32_t segment, uint64_t offset);
+/* Writes the footer: footer_bytes(count) bytes that will lie at `offset`. */
+void object_footer_write(uint8_t *footer, const struct entry *entries, uint32_t count, uint32_t segment, uint64_t offset);
 /* Reads the trailing block of a segment `file_bytes` long. */
 bool object_trailer_read(const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t segment, uint64_t file_bytes,
                          struct trailer *trailer);
-/* Reads `count` entries; false when the crc that the trailer names isn't theirs. */
-bool object_footer_read(const uint8_t *footer, uint32_t count, struct entry *entries);
+/* Reads the entries; false when the crc that the trailer names isn't theirs, or one names what can't be a record. */
+bool object_footer_read(const uint8_t *footer, const struct trailer *trailer, struct entry *entries);
 
 /* --- object_crypt.c: keys and ciphers --- */
 
@@ -176,9 +176,15 @@ void object_index_set(struct object_index *index, const struct place *place);
  * be asked about twice, and kept then.) */
 void object_index_sweep(struct object_index *index, unsigned part,
                         bool (*keep)(void *context, struct place *place), void *context);
-/* A copy of all places that `which` says yes to (NULL: all), sorted. */
-ch_err object_index_copy(struct object_index *index, bool (*which)(void *context, struct place *place), void *context,
-                         struct place **out, size_t *count);
+/* Places in memory, in any order. */
+struct places {
+    struct place *place;
+    size_t count, capacity;
+};
+/* Adds those of a part that `which` says yes to (NULL: all). */
+ch_err object_index_copy(struct object_index *index, unsigned part, bool (*which)(void *context, struct place *place),
+                         void *context, struct places *out);
+ch_err object_places_reserve(struct places *places, size_t more);
 uint64_t object_index_bytes(const struct object_index *index);
 
 /* --- object_runs.c: the index of sealed segments, on the disk --- */
@@ -214,7 +220,7 @@ void object_run_unref(struct ch_object_store *store, struct object_run *run);
 void object_runs_unref(struct ch_object_store *store, struct object_runs *runs);
 void object_run_path(const struct ch_object_store *store, uint32_t number, char path[CH_IO_PATH_BYTES_MAX]);
 /* How many places a page read from a run's file has; 0: it isn't what was written. */
-uint32_t object_page_places(const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t page);
+uint32_t object_page_places(const struct object_run *run, const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t page);
 void object_page_place(const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t i, struct place *place);
 /* The newest word on a print, dropped ones too; `installs` (or NULL) the store's when it was looked for. CH_ERR_NOT_FOUND:
  * there is none. CH_ERR_TIMEOUT: its page is damaged, and not made again yet. Any thread, under no lock. */
@@ -243,7 +249,8 @@ ch_err object_run_begin(struct ch_object_store *store, uint32_t first, uint32_t 
                         struct run_writer *writer);
 /* Adds a place; they come sorted. */
 ch_err object_run_add(struct ch_object_store *store, struct run_writer *writer, const struct place *place);
-/* Makes it durable; *out NULL when no place was added, and there is no file then. */
+/* Makes it durable. One without places says that its segments hold nothing: without it they would be looked through again
+ * and again. */
 ch_err object_run_end(struct ch_object_store *store, struct run_writer *writer, struct object_run **out);
 /* Forgets it and its file, as far as the storage lets. */
 void object_run_abandon(struct ch_object_store *store, struct run_writer *writer);
@@ -259,9 +266,9 @@ struct stream {
     struct source *source;
     unsigned count;
 };
-/* `places`, sorted, are the stream's from now on. */
+/* `places` are the stream's from now on, and it sorts them, piece by piece. */
 ch_err object_stream_open(struct ch_object_store *store, struct object_run **run, unsigned run_count,
-                          struct place *places, size_t place_count, struct stream *stream);
+                          struct places *places, struct stream *stream);
 void object_stream_close(struct ch_object_store *store, struct stream *stream);
 /* The newest word on the next print. CH_ERR_NOT_FOUND: that was all. */
 ch_err object_stream_next(struct ch_object_store *store, struct stream *stream, struct place *place);
@@ -280,8 +287,7 @@ struct index_job {
     /* From footers: */
     uint32_t next;        /* the segment whose footer comes next */
     uint32_t chunk_first; /* the first of those that the places are of */
-    struct place *place;
-    size_t count, capacity;
+    struct places places;
     /* Then, or from runs: */
     bool streams;
     struct stream stream;
@@ -296,6 +302,8 @@ ch_err object_index_step(struct ch_object_store *store);
 void object_job_abandon(struct ch_object_store *store);
 /* After segments came or went: how many have no run yet. */
 void object_index_measure(struct ch_object_store *store);
+/* After a segment was destroyed: what a run says of it counts as dropped, so nothing need be remembered of its blocks. */
+void object_index_segment_gone(struct ch_object_store *store, uint32_t number);
 /* Runs for all sealed segments but the newest few, and the counts of each segment's blocks. */
 ch_err object_index_load(struct ch_object_store *store);
 
@@ -407,7 +415,7 @@ struct ch_object_store {
     struct object_segment **segment; /* ascending */
     size_t segment_count, segment_capacity;
     _Atomic uint64_t removals; /* of segments: readers then let go of files */
-    _Atomic uint32_t footer_damaged; /* the segment whose footer a scrubber found so; 0: none */
+    _Atomic uint32_t segment_damaged; /* whose header or footer a scrubber found so; 0: none */
     /* Readers and owner write under the write lock: blocks found damaged that nobody asked for yet, the newest kept. */
     struct ch_cid damaged[CH_OBJECT_DAMAGED_MAX];
     uint64_t damaged_first, damaged_end;
@@ -448,8 +456,12 @@ ch_err object_append(struct ch_object_store *store, const struct object_append *
 /* Writes the footer of an unsealed segment with nothing in flight; closes its file. After a failure it may be called
  * again. */
 ch_err object_segment_seal(struct ch_object_store *store, struct object_segment *segment);
-/* Writes a slot into the segment's file and waits until it is durable. */
-ch_err object_slot_store(struct ch_object_store *store, struct object_segment *segment, const struct slot *slot);
+/* Writes a slot into a segment's file and waits until it is durable. */
+ch_err object_slot_store(struct ch_object_store *store, struct ch_file *file, const struct slot *slot);
+/* Writes what is damaged of a sealed segment's slots again. */
+ch_err object_slots_mend(struct ch_object_store *store, struct object_segment *segment);
+/* Overwrites the salt in both slots; the file is open. */
+ch_err object_salt_destroy(struct ch_object_store *store, struct object_segment *segment);
 /* Overwrites the salt, removes the file, forgets the segment. Where the storage refuses (object_passes) it is still there,
  * and the same call goes on. */
 ch_err object_segment_destroy(struct ch_object_store *store, struct object_segment *segment);

@@ -157,22 +157,28 @@ void object_index_sweep(struct object_index *index, unsigned number,
         (void)resize(part, enough); /* else it stays as large as it is */
 }
 
-ch_err object_index_copy(struct object_index *index, bool (*which)(void *context, struct place *place), void *context,
-                         struct place **out, size_t *count)
+ch_err object_places_reserve(struct places *places, size_t more)
 {
-    size_t most = 1;
-    for (unsigned i = 0; i < INDEX_PARTS; i++)
-        most += index->part[i].count;
-    *count = 0;
-    *out = malloc(most * sizeof **out);
-    if (!*out)
+    if (places->capacity - places->count >= more)
+        return CH_OK;
+    size_t capacity = places->count + more + places->count / 4;
+    struct place *grown = realloc(places->place, capacity * sizeof *grown);
+    if (!grown)
         return CH_ERR_NO_MEMORY;
-    for (unsigned i = 0; i < INDEX_PARTS; i++)
-        for (uint32_t k = 0; k < index->part[i].capacity; k++)
-            if (index->part[i].place[k].segment && (!which || which(context, &index->part[i].place[k])))
-                (*out)[(*count)++] = index->part[i].place[k];
-    qsort(*out, *count, sizeof **out, object_place_order);
+    places->place = grown;
+    places->capacity = capacity;
     return CH_OK;
+}
+
+ch_err object_index_copy(struct object_index *index, unsigned number, bool (*which)(void *context, struct place *place),
+                         void *context, struct places *out)
+{
+    struct index_part *part = &index->part[number];
+    ch_err err = object_places_reserve(out, part->count);
+    for (uint32_t i = 0; err == CH_OK && i < part->capacity; i++)
+        if (part->place[i].segment && (!which || which(context, &part->place[i])))
+            out->place[out->count++] = part->place[i];
+    return err;
 }
 
 uint64_t object_index_bytes(const struct object_index *index)

@@ -22,20 +22,57 @@ struct source {
     uint32_t page; /* that comes next */
     struct place *place;
     size_t at, count;
+    size_t sorted; /* of those from memory */
 };
 
-ch_err object_stream_open(struct ch_object_store *s, struct object_run **run, unsigned run_count, struct place *places,
-                          size_t place_count, struct stream *stream)
+/* Prints are random bits: by their first eight, places fall into groups of about one size. */
+static unsigned group_of(const struct place *place)
+{
+    return place->print.bytes[7]; /* the print is little-endian */
+}
+
+/* Brings the groups into their order, each in none: a sort of a million at once would take a quarter of a second. */
+static void group(struct place *place, size_t count)
+{
+    size_t next[257] = {0}, end[256];
+    for (size_t i = 0; i < count; i++)
+        next[group_of(&place[i]) + 1]++;
+    for (int i = 0; i < 256; i++)
+        end[i] = next[i + 1] += next[i];
+    for (unsigned i = 0; i < 256; i++)
+        while (next[i] < end[i]) {
+            struct place taken = place[next[i]];
+            for (unsigned to; (to = group_of(&taken)) != i;) {
+                struct place other = place[next[to]];
+                place[next[to]++] = taken;
+                taken = other;
+            }
+            place[next[i]++] = taken;
+        }
+}
+
+static void sort_next_group(struct source *source)
+{
+    size_t end = source->at;
+    while (end < source->count && group_of(&source->place[end]) == group_of(&source->place[source->at]))
+        end++;
+    qsort(source->place + source->at, end - source->at, sizeof *source->place, object_place_order);
+    source->sorted = end;
+}
+
+ch_err object_stream_open(struct ch_object_store *s, struct object_run **run, unsigned run_count, struct places *places,
+                          struct stream *stream)
 {
     ch_err err = CH_OK;
     stream->count = 0;
     stream->source = calloc(run_count + 1, sizeof *stream->source);
-    if (!stream->source) {
-        free(places);
+    if (!stream->source)
         return CH_ERR_NO_MEMORY;
+    if (places && places->count) {
+        group(places->place, places->count);
+        stream->source[stream->count++] = (struct source){.place = places->place, .count = places->count};
+        *places = (struct places){0};
     }
-    if (places)
-        stream->source[stream->count++] = (struct source){.place = places, .count = place_count};
     for (unsigned i = 0; err == CH_OK && i < run_count; i++) {
         struct source *source = &stream->source[stream->count++];
         char path[CH_IO_PATH_BYTES_MAX];
@@ -70,15 +107,16 @@ void object_stream_close(struct ch_object_store *s, struct stream *stream)
 static ch_err refill(struct ch_object_store *s, struct source *source)
 {
     uint32_t left = source->run->pages - source->page, pages = left < SOURCE_PAGES ? left : SOURCE_PAGES;
-    size_t got;
+    size_t got = 0;
     ch_err err = ch_io_read(s->io, source->file, source->memory, (size_t)pages * CH_IO_BLOCK_BYTES,
                             (uint64_t)source->page * CH_IO_BLOCK_BYTES, &got);
-    if (err != CH_OK)
+    if (err != CH_OK && err != CH_ERR_IO)
         return err;
+    got = err == CH_OK ? got : 0;
     source->at = source->count = 0;
     for (uint32_t i = 0; i < pages; i++, source->page++) {
         const uint8_t *block = source->memory + (size_t)i * CH_IO_BLOCK_BYTES;
-        uint32_t places = got < (size_t)(i + 1) * CH_IO_BLOCK_BYTES ? 0 : object_page_places(block, source->page);
+        uint32_t places = got < (size_t)(i + 1) * CH_IO_BLOCK_BYTES ? 0 : object_page_places(source->run, block, source->page);
         if (places == 0) {
             atomic_store(&source->run->damaged, true);
             return CH_ERR_CORRUPT;
@@ -95,6 +133,8 @@ static ch_err ready(struct ch_object_store *s, struct source *source, bool *is)
     ch_err err = CH_OK;
     if (source->at == source->count && source->run && source->page < source->run->pages)
         err = refill(s, source);
+    if (!source->run && source->at == source->sorted && source->at < source->count)
+        sort_next_group(source);
     *is = err == CH_OK && source->at < source->count;
     return err;
 }
@@ -124,16 +164,28 @@ ch_err object_stream_next(struct ch_object_store *s, struct stream *stream, stru
     return any ? CH_OK : CH_ERR_NOT_FOUND;
 }
 
+/* Those of the table that `which` says yes to; no reader waits longer than for one part. */
+static ch_err copy_table(struct ch_object_store *s, bool (*which)(void *context, struct place *place), void *context,
+                         struct places *out)
+{
+    ch_err err = CH_OK;
+    for (unsigned i = 0; err == CH_OK && i < INDEX_PARTS; i++) {
+        pthread_rwlock_wrlock(&s->lock);
+        err = object_index_copy(&s->index, i, which, context, out);
+        pthread_rwlock_unlock(&s->lock);
+    }
+    return err;
+}
+
 ch_err object_pass(struct ch_object_store *s, void (*each)(void *context, const struct place *place), void *context)
 {
     struct stream stream;
-    struct place *young, place;
-    size_t count;
-    pthread_rwlock_rdlock(&s->lock);
-    ch_err err = object_index_copy(&s->index, NULL, NULL, &young, &count);
-    pthread_rwlock_unlock(&s->lock);
+    struct place place;
+    struct places young = {0};
+    ch_err err = copy_table(s, NULL, NULL, &young);
     if (err == CH_OK)
-        err = object_stream_open(s, s->runs->run, s->runs->count, young, count, &stream);
+        err = object_stream_open(s, s->runs->run, s->runs->count, &young, &stream);
+    free(young.place);
     if (err != CH_OK)
         return err;
     while ((err = object_stream_next(s, &stream, &place)) == CH_OK)
@@ -148,6 +200,21 @@ ch_err object_pass(struct ch_object_store *s, void (*each)(void *context, const 
 static uint32_t covered_to(const struct ch_object_store *s)
 {
     return s->runs->count ? s->runs->run[s->runs->count - 1]->last : 0;
+}
+
+static bool is_of_another(void *context, struct place *place)
+{
+    return !place->silent || place->segment != *(uint32_t *)context;
+}
+
+void object_index_segment_gone(struct ch_object_store *s, uint32_t number)
+{
+    object_index_measure(s);
+    for (unsigned i = 0; s->index.silent && number <= covered_to(s) && i < INDEX_PARTS; i++) {
+        pthread_rwlock_wrlock(&s->lock);
+        object_index_sweep(&s->index, i, is_of_another, &number);
+        pthread_rwlock_unlock(&s->lock);
+    }
 }
 
 /* The sealed segments from a number on, below `end`, up to one that can't be read; false: there are none. */
@@ -237,7 +304,7 @@ static ch_err begin_merge(struct ch_object_store *s, uint32_t from, uint32_t cou
     for (uint32_t i = 0; i < count; i++)
         places += run[i]->count;
     s->job = (struct index_job){.active = true, .merges = true, .first = run[0]->first, .last = run[count - 1]->last};
-    ch_err err = object_stream_open(s, run, count, NULL, 0, &s->job.stream);
+    ch_err err = object_stream_open(s, run, count, NULL, &s->job.stream);
     if (err != CH_OK)
         return err;
     s->job.streams = true;
@@ -248,7 +315,7 @@ static void end_job(struct ch_object_store *s)
 {
     if (s->job.streams)
         object_stream_close(s, &s->job.stream);
-    free(s->job.place);
+    free(s->job.places.place);
     free(s->job.made);
     s->job = (struct index_job){0};
 }
@@ -265,16 +332,12 @@ void object_job_abandon(struct ch_object_store *s)
 
 static ch_err add_places(struct ch_object_store *s, uint32_t segment, const struct entry *entries, uint32_t count)
 {
-    struct index_job *job = &s->job;
-    if (job->count + count > job->capacity) {
-        struct place *grown = realloc(job->place, (job->count + count) * sizeof *grown);
-        if (!grown)
-            return CH_ERR_NO_MEMORY;
-        job->place = grown;
-        job->capacity = job->count + count;
-    }
+    struct places *places = &s->job.places;
+    ch_err err = object_places_reserve(places, count);
+    if (err != CH_OK)
+        return err;
     for (uint32_t i = 0; i < count; i++)
-        job->place[job->count++] = (struct place){.print = object_print(s->index.key, entries[i].digest),
+        places->place[places->count++] = (struct place){.print = object_print(s->index.key, entries[i].digest),
                                                   .segment = segment,
                                                   .unit = entries[i].unit,
                                                   .length = entries[i].length & 0x3fffff,
@@ -291,42 +354,16 @@ static bool is_silent(void *context, struct place *place)
     return is;
 }
 
-/* What was forgotten without a record goes into the newest run: no footer tells of it. */
-static ch_err add_silent(struct ch_object_store *s)
-{
-    struct index_job *job = &s->job;
-    struct place *silent;
-    size_t count;
-    pthread_rwlock_wrlock(&s->lock);
-    ch_err err = object_index_copy(&s->index, is_silent, &job->last, &silent, &count);
-    pthread_rwlock_unlock(&s->lock);
-    if (err != CH_OK)
-        return err;
-    struct place *grown = realloc(job->place, (job->count + count + 1) * sizeof *grown);
-    if (grown) {
-        memcpy(grown + job->count, silent, count * sizeof *grown);
-        job->place = grown;
-        job->count += count;
-        job->capacity = job->count + 1;
-    }
-    free(silent);
-    return grown ? CH_OK : CH_ERR_NO_MEMORY;
-}
-
 /* The places that were gathered become a run about the segments up to `last`. */
 static ch_err begin_chunk(struct ch_object_store *s, uint32_t last)
 {
     struct index_job *job = &s->job;
-    ch_err err = last == job->last && last > covered_to(s) ? add_silent(s) : CH_OK;
-    if (err != CH_OK)
-        return err;
-    size_t count = job->count;
-    struct place *places = job->place;
-    if (count)
-        qsort(places, count, sizeof *places, object_place_order);
-    job->place = NULL;
-    job->count = job->capacity = 0;
-    err = object_stream_open(s, NULL, 0, places, count, &job->stream);
+    ch_err err = CH_OK;
+    if (last == job->last && last > covered_to(s)) /* what was forgotten without a record: no footer tells of it */
+        err = copy_table(s, is_silent, &job->last, &job->places);
+    size_t count = job->places.count;
+    if (err == CH_OK)
+        err = object_stream_open(s, NULL, 0, &job->places, &job->stream);
     if (err != CH_OK)
         return err;
     job->streams = true;
@@ -346,12 +383,14 @@ static ch_err gather(struct ch_object_store *s)
     if (!segment || segment->slot.segment > job->last)
         return begin_chunk(s, job->last);
     uint32_t number = segment->slot.segment;
-    if (job->count && job->count + segment->records > 2 * (size_t)s->run_places)
+    if (job->places.count && job->places.count + segment->records > 2 * (size_t)s->run_places)
         return begin_chunk(s, number - 1);
     ch_err err = object_entries(s, segment, &entries, &count);
     if (err == CH_ERR_CORRUPT) { /* it is left alone, and what memory knows of it stays there */
         if (number > covered_to(s))
             job->last = number - 1;
+        else if (at == object_segment_from(s, job->chunk_first)) /* no run says that it holds nothing */
+            job->chunk_first = number + 1;
         job->next = number + 1;
         return CH_OK;
     }
@@ -379,7 +418,7 @@ static ch_err end_chunk(struct ch_object_store *s)
     ch_err err = object_run_end(s, &job->writer, &job->made[job->made_count]);
     if (err != CH_OK)
         return err;
-    job->made_count += job->made[job->made_count] != NULL;
+    job->made_count++;
     object_stream_close(s, &job->stream);
     job->streams = false;
     return CH_OK;

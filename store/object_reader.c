@@ -127,30 +127,27 @@ static void start_reading(struct ch_object_reader *r, struct ch_file *file, size
     read_next_part(r);
 }
 
-/* Waits until the first `length` bytes are there, or nothing is in flight any more. CH_ERR_CORRUPT: the file ends
- * before. */
+/* Waits until the first `length` bytes are there, or nothing is in flight any more. CH_ERR_CORRUPT: the file ends before, or
+ * the disk does not give them: to whoever wants them that is as if it had changed them. */
 static ch_err await(struct ch_object_reader *r, size_t length)
 {
     struct reading *g = &r->reading;
     struct ch_io_done done;
-    uint64_t size;
     while (g->part && g->read < length) {
         ch_err err = ch_io_wait(r->io);
         if (err != CH_OK)
             return g->err = err;
         if (ch_io_poll(r->io, &done, 1) == 0)
             continue;
-        g->err = done.err;
+        g->err = done.err == CH_ERR_IO ? CH_ERR_CORRUPT : done.err;
         g->read += g->part;
         g->part = 0;
         read_next_part(r);
     }
-    if (g->err == CH_ERR_IO && ch_io_size(r->io, g->file, &size) == CH_OK && size < g->offset + g->length)
-        g->err = CH_ERR_CORRUPT;
     return g->err;
 }
 
-/* Reads into the buffer. CH_ERR_CORRUPT: the file ends before. */
+/* Reads into the buffer. CH_ERR_CORRUPT as above. */
 static ch_err read_bytes(struct ch_object_reader *r, struct ch_file *file, size_t length, uint64_t offset)
 {
     start_reading(r, file, length, offset, length);
@@ -552,6 +549,22 @@ ch_err ch_object_walk_tree(struct ch_object_reader *r, const struct ch_cid *root
 
 /* --- scrubbing --- */
 
+/* Both header slots of the segment that is being entered are whole. */
+static ch_err check_slots(struct ch_object_reader *r)
+{
+    struct slot slot;
+    ch_err err = read_bytes(r, r->scrub.file, 2 * SLOT_BYTES, 0);
+    bool whole = err == CH_OK;
+    for (size_t i = 0; whole && i < 2; i++)
+        whole = object_slot_read(r->buffer + i * SLOT_BYTES, r->store->master_key, &slot) == CH_OK &&
+                slot.segment == r->scrub.segment;
+    if (!whole && (err == CH_OK || err == CH_ERR_CORRUPT)) {
+        atomic_store(&r->store->segment_damaged, r->scrub.segment);
+        err = CH_OK;
+    }
+    return err;
+}
+
 /* Enters the next sealed segment; *is false when there is none. */
 static ch_err enter_segment(struct ch_object_reader *r, bool *is)
 {
@@ -575,9 +588,11 @@ static ch_err enter_segment(struct ch_object_reader *r, bool *is)
     scrub->next = scrub->count = 0;
     ch_err err = ch_io_open(r->io, path, CH_IO_READ | CH_IO_DIRECT, &scrub->file);
     if (err == CH_OK) /* CH_ERR_NOT_FOUND: destroyed meanwhile */
+        err = check_slots(r);
+    if (err == CH_OK)
         err = object_footer_load(r->store, scrub->file, scrub->segment, file_bytes, &scrub->entry, &scrub->count);
     if (err == CH_ERR_CORRUPT)
-        atomic_store(&r->store->footer_damaged, scrub->segment);
+        atomic_store(&r->store->segment_damaged, scrub->segment);
     if (err != CH_OK)
         leave_segment(r);
     if (err == CH_ERR_TIMEOUT) /* it is entered again */
@@ -640,7 +655,7 @@ static ch_err scrub_index(struct ch_object_reader *r, uint64_t *bytes, bool *pas
     if (err == CH_OK)
         err = read_bytes(r, scrub->file, (size_t)pages * CH_IO_BLOCK_BYTES, (uint64_t)scrub->page * CH_IO_BLOCK_BYTES);
     for (uint32_t i = 0; err == CH_OK && i < pages; i++)
-        if (object_page_places(r->buffer + (size_t)i * CH_IO_BLOCK_BYTES, scrub->page + i) == 0)
+        if (object_page_places(run, r->buffer + (size_t)i * CH_IO_BLOCK_BYTES, scrub->page + i) == 0)
             err = CH_ERR_CORRUPT;
     *bytes = (uint64_t)pages * CH_IO_BLOCK_BYTES;
     scrub->page += err == CH_OK ? pages : 0;

@@ -5,7 +5,7 @@
 
 #include "store/object_impl.h"
 
-/* CH_ERR_CORRUPT: there is none that is whole. */
+/* CH_ERR_CORRUPT: there is none that is whole, or that the disk gives. */
 static ch_err trailer_load(struct ch_object_store *s, struct ch_file *file, uint32_t number, uint64_t file_bytes,
                            struct trailer *trailer)
 {
@@ -16,7 +16,8 @@ static ch_err trailer_load(struct ch_object_store *s, struct ch_file *file, uint
     if (posix_memalign((void **)&block, CH_IO_BLOCK_BYTES, CH_IO_BLOCK_BYTES) != 0)
         return CH_ERR_NO_MEMORY;
     ch_err err = ch_io_read(s->io, file, block, CH_IO_BLOCK_BYTES, file_bytes - CH_IO_BLOCK_BYTES, &got);
-    if (err == CH_OK && (got < CH_IO_BLOCK_BYTES || !object_trailer_read(block, number, file_bytes, trailer)))
+    if (err == CH_ERR_IO ||
+        (err == CH_OK && (got < CH_IO_BLOCK_BYTES || !object_trailer_read(block, number, file_bytes, trailer))))
         err = CH_ERR_CORRUPT;
     free(block);
     return err;
@@ -38,7 +39,7 @@ ch_err object_footer_load(struct ch_object_store *s, struct ch_file *file, uint3
         return CH_ERR_NO_MEMORY;
     }
     err = ch_io_read(s->io, file, bytes, length, trailer.offset, &got);
-    if (err == CH_OK && (got < length || !object_footer_read(bytes, trailer.count, loaded)))
+    if (err == CH_ERR_IO || (err == CH_OK && (got < length || !object_footer_read(bytes, &trailer, loaded))))
         err = CH_ERR_CORRUPT;
     free(bytes);
     if (err != CH_OK) {
@@ -61,26 +62,34 @@ struct scan {
     uint8_t *memory; /* more than a record, and a block */
     size_t memory_bytes;
     uint64_t start, length; /* bytes of the file in it */
+    uint64_t bad_until;     /* before it is what the disk does not give: no more than what is needed is asked for */
     uint64_t end;           /* of the last whole record */
     uint32_t incarnation_max;
 };
 
-/* `length` bytes at `offset`, as many as the file has; *out NULL when it has fewer. */
+/* `length` bytes at `offset`; *out NULL when the file has fewer, or the disk does not give them. */
 static ch_err bytes_at(struct scan *scan, uint64_t offset, uint64_t length, const uint8_t **out)
 {
-    struct ch_object_store *s = scan->store;
+    const struct object_segment *segment = scan->segment;
     *out = NULL;
-    if (offset + length > scan->segment->file_bytes)
+    if (offset + length > segment->file_bytes)
         return CH_OK;
     if (offset < scan->start || offset + length > scan->start + scan->length) {
-        size_t got, room = scan->memory_bytes - SLOT_BYTES;
-        uint64_t from = offset / CH_IO_BLOCK_BYTES * CH_IO_BLOCK_BYTES, left = scan->segment->file_bytes - from;
-        ch_err err = ch_io_read(s->io, scan->segment->file, scan->memory, left < room ? left : room, from, &got);
-        if (err != CH_OK)
+        size_t got = 0;
+        uint64_t from = offset / CH_IO_BLOCK_BYTES * CH_IO_BLOCK_BYTES, left = segment->file_bytes - from;
+        uint64_t need = round_up(offset + length, CH_IO_BLOCK_BYTES) - from, room = scan->memory_bytes - SLOT_BYTES;
+        bool few = offset < scan->bad_until;
+        room = few ? need : left < room ? left : room;
+        ch_err err = ch_io_read(scan->store->io, segment->file, scan->memory, room, from, &got);
+        if (err == CH_ERR_IO && !few) {
+            scan->bad_until = from + room;
+            err = ch_io_read(scan->store->io, segment->file, scan->memory, need, from, &got);
+        }
+        if (err != CH_OK && err != CH_ERR_IO)
             return err;
         scan->start = from;
-        scan->length = got;
-        if (offset + length > from + got)
+        scan->length = err == CH_OK ? got : 0;
+        if (offset + length > scan->start + scan->length)
             return CH_OK;
     }
     *out = scan->memory + (offset - scan->start);
@@ -95,6 +104,8 @@ static ch_err take_record(struct scan *scan, uint64_t at, uint64_t *step)
     const uint8_t *bytes;
     *step = UNIT_BYTES;
     ch_err err = bytes_at(scan, at, RECORD_HEADER_BYTES, &bytes);
+    if (err == CH_OK && !bytes) /* no record ends in this block, or the disk does not give it */
+        *step = CH_IO_BLOCK_BYTES - at % CH_IO_BLOCK_BYTES;
     if (err != CH_OK || !bytes || !object_record_read(bytes, &record) || record.segment != segment->slot.segment)
         return err;
     if (record.incarnation > scan->incarnation_max)
@@ -121,9 +132,9 @@ static ch_err take_record(struct scan *scan, uint64_t at, uint64_t *step)
     return object_entry_add(segment, &entry);
 }
 
-/* Fills segment->entry from the records; those of the newest incarnation seen decide which one comes next. */
+/* Fills segment->entry from the records; *incarnation is the newest that was seen. */
 static ch_err scan_records(struct ch_object_store *s, struct object_segment *segment, uint8_t *memory,
-                           size_t memory_bytes)
+                           size_t memory_bytes, uint32_t *incarnation)
 {
     struct scan scan = {
         .store = s, .segment = segment, .memory = memory, .memory_bytes = memory_bytes, .end = DATA_START};
@@ -135,8 +146,7 @@ static ch_err scan_records(struct ch_object_store *s, struct object_segment *seg
     object_key_free(scan.key);
     free(scan.plain);
     segment->data_end = round_up(scan.end, CH_IO_BLOCK_BYTES);
-    if (scan.incarnation_max > segment->slot.incarnation)
-        segment->slot.incarnation = scan.incarnation_max;
+    *incarnation = scan.incarnation_max;
     return err;
 }
 
@@ -205,22 +215,23 @@ static ch_err make_footer_again(struct ch_object_store *s, struct object_segment
     const size_t room = 2 * CH_OBJECT_BATCH_BYTES;
     char path[CH_IO_PATH_BYTES_MAX];
     uint8_t *memory;
+    uint32_t incarnation; /* nothing is written into it any more */
     object_path(s, segment->slot.segment, path);
     if (posix_memalign((void **)&memory, CH_IO_BLOCK_BYTES, room) != 0)
         return CH_ERR_NO_MEMORY;
     ch_err err = ch_io_open(s->io, path, CH_IO_WRITE | CH_IO_DIRECT, &segment->file);
-    uint32_t incarnation = segment->slot.incarnation;
     if (err == CH_OK)
-        err = scan_records(s, segment, memory, room);
-    segment->slot.incarnation = incarnation; /* nothing is written into it any more */
+        err = scan_records(s, segment, memory, room, &incarnation);
     free(memory);
     if (err == CH_OK && s->own_reader) /* at the start there is no index yet */
         err = give_up_lost(s, segment);
+    if (err == CH_OK)
+        err = object_segment_seal(s, segment);
     if (err == CH_OK) {
         s->stats.footers_rebuilt++;
-        return object_segment_seal(s, segment);
+        return CH_OK;
     }
-    ch_io_close_file(s->io, segment->file);
+    ch_io_close_file(s->io, segment->file); /* who tries again begins anew */
     segment->file = NULL;
     free(segment->entry);
     segment->entry = NULL;
@@ -258,32 +269,38 @@ ch_err object_entries(struct ch_object_store *s, struct object_segment *segment,
 
 enum finding { FOUND_SEGMENT, FOUND_NOTHING, FOUND_DESTROYED, FOUND_DAMAGED };
 
-/* The header: the newest whole slot. */
+/* The header: the newest whole slot; *whole are how many. */
 static ch_err read_slots(struct ch_object_store *s, struct object_segment *segment, uint32_t number,
-                         enum finding *finding)
+                         enum finding *finding, unsigned *whole)
 {
     const size_t length = 3 * SLOT_BYTES; /* the third: is there data at all? */
     uint8_t *bytes = s->memory;
     size_t got;
-    bool all_zero = true, any = false;
+    bool all_zero = true;
     *finding = FOUND_NOTHING;
-    ch_err err = ch_io_read(s->io, segment->file, bytes, length, 0, &got);
-    if (err != CH_OK)
-        return err;
-    memset(bytes + got, 0, length - got);
+    *whole = 0;
+    for (size_t at = 0; at < length; at += SLOT_BYTES) { /* one by one: the disk may give one and not another */
+        ch_err err = ch_io_read(s->io, segment->file, bytes + at, SLOT_BYTES, at, &got);
+        if (err != CH_OK && err != CH_ERR_IO)
+            return err;
+        all_zero &= err == CH_OK;
+        got = err == CH_OK ? got : 0;
+        memset(bytes + at + got, 0, SLOT_BYTES - got);
+    }
     for (size_t i = 0; i < length; i++)
         all_zero &= bytes[i] == 0;
     for (int i = 0; i < 2; i++) {
         struct slot slot;
-        err = object_slot_read(bytes + (size_t)i * SLOT_BYTES, s->master_key, &slot);
+        ch_err err = object_slot_read(bytes + (size_t)i * SLOT_BYTES, s->master_key, &slot);
         if (err == CH_ERR_BAD_PASSPHRASE)
             return err;
-        if (err != CH_OK || slot.segment != number || (any && slot.incarnation < segment->slot.incarnation))
+        if (err != CH_OK || slot.segment != number)
             continue;
-        segment->slot = slot;
-        any = true;
+        if (*whole == 0 || slot.incarnation > segment->slot.incarnation)
+            segment->slot = slot;
+        ++*whole;
     }
-    if (any)
+    if (*whole)
         *finding = segment->slot.state == SLOT_DESTROYED ? FOUND_DESTROYED : FOUND_SEGMENT;
     else if (!all_zero)
         *finding = FOUND_DAMAGED;
@@ -306,7 +323,10 @@ static ch_err load_contents(struct ch_object_store *s, struct object_segment *se
     }
     if (err != CH_ERR_CORRUPT)
         return err;
-    err = scan_records(s, segment, s->memory, s->memory_bytes);
+    uint32_t incarnation;
+    err = scan_records(s, segment, s->memory, s->memory_bytes, &incarnation);
+    if (incarnation > segment->slot.incarnation) /* its keys have been used */
+        segment->slot.incarnation = incarnation;
     s->stats.footers_rebuilt++;
     for (uint32_t i = 0; i < segment->entry_count; i++) {
         object_note_age(segment, &segment->entry[i]);
@@ -320,6 +340,7 @@ static ch_err load_segment(struct ch_object_store *s, uint32_t number, bool newe
 {
     char path[CH_IO_PATH_BYTES_MAX];
     enum finding finding;
+    unsigned whole;
     struct object_segment *segment = calloc(1, sizeof *segment);
     if (!segment)
         return CH_ERR_NO_MEMORY;
@@ -330,11 +351,17 @@ static ch_err load_segment(struct ch_object_store *s, uint32_t number, bool newe
         err = ch_io_size(s->io, segment->file, &segment->file_bytes);
     segment->file_bytes -= segment->file_bytes % CH_IO_BLOCK_BYTES;
     if (err == CH_OK)
-        err = read_slots(s, segment, number, &finding);
+        err = read_slots(s, segment, number, &finding, &whole);
     if (err == CH_OK && finding == FOUND_SEGMENT && !object_cipher_here(segment->slot.cipher))
         err = CH_ERR_UNSUPPORTED;
+    if (err == CH_OK && finding == FOUND_SEGMENT && whole == 1) { /* the other one, before this one is lost, too */
+        segment->slot.incarnation++;
+        err = object_slot_store(s, segment->file, &segment->slot);
+    }
     if (err == CH_OK && finding == FOUND_SEGMENT)
         err = object_segment_add(s, segment);
+    if (err == CH_OK && finding == FOUND_DESTROYED) /* perhaps by half */
+        err = object_salt_destroy(s, segment);
     if (err != CH_OK || finding != FOUND_SEGMENT) {
         object_segment_free(s, segment);
         /* Nothing at all is what a power loss leaves of a segment just begun; of an older one it is damage. */
@@ -357,10 +384,10 @@ static ch_err finish_segment(struct ch_object_store *s, struct object_segment *s
         return CH_OK;
     }
     /* What was read may still be in a cache, and counts as durable from now on: both ways end with a sync. */
-    if (!newest || segment->file_bytes != s->segment_bytes)
+    if (!newest || segment->file_bytes != s->segment_bytes || segment->slot.incarnation == UINT32_MAX)
         return object_segment_seal(s, segment);
     segment->slot.incarnation++;
-    ch_err err = object_slot_store(s, segment, &segment->slot);
+    ch_err err = object_slot_store(s, segment->file, &segment->slot);
     if (err != CH_OK)
         return err;
     s->active = segment;

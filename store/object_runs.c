@@ -162,23 +162,45 @@ void object_page_place(const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t i, struc
     memcpy(place->print.bytes, at, PRINT_BYTES);
 }
 
-uint32_t object_page_places(const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t page)
+static int print_order(const uint8_t *a, const uint8_t *b)
+{
+    uint64_t p = ch_load64(a), q = ch_load64(b);
+    uint32_t r = ch_load32(a + 8), t = ch_load32(b + 8);
+    return p != q ? (p < q ? -1 : 1) : (r > t) - (r < t);
+}
+
+/* A crc keeps the disk's mistakes out, not what somebody wrote: nothing is let in that this run can't say. What is silently
+ * dropped may be of an older segment. */
+static bool page_valid(const struct object_run *run, const uint8_t *block, uint32_t page, uint32_t count)
+{
+    const uint8_t *at = block + PAGE_HEADER_BYTES;
+    if (page >= run->pages || ch_load64(at) != run->page_key[page])
+        return false;
+    for (uint32_t i = 0; i < count; i++, at += PLACE_BYTES) {
+        uint32_t segment = ch_load32(at + 12), length = ch_load32(at + 20);
+        if (segment > run->last || (segment < run->first && !(length & DROPPED)) ||
+            (length & ~DROPPED) > CH_BLOCK_BYTES_MAX || (i && print_order(at - PLACE_BYTES, at) >= 0))
+            return false;
+    }
+    return page + 1 == run->pages || ch_load64(at - PLACE_BYTES) <= run->page_key[page + 1];
+}
+
+uint32_t object_page_places(const struct object_run *run, const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t page)
 {
     uint32_t count = block[4];
-    bool whole = ch_load32(block) == crc32c(block + 4, CH_IO_BLOCK_BYTES - 4) && ch_load32(block + 4) >> 8 == page;
-    return whole && count <= PAGE_PLACES ? count : 0;
+    bool whole = ch_load32(block) == crc32c(block + 4, CH_IO_BLOCK_BYTES - 4) && ch_load32(block + 4) >> 8 == page &&
+                 count > 0 && count <= PAGE_PLACES;
+    return whole && page_valid(run, block, page, count) ? count : 0;
 }
 
 static bool page_find(const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t count, const struct print *print,
                       struct place *place)
 {
     uint32_t low = 0, high = count;
-    uint64_t key = key_of(print);
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         const uint8_t *at = block + PAGE_HEADER_BYTES + (size_t)middle * PLACE_BYTES;
-        uint64_t other = ch_load64(at);
-        if (other < key || (other == key && ch_load32(at + 8) < ch_load32(print->bytes + 8)))
+        if (print_order(at, print->bytes) < 0)
             low = middle + 1;
         else
             high = middle;
@@ -218,16 +240,16 @@ static ch_err run_find(struct ch_object_store *s, struct object_run *run, struct
         return CH_ERR_NOT_FOUND;
     for (;; page--) {
         if (page < cursor->page || page >= cursor->page + cursor->count) {
-            size_t got;
+            size_t got = 0;
             ch_err err = ch_io_read(s->io, run->file, cursor->memory, (size_t)ahead * CH_IO_BLOCK_BYTES,
                                     (uint64_t)page * CH_IO_BLOCK_BYTES, &got);
-            if (err != CH_OK)
+            if (err != CH_OK && err != CH_ERR_IO) /* a page that the disk does not give is damaged, as a changed one */
                 return err == CH_ERR_NOT_FOUND ? CH_ERR_IO : err;
             cursor->page = page;
-            cursor->count = (uint32_t)(got / CH_IO_BLOCK_BYTES);
+            cursor->count = err == CH_OK ? (uint32_t)(got / CH_IO_BLOCK_BYTES) : 0;
         }
         const uint8_t *block = cursor->memory + (size_t)(page - cursor->page) * CH_IO_BLOCK_BYTES;
-        uint32_t count = cursor->count ? object_page_places(block, page) : 0;
+        uint32_t count = cursor->count ? object_page_places(run, block, page) : 0;
         if (count == 0) { /* no word on what it held, until it is made again */
             atomic_store(&run->damaged, true);
             cursor->count = 0;
@@ -477,15 +499,10 @@ ch_err object_run_end(struct ch_object_store *s, struct run_writer *w, struct ob
 {
     struct object_run *run = w->run;
     char path[CH_IO_PATH_BYTES_MAX];
-    *out = NULL;
-    if (run->count == 0) {
-        object_run_abandon(s, w);
-        return CH_OK;
-    }
     if (w->page_places)
         end_page(w);
     ch_err err = write_pages(s, w);
-    if (err == CH_OK)
+    if (err == CH_OK && run->pages)
         err = ch_io_write(s->io, w->file, run->page_key, keys_bytes(run->pages), w->offset);
     w->offset += keys_bytes(run->pages);
     if (err == CH_OK)
@@ -545,10 +562,10 @@ static ch_err read_into(struct ch_object_store *s, struct ch_file *file, void *t
 {
     size_t got;
     ch_err err = ch_io_read(s->io, file, to, bytes, offset, &got);
-    return err == CH_OK && (got < bytes || crc32c(to, bytes) != crc) ? CH_ERR_CORRUPT : err;
+    return err == CH_ERR_IO || (err == CH_OK && (got < bytes || crc32c(to, bytes) != crc)) ? CH_ERR_CORRUPT : err;
 }
 
-/* CH_ERR_CORRUPT: no run that ended, or of another master key. */
+/* CH_ERR_CORRUPT: no run that ended and can be read, or of another master key. */
 static ch_err run_open(struct ch_object_store *s, uint32_t number, struct object_run **out)
 {
     uint8_t *block = s->memory, mac[32];
@@ -566,15 +583,15 @@ static ch_err run_open(struct ch_object_store *s, uint32_t number, struct object
         err = CH_ERR_CORRUPT;
     if (err == CH_OK)
         err = ch_io_read(s->io, file, block, CH_IO_BLOCK_BYTES, bytes - CH_IO_BLOCK_BYTES, &got);
-    if (err == CH_OK && (got < CH_IO_BLOCK_BYTES || ch_load32(block) != MAGIC ||
-                         ch_load32(block + 4) != crc32c(block + 8, TRAILER_USED - 8)))
+    if (err == CH_ERR_IO || (err == CH_OK && (got < CH_IO_BLOCK_BYTES || ch_load32(block) != MAGIC ||
+                                              ch_load32(block + 4) != crc32c(block + 8, TRAILER_USED - 8))))
         err = CH_ERR_CORRUPT;
     if (err != CH_OK)
         goto fail;
     trailer_mac(block, s->master_key, mac);
     uint64_t pages = ch_load32(block + 12), blocks = ch_load64(block + 32);
     err = CH_ERR_CORRUPT;
-    if (sodium_memcmp(mac, block + 64, sizeof mac) != 0 || ch_load32(block + 8) != number || pages == 0)
+    if (sodium_memcmp(mac, block + 64, sizeof mac) != 0 || ch_load32(block + 8) != number)
         goto fail;
     err = new_run(pages, blocks, &run);
     if (err != CH_OK)

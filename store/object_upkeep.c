@@ -22,12 +22,16 @@ static struct object_segment *most_dead(const struct ch_object_store *s)
 }
 
 /* What a scrubber found. */
-static ch_err mend_footer(struct ch_object_store *s)
+static ch_err mend_segment(struct ch_object_store *s)
 {
-    struct object_segment *segment = object_segment_find(s, atomic_exchange(&s->footer_damaged, 0));
+    struct object_segment *segment = object_segment_find(s, atomic_exchange(&s->segment_damaged, 0));
     struct entry *entry = NULL;
     uint32_t count;
-    ch_err err = segment && segment->sealed ? object_entries(s, segment, &entry, &count) : CH_OK;
+    if (!segment || !segment->sealed)
+        return CH_OK;
+    ch_err err = object_slots_mend(s, segment);
+    if (err == CH_OK)
+        err = object_entries(s, segment, &entry, &count);
     if (err == CH_OK)
         free(entry);
     return err == CH_ERR_CORRUPT ? CH_OK : err;
@@ -91,11 +95,16 @@ static ch_err move(struct ch_object_store *s, const struct entry *e, uint8_t *bu
     ch_err found = object_find_any(s, &print, &there, NULL);
     if (found != CH_OK && found != CH_ERR_NOT_FOUND)
         return found;
+    /* What is on its way may be lost in a crash: until it is durable this one stays, and may not be moved behind it. */
+    if (found == CH_OK && !there.durable)
+        return CH_ERR_FULL;
     bool is = found == CH_OK && !there.dropped;
     if (e->kind == RECORD_BLOCK) {
         if (!is || there.segment != c->segment || there.unit != e->unit)
             return CH_OK;
         ch_err err = object_read_at(s->own_reader, e->digest, &there, &record, buffer, CH_BLOCK_BYTES_MAX);
+        if (err == CH_ERR_CORRUPT) /* it is given up for one that stays unreadable alone */
+            err = object_read_at(s->own_reader, e->digest, &there, &record, buffer, CH_BLOCK_BYTES_MAX);
         if (err == CH_ERR_CORRUPT) { /* missing is what it is: the other validators have it */
             struct ch_cid lost;
             ch_cid_make((enum ch_cid_codec)e->codec, e->digest, &lost);
@@ -132,8 +141,8 @@ ch_err ch_object_compact(struct ch_object_store *s, uint64_t bytes_max, uint64_t
     struct compaction *c = &s->compaction;
     ch_err err = s->failed;
     *moved = 0;
-    if (err == CH_OK && !c->segment && atomic_load(&s->footer_damaged))
-        err = mend_footer(s);
+    if (err == CH_OK && !c->segment && atomic_load(&s->segment_damaged))
+        err = mend_segment(s);
     if (err == CH_OK && !c->segment)
         err = begin_compaction(s);
     if (err != CH_OK)

@@ -206,9 +206,18 @@ static ch_err find_newest(struct look *look, const struct segment_numbers *found
     return all_zero ? CH_ERR_NOT_FOUND : CH_ERR_LOG_DAMAGED;
 }
 
-/* Which files make up the log: the run of numbers without a gap around the newest segment in use. Others are left over
- * from a cut or a preparation that a power loss undid by half. */
-static ch_err find_segments(struct look *look)
+/* Where reading begins; damage when what the caller still needs is no longer there. */
+static ch_err find_start(const struct ch_wal *w, ch_wal_position replay_from, uint32_t *start)
+{
+    uint32_t wanted = segment_of(replay_from), first = atomic_load(&w->first_number);
+    *start = wanted ? wanted : first;
+    return *start < first || *start > w->last_number ? CH_ERR_LOG_DAMAGED : CH_OK;
+}
+
+/* Which files make up the log: the run of numbers without a gap around the newest segment in use; and where reading begins.
+ * Others are left over from a cut or a preparation that a power loss undid by half. Where what is needed is missing, none
+ * is removed. */
+static ch_err find_segments(struct look *look, ch_wal_position replay_from, uint32_t *start)
 {
     struct ch_wal *w = look->wal;
     struct segment_numbers found = {0};
@@ -230,6 +239,7 @@ static ch_err find_segments(struct look *look)
         high++;
     atomic_store(&w->first_number, found.number[low]);
     w->last_number = found.number[high];
+    err = find_start(w, replay_from, start);
     for (size_t i = 0; err == CH_OK && i < found.count; i++)
         if (i < low || i > high) {
             ch_wal_path(w, found.number[i], NULL, path);
@@ -238,14 +248,6 @@ static ch_err find_segments(struct look *look)
 fail:
     free(found.number);
     return err;
-}
-
-/* Where reading begins; damage when what the caller still needs is no longer there. */
-static ch_err find_start(const struct ch_wal *w, ch_wal_position replay_from, uint32_t *start)
-{
-    uint32_t wanted = segment_of(replay_from), first = atomic_load(&w->first_number);
-    *start = wanted ? wanted : first;
-    return *start < first || *start > w->last_number ? CH_ERR_LOG_DAMAGED : CH_OK;
 }
 
 ch_err ch_wal_recover(struct ch_wal *w, const struct ch_wal_options *options)
@@ -257,11 +259,9 @@ ch_err ch_wal_recover(struct ch_wal *w, const struct ch_wal_options *options)
     ch_wal_path(w, 0, "prepare", path);
     ch_err err = ch_io_unlink(w->io, path);
     if (err == CH_OK || err == CH_ERR_NOT_FOUND)
-        err = find_segments(&look);
+        err = find_segments(&look, options->replay_from, &start);
     if (err == CH_OK && w->frame_bytes_max > w->segment_bytes)
         err = CH_ERR_INVALID;
-    if (err == CH_OK)
-        err = find_start(w, options->replay_from, &start);
     if (err == CH_OK)
         err = ch_io_sync_dir(w->io, w->dir);
     if (err != CH_OK)

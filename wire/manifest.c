@@ -100,11 +100,12 @@ unsigned ch_placement(const struct ch_cid *cid, const uint8_t (*keys)[CH_HASH_BY
     return count;
 }
 
-void ch_shard_message(const struct ch_cid *cid, const uint8_t manifest[CH_HASH_BYTES],
+void ch_shard_message(const struct ch_cid *cid, uint32_t length, const uint8_t manifest[CH_HASH_BYTES],
                       uint8_t message[CH_SHARD_MESSAGE_BYTES])
 {
     memcpy(message, cid->bytes, CH_CID_BYTES);
-    memcpy(message + CH_CID_BYTES, manifest, CH_HASH_BYTES);
+    ch_store32(message + CH_CID_BYTES, length);
+    memcpy(message + CH_CID_BYTES + 4, manifest, CH_HASH_BYTES);
 }
 
 size_t ch_stored_write(const struct ch_stored *s, uint8_t *to)

@@ -50,9 +50,10 @@ void ch_manifest_digest(const struct ch_manifest *m, uint8_t digest[CH_HASH_BYTE
 unsigned ch_placement(const struct ch_cid *cid, const uint8_t (*keys)[CH_HASH_BYTES], unsigned validators,
                       uint16_t holder[CH_SHARDS_MAX]);
 
-/* What a validator signs, domain "chappe/sig/shard/1": what is mine by this manifest is on my disk. 36 CID | 32 digest. */
-#define CH_SHARD_MESSAGE_BYTES (CH_CID_BYTES + CH_HASH_BYTES)
-void ch_shard_message(const struct ch_cid *cid, const uint8_t manifest[CH_HASH_BYTES],
+/* What a validator signs, domain "chappe/sig/shard/1": what is mine by this manifest is on my disk. 36 CID | u32 length of the
+ * block | 32 digest. The length too: who has no part of a block has no manifest that says it. */
+#define CH_SHARD_MESSAGE_BYTES (CH_CID_BYTES + 4 + CH_HASH_BYTES)
+void ch_shard_message(const struct ch_cid *cid, uint32_t length, const uint8_t manifest[CH_HASH_BYTES],
                       uint8_t message[CH_SHARD_MESSAGE_BYTES]);
 
 /* The certificate: 36 CID | u32 length | 32 manifest digest | u16 count | count x (u16 validator | 64 signature),

@@ -27,6 +27,19 @@ def rogue(net, deed, target, count, key=None):
     return json.loads(done.stdout)
 
 
+def a_greedy_client(net, target, person):
+    """It asks for what isn't there as fast as it can; who comes after it is answered all the same."""
+    words = [args.rogue, "--node", net.address_of(target), "--genesis", str(net.folder_of(1) / "chain.genesis"), "--count",
+             "100000000", "greedy"]
+    before = counter(net, target, "serve_requests_total")
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as one:
+        net.wait_until(lambda: counter(net, target, "serve_requests_total") > before + 1000, 30, "it is answered")
+        answers = [person.attempt("inbox", "--timeout", "10") for _ in range(5)]
+        lab.expect(one.poll() is None, "the greedy one was not there to the end")
+        one.kill()
+    lab.expect(all(answer.returncode == 0 for answer in answers), f"starved: {[answer.stderr for answer in answers]}")
+
+
 def resident_kib(net, i):
     status = pathlib.Path(f"/proc/{net.every()[i - 1]['pid']}/status").read_text()
     return int(status.split("RssAnon:")[1].split()[0])
@@ -86,6 +99,7 @@ def run():
         lab.expect(told["sent"] == args.frames and told["closed_with"] is None, f"malformed questions are answered: {told}")
         net.wait_until(lambda: counter(net, 3, "net_frames_malformed_total") > malformed + args.frames // 2, 30,
                        "malformed questions are counted")
+        a_greedy_client(net, 1, person)
         lab.expect(rogue(net, "wrong-chain", 2, 1, key)["closed_with"] == "WRONG_CHAIN", "another chain's peer was let in")
         for target in HONEST:
             rogue(net, "half-open", target, 150)

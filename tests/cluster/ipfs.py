@@ -83,6 +83,21 @@ def check_car(gateway, root, content):
     lab.expect(head[0] == 200 and head[2] == b"" and head[1]["Etag"] == etag, f"HEAD: {head}")
 
 
+def check_twins(net, gateway, person):
+    """A leaf may have the very bytes of a node: two blocks, though their hash is one."""
+    raw, pb = 0x55, 0x70
+    leaves = [(ipld.cid_of(raw, leaf), leaf) for leaf in (b"one leaf", b"another leaf")]
+    below = ipld.node([(cid, len(leaf), len(leaf)) for cid, leaf in leaves])
+    twins = [(ipld.cid_of(raw, below), below), (ipld.cid_of(pb, below), below)]
+    top = ipld.node([(twins[0][0], len(below), len(below)), (twins[1][0], 20, len(below) + 20)])
+    blocks = [(ipld.cid_of(pb, top), top), *twins, *leaves]
+    car = net.folder / "twins.car"
+    car.write_bytes(ipld.write_car(blocks[0][0], blocks))
+    root = person.run("object", "import", "--car", str(car)).strip()
+    status, _, body = gateway.ask(f"/ipfs/{root}?format=car&car-dups=n")
+    lab.expect(status == 200 and body == car.read_bytes(), f"twins: {status}, {ipld.read_car(body)[1]}")
+
+
 def check_ranges(gateway, cid, block):
     def part(text):
         status, headers, body = gateway.ask(f"/ipfs/{cid}?format=raw", Range=text)
@@ -99,6 +114,11 @@ def check_ranges(gateway, cid, block):
     status, headers, body = gateway.ask(f"/ipfs/{cid}?format=raw", "HEAD")
     lab.expect((status, headers["Content-Length"], body) == (200, str(n), b""), f"HEAD: {status} {headers}")
     lab.expect(gateway.ask(f"/ipfs/{cid}?format=raw", If_None_Match=f'"x", "{cid}.raw"')[0] == 304, "no 304")
+    for method in ("GET", "HEAD"):
+        status, headers, body = gateway.ask(f"/ipfs/{cid}?format=raw", method, If_None_Match="*", Range="bytes=0-9")
+        lab.expect((status, headers["Etag"], body) == (304, f'"{cid}.raw"', b""), f"{method}, If-None-Match: *: {status}")
+    lab.expect(gateway.ask(f"/ipfs/{UNKNOWN}?format=raw", If_None_Match="*")[0] == 404, "any of what is not here")
+    lab.expect(gateway.ask("/ipfs/bafkqaaa?format=raw", If_None_Match='W/"bafkqaaa.raw"')[0] == 304, "no 304 for the empty block")
     other = gateway.ask(f"/ipfs/{cid}?format=raw", Range="bytes=0-9", If_Range='"other"')
     lab.expect(other[0] == 200 and other[2] == block, "If-Range of something else gives a part")
 
@@ -201,6 +221,7 @@ def run():
         leaf = ipld.links(gateway.ask(f"/ipfs/{root}?format=raw")[2])[-1]
         check_ranges(gateway, leaf, gateway.ask(f"/ipfs/{leaf}?format=raw")[2])
         check_refusals(gateway, root)
+        check_twins(net, gateway, alice)
         # What it does not give is whole: with a leaf's block alone, a CAR of that leaf.
         lab.expect(ipld.read_car(gateway.ask(f"/ipfs/{leaf}?format=car")[2])[1][0][0] == leaf, "a leaf's CAR")
         pid = net.status_of(1)["pid"]

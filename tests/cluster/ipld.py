@@ -52,6 +52,30 @@ def links(node):
     return [encode(dict(fields(link))[1]) for number, link in fields(node) if number == 2]
 
 
+def number(n):
+    return bytes([n]) if n < 128 else bytes([n & 127 | 128]) + number(n >> 7)
+
+
+def node(links):
+    """A node of a file: links are (CID as bytes, bytes of the file below, bytes of the tree below)."""
+    out = b""
+    for cid, _, tree_bytes in links:
+        link = b"\x0a\x24" + cid + b"\x12\x00\x18" + number(tree_bytes)
+        out += b"\x12" + number(len(link)) + link
+    sizes = [file_bytes for _, file_bytes, _ in links]
+    data = b"\x08\x02\x18" + number(sum(sizes)) + b"".join(b"\x20" + number(size) for size in sizes)
+    return out + b"\x0a" + number(len(data)) + data
+
+
+def cid_of(codec, block):
+    return bytes([1, codec, 0x12, 0x20]) + hashlib.sha256(block).digest()
+
+
+def write_car(root, blocks):
+    header = b"\xa2\x65roots\x81\xd8\x2a\x58\x25\x00" + root + b"\x67version\x01"
+    return number(len(header)) + header + b"".join(number(36 + len(block)) + cid + block for cid, block in blocks)
+
+
 def read_car(data):
     """Roots and (CID, block) in order; fails where the CAR is cut off."""
     length, at = varint(data, 0)

@@ -251,6 +251,22 @@ void check_cases(const struct ed25519_case *cases, size_t count)
     }
 }
 
+static const char *code_of(const char *kernel)
+{
+    const char *dash = strchr(kernel, '-');
+    return dash ? dash : kernel;
+}
+
+bool kernel_asked(const char *kernel)
+{
+    const char *best;
+    if (!ch_ed25519_kernel_usable(kernel) || strcmp(kernel, "reference") == 0)
+        return false;
+    for (size_t i = 0; !ch_ed25519_kernel_usable(best = ch_ed25519_kernel(i)); i++)
+        ;
+    return test_full() || strcmp(code_of(kernel), code_of(best)) == 0;
+}
+
 int ed25519_suite(int argc, char **argv, int (*run)(void))
 {
     const char *word = argc > 1 ? argv[1] : "all";
@@ -272,10 +288,8 @@ int ed25519_suite(int argc, char **argv, int (*run)(void))
     list_small_order_encodings();
     const char *kernel;
     for (size_t i = 0; (kernel = ch_ed25519_kernel(i)) != NULL; i++) {
-        if (!ch_ed25519_kernel_usable(kernel) || strcmp(kernel, "reference") == 0)
+        if (!kernel_asked(kernel))
             continue;
-        if (checker_count > 0 && strcmp(kernel, "batch-portable") == 0 && !test_full())
-            continue; /* slow, and the same as under the mask where it is the best */
         for (int cached = 0; cached < 2; cached++) {
             struct ch_ed25519_options options = {
                 .kernel = kernel, .batch_max = BATCH_MAX, .cached_keys_max = cached ? CACHED_KEYS : 0};

@@ -1,8 +1,8 @@
 /* tests/crypto/test_ed25519_cases.h - signatures whose verdict is known, and every way to ask for it.
  *
  * Each suite runs under one CPU mask (its first argument, "all" without one) and asks every kernel usable there but the
- * reference, which it holds them to, with and without a key cache. Failures name the kernel, the case and the place in
- * the batch.
+ * reference, which it holds them to, with and without a key cache; a short run asks the best code there alone: what is
+ * slower is the best under another mask. Failures name the kernel, the case and the place in the batch.
  */
 #ifndef CHAPPE_TESTS_TEST_ED25519_CASES_H
 #define CHAPPE_TESTS_TEST_ED25519_CASES_H
@@ -37,6 +37,9 @@ struct checker {
 /* One pair per usable kernel: [2i] without a cache, [2i + 1] with one. */
 extern struct checker checkers[];
 extern size_t checker_count;
+
+/* Whether the suite asks this kernel. */
+bool kernel_asked(const char *kernel);
 
 /* main of every suite: libsodium, the mask, the checkers, the tests or one of them. */
 int ed25519_suite(int argc, char **argv, int (*run)(void));

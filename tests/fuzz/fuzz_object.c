@@ -31,7 +31,7 @@ static void read_footer(const uint8_t *bytes, size_t size)
     CH_ASSERT(trailer.offset >= DATA_START && footer_bytes(trailer.count) == DATA_START + size - trailer.offset);
     struct entry *entries = malloc((size_t)trailer.count * sizeof *entries + 1);
     CH_ASSERT(entries);
-    (void)object_footer_read(bytes + (trailer.offset - DATA_START), trailer.count, entries);
+    (void)object_footer_read(bytes + (trailer.offset - DATA_START), &trailer, entries);
     free(entries);
 }
 

@@ -162,7 +162,7 @@ static void answer(struct world *w)
             uint8_t prefix[CH_SIGN_PREFIX_BYTES_MAX];
             assert_true(ch_manifest_read(sent->body + 2, ch_load16(sent->body), N, &m));
             ch_manifest_digest(&m, digest);
-            ch_shard_message(&m.cid, digest, message);
+            ch_shard_message(&m.cid, m.length, digest, message);
             size_t prefix_length = ch_sign_prefix(CH_DOMAIN_SHARD, w->node->chain_id, prefix);
             ch_store16(body, CH_STATUS_OK);
             ch_sign(&w->key[sent->validator], prefix, prefix_length, message, sizeof message, body + 2);
@@ -322,7 +322,7 @@ static void certify(struct world *w, uint64_t number, const uint16_t *signers, u
     assert_true(ch_manifest_read(body + 2, ch_load16(body), N, &m));
     stored.cid = m.cid;
     ch_manifest_digest(&m, stored.manifest);
-    ch_shard_message(&m.cid, stored.manifest, message);
+    ch_shard_message(&m.cid, m.length, stored.manifest, message);
     size_t prefix_length = ch_sign_prefix(CH_DOMAIN_SHARD, w->node->chain_id, prefix);
     for (uint16_t i = 0; i < count; i++) {
         stored.validator[i] = signers[i];

@@ -293,6 +293,11 @@ static void drop_everywhere(struct world *w, unsigned block)
         }
 }
 
+static bool is_held(struct world *w, unsigned node, unsigned block)
+{
+    return ch_spread_is_held(&w->node[node].spread->setup.store, w->n, &w->block[block].cid);
+}
+
 /* Any of the records of a put, and some after it, find the disk full: either it is not called stored, or it is read. */
 static void disk_full_at_any_step_calls_nothing_stored_that_is_not(void **state)
 {
@@ -302,7 +307,7 @@ static void disk_full_at_any_step_calls_nothing_stored_that_is_not(void **state)
         world_open(&w, seed_of(19, round), round % 2 ? 4 : 7);
         unsigned block = new_block(&w, round % 4 ? CH_CID_RAW : CH_CID_DAG_PB), node = some_honest(&w);
         w.refused_from = w.puts + 1 + round % 20;
-        w.refused = 1 + below(&w, 12);
+        w.refused = 1 + (round % 20 ? below(&w, 12) : 0); /* the manifest alone, where it is put; or any */
         bool is = put(&w, node, block) == CH_STATUS_OK;
         stored += is;
         refused += !is;
@@ -310,6 +315,12 @@ static void disk_full_at_any_step_calls_nothing_stored_that_is_not(void **state)
             if (w.node[(node + 1 + i) % w.n].up)
                 stop(&w, (node + 1 + i) % w.n, true);
         read_all_everywhere(&w);
+        run_ms(&w, 5000);
+        for (unsigned i = 0; i < w.n; i++)
+            if (w.node[i].up) { /* without a manifest nobody would ever drop it */
+                until_taken(&w, i, block, ch_spread_close_block);
+                assert_true(!records_of(&w, i) || is_held(&w, i, block));
+            }
         w.refused = 0; /* there is room again */
         assert_int_equal(put(&w, node, block), CH_STATUS_OK);
         read_all_everywhere(&w);
@@ -433,6 +444,99 @@ static void unnamed_block_that_is_dropped_stays_gone(void **state)
             assert_int_equal(records_of(&w, i), 0);
         for (unsigned b = 0; b < 4; b++)
             assert_int_equal(get(&w, some_honest(&w), b), CH_STATUS_NOT_FOUND);
+        world_close(&w);
+    }
+}
+
+/* Its manifest is found without a certificate after it was closed, and so it is to be spread anew: no longer once it is
+ * dropped, be it that this waits for its time or that too few could be reached. Who names it or puts it gets it back. */
+static void dropped_block_is_not_spread_anew(void **state)
+{
+    uint64_t tried = 0;
+    for (unsigned round = 0; round < rounds() * SIZES; round++) {
+        static struct world w;
+        const bool away = round / SIZES % 2;
+        world_open(&w, seed_of(41, round), sizes[round % SIZES]);
+        unsigned block = new_block(&w, round % 3 ? CH_CID_RAW : CH_CID_DAG_PB);
+        assert_int_equal(put(&w, some_honest(&w), block), CH_STATUS_OK);
+        run_ms(&w, 5000);
+        unsigned node = some_honest(&w);
+        until_taken(&w, node, block, ch_spread_close_block);
+        ch_spread_repair(w.node[node].spread);
+        run_ms(&w, 5000);
+        for (unsigned i = 0; away && i <= w.f; i++)
+            stop(&w, (node + 1 + i) % w.n, false);
+        run_ms(&w, away ? 40000 + below(&w, 60000) : 1000);
+        tried += stats_of(&w, node).blocks_failed;
+        until_taken(&w, node, block, ch_spread_drop);
+        for (unsigned i = 0; away && i <= w.f; i++)
+            start(&w, (node + 1 + i) % w.n);
+        run_ms(&w, 60000);
+        assert_int_equal(records_of(&w, node), 0);
+        assert_int_equal(stats_of(&w, node).repair_waiting, 0);
+        read_all_everywhere(&w);
+        if (below(&w, 2)) {
+            drop_everywhere(&w, block);
+            run_ms(&w, 100000);
+            for (unsigned i = 0; i < w.n; i++)
+                assert_int_equal(records_of(&w, i), 0);
+            assert_int_equal(put(&w, some_honest(&w), block), CH_STATUS_OK);
+            run_ms(&w, 5000);
+        }
+        name(&w, block);
+        for (unsigned i = 0; i < w.n; i++)
+            await_whole(&w, i);
+        world_close(&w);
+    }
+    assert_true(tried > 0);
+}
+
+/* Where a node of a tree was put or asked for it is kept whole, by those too who keep no part of it; that they are closed and
+ * started again loses track of none. */
+static void closed_block_is_found_and_dropped_after_a_restart(void **state)
+{
+    const unsigned wide[] = {4, 33, 40};
+    for (unsigned round = 0; round < rounds(); round++) {
+        static struct world w;
+        unsigned outside = 0, found = 0;
+        world_open(&w, seed_of(42, round), wide[round % 3]);
+        for (unsigned b = 0; b < 4; b++) {
+            uint16_t holder[CH_SHARDS_MAX];
+            unsigned block = new_block(&w, CH_CID_DAG_PB), node = some_honest(&w);
+            struct ch_spread *s = w.node[node].spread;
+            unsigned holders = ch_placement(&w.block[block].cid, s->setup.keys, w.n, holder);
+            while (w.n > holders && hold_own_index(s, holder, holders) >= 0)
+                s = w.node[node = some_honest(&w)].spread;
+            outside += hold_own_index(s, holder, holders) < 0;
+            if (b < 2) {
+                assert_int_equal(put(&w, node, block), CH_STATUS_OK);
+                continue;
+            }
+            assert_int_equal(put(&w, some_honest(&w), block), CH_STATUS_OK);
+            w.done[node][block].is = false;
+            while (ch_spread_restore(s, &w.block[block].cid, block + 1) == CH_ERR_FULL)
+                step(&w);
+            assert_int_equal(await(&w, node, block), CH_STATUS_OK);
+        }
+        assert_int_equal(outside, w.n > CH_SHARDS_MAX ? 4 : 0);
+        run_ms(&w, 10000);
+        for (unsigned i = 0; i < w.n; i++) {
+            for (unsigned b = 0; b < 4; b++)
+                until_taken(&w, i, b, ch_spread_close_block);
+            run_ms(&w, 100);
+            stop(&w, i, false);
+            start(&w, i);
+        }
+        for (unsigned i = 0; i < w.n; i++)
+            for (unsigned b = 0; b < 4; b++)
+                if (is_held(&w, i, b)) {
+                    until_taken(&w, i, b, ch_spread_drop);
+                    found++;
+                }
+        assert_in_range(found, 4 * (w.n < CH_SHARDS_MAX ? w.n : CH_SHARDS_MAX) + outside, UINT64_MAX);
+        run_ms(&w, 100000);
+        for (unsigned i = 0; i < w.n; i++)
+            assert_int_equal(records_of(&w, i), 0);
         world_close(&w);
     }
 }
@@ -767,6 +871,8 @@ int main(void)
         cmocka_unit_test(same_block_put_at_two_validators_at_once),
         cmocka_unit_test(block_dropped_while_it_is_read_or_restored_comes_whole_or_not),
         cmocka_unit_test(unnamed_block_that_is_dropped_stays_gone),
+        cmocka_unit_test(dropped_block_is_not_spread_anew),
+        cmocka_unit_test(closed_block_is_found_and_dropped_after_a_restart),
         cmocka_unit_test(dropped_block_takes_nothing_of_another_with_it),
         cmocka_unit_test(closed_block_that_is_named_after_all_gets_a_certificate_anew),
         cmocka_unit_test(name_is_learnt_from_the_lists_of_others),

@@ -8,6 +8,8 @@
 
 #include "tests/test.h"
 
+#pragma GCC diagnostic ignored "-Wunused-function" /* not every test asks everything of it */
+
 #define NODES_MAX  40
 #define BLOCKS_MAX 64
 #define MS         UINT64_C(1000000)
@@ -21,6 +23,7 @@ enum fault {
     CODES_WRONG,    /* what it codes hangs together by its manifest, and decodes to something else */
     SIGNS_WRONG,    /* its signatures do not hold */
     SILENT,         /* gone, and the others have not noticed yet */
+    STALLS,         /* gives garbage after two seconds, then nothing */
     FAULTS
 };
 
@@ -37,7 +40,7 @@ struct node {
     struct ch_spread *spread;
     struct ch_sign_key key;
     enum fault fault;
-    bool up;
+    bool up, stalled;
     struct record *record;
     size_t records, room;
 };
@@ -301,6 +304,10 @@ static bool bend(struct world *w, unsigned from, struct ch_frame_header *header,
     if (fault == SILENT)
         return false;
     if (header->type == CH_FRAME_OBJECT_SHARD) {
+        if (fault == STALLS) {
+            header->length = 3;
+            return !w->node[from].stalled && (w->node[from].stalled = true);
+        }
         if (fault == WITHHOLDS)
             return below(w, 2) != 0 ? false : (ch_store16(body, CH_STATUS_NOT_FOUND), header->length = 2, true);
         if (ch_read16(&r) != CH_STATUS_OK || (fault != LIES_SHARDS && fault != LIES_MANIFESTS && fault != LIES_AGES))
@@ -366,7 +373,7 @@ static void send_all(struct world *w, unsigned i)
             w->message = realloc(w->message, w->message_room * sizeof *w->message);
         }
         struct message *m = &w->message[w->messages++];
-        *m = (struct message){.at_ns = w->now_ns + MS / 2 + below(w, 20 * MS),
+        *m = (struct message){.at_ns = w->now_ns + MS / 2 + below(w, 20 * MS) + (w->node[i].fault == STALLS ? 2000 * MS : 0),
                               .from = (uint16_t)i,
                               .to = to,
                               .header = header,

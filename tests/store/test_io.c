@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -443,9 +444,55 @@ static void copy_past_the_cache_moves_every_byte_and_no_other(void **state)
     ch_io_memory_free(to, (2u << 20) + 5000);
 }
 
+/* A file that is not seen counts as one that isn't there: the log then removes what is older. */
+static int stat_errno;
+
+int __real_fstatat64(int dir, const char *name, struct stat *st, int flags);
+int __wrap_fstatat64(int dir, const char *name, struct stat *st, int flags);
+int __wrap_fstatat64(int dir, const char *name, struct stat *st, int flags)
+{
+    if (stat_errno && strcmp(name, "b") == 0) {
+        errno = stat_errno;
+        return -1;
+    }
+    return __real_fstatat64(dir, name, st, flags);
+}
+
+static void count_name(void *context, const char *name)
+{
+    ++*(unsigned *)context;
+}
+
+static void file_that_cannot_be_looked_at_is_not_passed_over(void **state)
+{
+    char dir[SCRATCH_BYTES], path[SCRATCH_BYTES + 2];
+    struct ch_io *io;
+    unsigned count = 0;
+    scratch_make(dir);
+    assert_ok(ch_io_uring_open(&io));
+    for (const char *name = "abc"; *name; name++) {
+        struct ch_file *file;
+        snprintf(path, sizeof path, "%s/%c", dir, *name);
+        assert_ok(ch_io_open(io, path, CH_IO_WRITE | CH_IO_CREATE, &file));
+        ch_io_close_file(io, file);
+    }
+    assert_ok(ch_io_list(io, dir, count_name, &count));
+    assert_int_equal(count, 3);
+    stat_errno = EIO;
+    assert_int_equal(ch_io_list(io, dir, count_name, &count), CH_ERR_IO);
+    stat_errno = ENOENT; /* removed meanwhile */
+    count = 0;
+    assert_ok(ch_io_list(io, dir, count_name, &count));
+    assert_int_equal(count, 2);
+    stat_errno = 0;
+    ch_io_close(io);
+    scratch_remove(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(file_that_cannot_be_looked_at_is_not_passed_over),
         cmocka_unit_test(io_uring_keeps_the_contract),
         cmocka_unit_test(simulated_disk_keeps_the_contract),
         cmocka_unit_test(write_after_a_sync_waits_for_it),

@@ -239,6 +239,56 @@ static void damaged_block_stays_marked_while_runs_are_made(void **state)
     finish(&w);
 }
 
+static void rest(struct world *w, int polls)
+{
+    assert_ok(ch_object_flush(w->store));
+    for (int i = 0; i < polls; i++)
+        assert_ok(poll(w));
+}
+
+/* A run about segments that hold nothing any more has no places; it is there all the same. */
+static void segments_whose_blocks_are_all_gone_have_a_run(void **state)
+{
+    struct world w;
+    begin(&w, test_seed());
+    for (uint64_t i = 0; i < 2000; i++) {
+        uint64_t number = i / 40 * 20 + i % 20; /* twenty are put, then dropped */
+        if (i % 20 == 0)
+            rest(&w, 200);
+        assert_ok((i / 20 % 2 ? drop : put)(&w, number));
+    }
+    rest(&w, 2000);
+    assert_false(ch_object_busy(w.store));
+    assert_int_equal(stats_of(&w).blocks, 0);
+    assert_true(stats_of(&w).runs > 0);
+    for (int round = 0; round < 3; round++) {
+        close_world(&w);
+        if (round == 1) {
+            uint32_t number[64];
+            size_t runs = runs_of(&w, number, 64);
+            for (size_t i = 0; i + 1 < runs || i == 0; i++) {
+                char path[32];
+                snprintf(path, sizeof path, "obj/%08x.run", number[i]);
+                assert_ok(ch_io_unlink(w.io, path));
+            }
+        }
+        open_world(&w);
+        check_all(&w, 1000);
+        assert_int_equal(stats_of(&w).blocks, 0);
+        assert_true(stats_of(&w).runs > 0);
+    }
+    bool passed = false;
+    uint64_t read;
+    while (!passed)
+        assert_ok(ch_object_scrub(w.reader, 3000, no_damage, NULL, &read, &passed));
+    put_many(&w, 1000, 2500); /* it is merged with others */
+    assert_true(stats_of(&w).runs_merged > 0);
+    close_world(&w);
+    open_world(&w);
+    check_all(&w, 2500);
+    finish(&w);
+}
+
 /* --- crashes --- */
 
 static void check_lost(struct world *w, uint64_t seed, bool killed, uint64_t count)
@@ -601,6 +651,7 @@ int main(void)
         cmocka_unit_test(flipped_bit_of_a_run_costs_no_block),
         cmocka_unit_test(runs_that_are_gone_are_made_again_at_the_start),
         cmocka_unit_test(damaged_block_stays_marked_while_runs_are_made),
+        cmocka_unit_test(segments_whose_blocks_are_all_gone_have_a_run),
         cmocka_unit_test(crash_at_any_step_leaves_the_old_runs_or_the_new),
         cmocka_unit_test(power_loss_before_a_run_is_durable_leaves_the_old_runs),
         cmocka_unit_test(any_call_that_fails_while_runs_are_made_loses_nothing),

@@ -45,6 +45,41 @@ static void frozen_holder_is_shut_out_and_what_it_stored_is_there(void **state)
     finish(&w);
 }
 
+/* A shell's command, in which $CHAPPE_CEPH is the cluster's configuration. */
+static void run(const char *command)
+{
+    assert_int_equal(system(command), 0);
+}
+
+/* Its watch can't be begun again: what librados has given back must not be asked for. */
+static void holder_that_was_shut_out_goes_on_being_refused(void **state)
+{
+    struct world w;
+    uint8_t bytes[100] = {0};
+    struct ch_file *lock, *file;
+    struct ch_io_done done;
+    assert_int_equal(setenv("POOL_SPACE", "shut-out", 1), 0);
+    assert_ok(open_pool("shut-out", "here", &w.io));
+    assert_ok(ch_io_open(w.io, "file", CH_IO_WRITE | CH_IO_CREATE, &file));
+    assert_ok(ch_io_open(w.io, "lock", CH_IO_WRITE | CH_IO_CREATE, &lock));
+    assert_ok(ch_io_lock(w.io, lock));
+    run("ceph -c $CHAPPE_CEPH osd blocklist add $(rados -c $CHAPPE_CEPH -p chappe -N $POOL_SPACE lock info lock chappe | "
+        "grep -oE '[0-9.]+:[0-9]+/[0-9]+') 2>/dev/null");
+    for (int refused = 0; refused < 200; refused++) {
+        struct ch_io_request request = {.kind = CH_IO_OP_WRITE, .file = file, .data = bytes, .length = sizeof bytes};
+        assert_ok(ch_io_submit(w.io, &request));
+        assert_ok(ch_io_wait(w.io));
+        assert_int_equal(ch_io_poll(w.io, &done, 1), 1);
+        if (done.err == CH_OK) /* the storage has not heard of it yet */
+            refused = 0;
+        else
+            assert_int_equal(done.err, CH_ERR_DENIED);
+    }
+    ch_io_close_file(w.io, lock);
+    ch_io_close_file(w.io, file);
+    ch_io_close(w.io);
+}
+
 /* --- silent and full --- */
 
 static bool any(uint64_t cookie)
@@ -102,12 +137,6 @@ static void silent_cluster_is_a_refusal_in_time_and_its_return_is_noticed(void *
     check_all(&w, 560);
     finish(&w);
     pool_timeout_seconds = 30;
-}
-
-/* A shell's command, in which $CHAPPE_CEPH is the cluster's configuration. */
-static void run(const char *command)
-{
-    assert_int_equal(system(command), 0);
 }
 
 /* The monitor hears of what lies in a pool from time to time. */
@@ -229,6 +258,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(living_holder_keeps_its_pool_whatever_the_other_is_called),
         cmocka_unit_test(frozen_holder_is_shut_out_and_what_it_stored_is_there),
+        cmocka_unit_test(holder_that_was_shut_out_goes_on_being_refused),
         cmocka_unit_test(silent_cluster_is_a_refusal_in_time_and_its_return_is_noticed),
         cmocka_unit_test(full_pool_is_a_refusal_until_there_is_room),
         cmocka_unit_test(what_is_not_there_is_named),

@@ -244,6 +244,28 @@ static void replay_begins_at_the_segment_asked_for(void **state)
     finish(&w);
 }
 
+/* One that turns up again finds those before it where they were. */
+static void lost_segment_that_is_needed_is_damage_and_nothing_is_removed(void **state)
+{
+    struct world w;
+    ch_wal_position first = 0, position = 0;
+    begin(&w, test_seed());
+    assert_ok(append_next(w.wal, &first));
+    for (int i = 2; i <= 600; i++)
+        assert_ok(append_next(w.wal, &position));
+    assert_ok(ch_wal_settle(w.wal));
+    ch_wal_close(w.wal);
+    w.wal = NULL;
+    assert_true(position >> 32 > 3);
+    assert_ok(ch_io_rename(w.io, "wal/00000002.wal", "wal/elsewhere"));
+    assert_int_equal(open_from(w.io, "wal", first, &w.seen, &w.wal), CH_ERR_LOG_DAMAGED);
+    assert_ok(ch_io_rename(w.io, "wal/elsewhere", "wal/00000002.wal"));
+    assert_ok(open_from(w.io, "wal", first, &w.seen, &w.wal));
+    assert_int_equal(w.seen.first, 1);
+    assert_int_equal(w.seen.last, 600);
+    finish(&w);
+}
+
 /* --- power loss --- */
 
 /* Opens an image; all that was promised must be there, and what is there must be a prefix of what was appended. */
@@ -520,6 +542,7 @@ static void frame_of_an_abandoned_tail_never_fits_again(void **state)
 
 static void killed_process_loses_nothing_promised(void **state)
 {
+    enum { ROUNDS = 5 };
     char dir[SCRATCH_BYTES], wal_dir[SCRATCH_BYTES + 8];
     scratch_make(dir);
     snprintf(wal_dir, sizeof wal_dir, "%s/wal", dir);
@@ -529,7 +552,8 @@ static void killed_process_loses_nothing_promised(void **state)
     assert_ok(ch_io_uring_open(&io));
     assert_ok(ch_wal_create(io, wal_dir, &small));
     ch_io_close(io);
-    for (int round = 0; round < 5; round++) {
+    for (int round = 0; round < ROUNDS; round++) {
+        const uint64_t last = LSN_MAX / ROUNDS * (uint64_t)(round + 1) - 1; /* who is killed late gets to it */
         int fds[2];
         assert_int_equal(pipe(fds), 0);
         pid_t child = fork();
@@ -538,7 +562,9 @@ static void killed_process_loses_nothing_promised(void **state)
             if (ch_io_uring_open(&io) != CH_OK || open_from(io, wal_dir, 0, &seen, &wal) != CH_OK)
                 _exit(1);
             for (uint64_t told = 0;;) {
-                if (append_next(wal, &position) != CH_OK || ch_wal_flush(wal) != CH_OK || ch_wal_poll(wal) != CH_OK)
+                if (ch_wal_appended_lsn(wal) < last && append_next(wal, &position) != CH_OK)
+                    _exit(1);
+                if (ch_wal_flush(wal) != CH_OK || ch_wal_poll(wal) != CH_OK)
                     _exit(1);
                 uint64_t durable = ch_wal_durable_lsn(wal);
                 if (durable > told && write(fds[1], &durable, sizeof durable) == sizeof durable)
@@ -548,7 +574,7 @@ static void killed_process_loses_nothing_promised(void **state)
         assert_true(child > 0);
         close(fds[1]);
         uint64_t promised = 0, next;
-        for (int i = 0; i < 50 && read(fds[0], &next, sizeof next) == sizeof next; i++)
+        for (int i = 0; i < 50 && promised < last && read(fds[0], &next, sizeof next) == sizeof next; i++)
             promised = next;
         assert_int_equal(kill(child, SIGKILL), 0);
         while (read(fds[0], &next, sizeof next) == sizeof next)
@@ -641,6 +667,7 @@ int main(void)
         cmocka_unit_test(reader_gives_bodies_by_position),
         cmocka_unit_test(cut_segments_are_used_again),
         cmocka_unit_test(replay_begins_at_the_segment_asked_for),
+        cmocka_unit_test(lost_segment_that_is_needed_is_damage_and_nothing_is_removed),
         cmocka_unit_test(power_loss_keeps_every_promised_record),
         cmocka_unit_test(any_call_that_fails_loses_nothing_promised),
         cmocka_unit_test(full_disk_refuses_and_goes_on_when_there_is_room),

@@ -17,8 +17,18 @@ link() { # program, object of the mutated file, its name
     $cc -o "$work/$1" "$work/objects/test_$1.o" $2 $others -lcmocka -lcrypto
 }
 
+# The first case that fails ends the program: that a mutation is noticed is known then.
 run() { # program, seconds
-    CHAPPE_SEED=${CHAPPE_SEED:-1} CHAPPE_TEST_SIZE=short timeout "$2" "$work/$1" >"$work/out" 2>&1
+    (
+        ulimit -c 0
+        CHAPPE_SEED=${CHAPPE_SEED:-1} CHAPPE_TEST_SIZE=short CMOCKA_TEST_ABORT=1 timeout "$2" "$work/$1" >"$work/out" 2>&1
+    ) 2>/dev/null # the shell's word on who aborted
+}
+
+# Where the run ended: the case, and what the core said.
+noticed() {
+    case=$(sed -n 's/^\[ RUN      \] \([a-z][a-z0-9_]*\)$/\1/p' "$work/out" | tail -n 1)
+    echo "$case $(grep -o 'assertion failed.*' "$work/out" | head -n 1)"
 }
 
 # name | file | test | sed expression
@@ -28,7 +38,7 @@ mutate() {
     if run "$3" 120; then
         not_noticed "$1: NOT noticed by $3"
     else
-        echo "$1: noticed by $3: $(sed -n 's/^\[  FAILED  \] \([a-z][a-z0-9_]*\)$/\1/p' "$work/out" | sort -u | head -3 | tr '\n' ' ')$(grep -o 'assertion failed.*' "$work/out" | head -1)"
+        echo "$1: noticed by $3: $(noticed)"
     fi
 }
 

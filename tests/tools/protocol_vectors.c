@@ -289,7 +289,7 @@ static void show_spread(void)
     ch_manifest_digest(&m, stored.manifest);
     show("manifest_digest", stored.manifest, sizeof stored.manifest);
     say("the validator's signature for its part, on this chain; and as it stands in a certificate, as validator 2");
-    ch_shard_message(&cid, stored.manifest, message);
+    ch_shard_message(&cid, m.length, stored.manifest, message);
     ch_sign(&validator, prefix, ch_sign_prefix(CH_DOMAIN_SHARD, chain_id, prefix), message, sizeof message,
             stored.signature[0]);
     show("shard_signature", stored.signature[0], sizeof stored.signature[0]);

@@ -204,7 +204,7 @@ def spread():
     same("manifest", number(2, 1, 4, 2, 0) + number(4, len(data), size) + v["block_cid"] +
          b"".join(hashlib.sha256(shard).digest() for shard in shards))
     same("manifest_digest", H("chappe/manifest/1", v["manifest"]))
-    signed("shard_signature", v["validator_key"], "chappe/sig/shard/1", v["block_cid"] + v["manifest_digest"])
+    signed("shard_signature", v["validator_key"], "chappe/sig/shard/1", v["block_cid"] + number(4, len(data)) + v["manifest_digest"])
     same("certificate", v["block_cid"] + number(4, len(data)) + v["manifest_digest"] + number(2, 1, 2) + v["shard_signature"])
 
 

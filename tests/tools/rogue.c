@@ -8,6 +8,7 @@
 #include "consensus/core.h"
 #include "consensus/message.h"
 #include "crypto/keyfile.h"
+#include "wire/cid.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -119,6 +120,16 @@ static bool questions(struct ch_client *client)
     for (size_t i = 0; i < length && i < 4096; i++)
         body[i] = (uint8_t)ch_prng_next(&prng);
     return hurl(client, type, length);
+}
+
+/* Well-formed, and one behind the other without waiting for an answer. */
+static bool greedy(struct ch_client *client)
+{
+    const uint8_t hash[CH_HASH_BYTES] = {1};
+    struct ch_cid cid;
+    ch_cid_make(CH_CID_RAW, hash, &cid);
+    memcpy(body, cid.bytes, CH_CID_BYTES);
+    return hurl(client, CH_FRAME_GET_OBJECT, CH_CID_BYTES);
 }
 
 /* As large as they can be, of blocks that there are not. */
@@ -233,6 +244,7 @@ int main(int argc, char **argv)
         bool (*once)(struct ch_client *client);
     } deeds[] = {{"garbage", garbage},
                  {"questions", questions},
+                 {"greedy", greedy},
                  {"payloads", payloads},
                  {"requests", requests},
                  {"blocks", blocks},
@@ -260,7 +272,7 @@ int main(int argc, char **argv)
         }
     if (!node || !genesis_file || optind + 1 != argc)
         die("usage: rogue --node IP:PORT --genesis FILE [--key FILE] [--count N] [--seed N] "
-            "garbage|questions|payloads|requests|blocks|equivocate|half-open|wrong-chain");
+            "garbage|questions|greedy|payloads|requests|blocks|equivocate|half-open|wrong-chain");
     if (ch_sign_init() != CH_OK)
         die("libsodium");
     ch_prng_seed(&prng, seed);
