@@ -1,3 +1,4 @@
+#include "store/object_impl.h"
 #include "tests/store/object_faults.h"
 
 /* --- nonces --- */
@@ -163,6 +164,67 @@ static void power_loss_keeps_every_stored_block(void **state)
         }
         finish(&w);
     }
+}
+
+/* A name's record is dropped, put again, and before that is durable the record of the drop would be compacted away. */
+static void dropped_record_put_again_does_not_come_back_as_it_was(void **state)
+{
+    enum { NAME = 4000, FIRST = 300, LAST = 700 };
+    struct ch_prng g;
+    struct world w;
+    struct place drops, there;
+    struct ch_cid name;
+    uint8_t hash[CH_HASH_BYTES], got[8];
+    uint64_t moved;
+    size_t length;
+    if (in_pool())
+        skip();
+    ch_prng_seed(&g, test_seed());
+    struct ch_object_options options = small();
+    options.run_places = 0; /* all are young */
+    begin_closed(&w, ch_prng_next(&g));
+    assert_ok(ch_object_open(w.io, "obj", &options, &w.store));
+    assert_ok(ch_object_reader_open(w.store, &w.reader));
+    test_random_bytes(&g, hash, sizeof hash);
+    ch_object_name(1, hash, &name);
+    const struct print print = object_print(w.store->index.key, ch_cid_digest(&name));
+    w.known[NAME] = ASKED;
+    assert_ok(ch_object_put(w.store, &name, "old", 4, NAME));
+    put_many(&w, 0, FIRST);
+    w.known[NAME] = DROP_ASKED;
+    assert_ok(ch_object_drop(w.store, &name, NAME | DROP));
+    assert_ok(object_find_any(w.store, &print, &drops, NULL));
+    put_many(&w, FIRST, LAST);
+    for (uint64_t i = 0; i < LAST; i++) { /* all else in its segment dies */
+        struct ch_cid cid;
+        cid_of(i, &cid);
+        const struct print other = object_print(w.store->index.key, ch_cid_digest(&cid));
+        assert_ok(object_find(w.store, &other, &there, NULL));
+        if (there.segment == drops.segment)
+            assert_ok(drop(&w, i));
+    }
+    assert_ok(settle(&w));
+    w.known[NAME] = ASKED;
+    assert_ok(ch_object_put(w.store, &name, "new", 4, NAME));
+    for (int i = 0; i < 4; i++) {
+        ch_err err = ch_object_compact(w.store, 1 << 20, &moved);
+        assert_true(err == CH_OK || err == CH_ERR_NOT_FOUND);
+    }
+    for (int i = 0; i < 40; i++) {
+        struct world d = {0};
+        assert_ok(ch_sim_disk_after_power_loss(w.disk, ch_prng_next(&g), &d.disk));
+        assert_ok(ch_sim_io_open(d.disk, &d.io));
+        open_world(&d);
+        ch_err err = ch_object_get(d.reader, &name, got, sizeof got, &length);
+        assert_true(err == CH_ERR_NOT_FOUND || (err == CH_OK && memcmp(got, "new", 4) == 0));
+        finish(&d);
+    }
+    assert_ok(settle(&w));
+    assert_ok(compact_all(&w));
+    assert_null(object_segment_find(w.store, drops.segment));
+    assert_ok(ch_object_get(w.reader, &name, got, sizeof got, &length));
+    assert_string_equal((char *)got, "new");
+    finish(&w);
 }
 
 /* How far the call that fails moves on: a pool's take a hundred times as long. */
@@ -557,6 +619,7 @@ int main(void)
         cmocka_unit_test(nonce_never_comes_twice_over_power_losses),
         cmocka_unit_test(nonce_never_comes_twice_after_a_copy_is_put_back),
         cmocka_unit_test(power_loss_keeps_every_stored_block),
+        cmocka_unit_test(dropped_record_put_again_does_not_come_back_as_it_was),
         cmocka_unit_test(any_call_that_fails_loses_nothing_stored),
         cmocka_unit_test(any_call_that_is_refused_once_is_made_good),
         cmocka_unit_test(refused_put_is_given_up_by_name_and_stored_in_the_end),
