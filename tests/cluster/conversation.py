@@ -113,6 +113,5 @@ def run():
         check_no_ciphertext(folder, pieces)
 
 
-if args.network == "af_packet":
-    lab.enter_namespace_rights()
+lab.enter_namespace(needed=args.network == "af_packet")
 lab.main(run)

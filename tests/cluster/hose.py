@@ -106,5 +106,5 @@ def run():
         the_lab.stop(folder, process)
 
 
-lab.enter_namespace_rights()
+lab.enter_namespace()
 lab.main(run)

@@ -48,4 +48,5 @@ def run():
         the_lab.stop(folder, process)
 
 
+lab.enter_namespace(needed=False)
 lab.main(run)

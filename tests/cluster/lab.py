@@ -35,18 +35,20 @@ def configure(folder, **settings):
     (folder / "chappe.yaml").write_text(text)
 
 
-def enter_namespace_rights():
-    """Network namespaces need root: real, or of a user namespace of our own. Skips where there is neither."""
-    if os.geteuid() == 0:
-        return
+def enter_namespace(needed=True):
+    """Goes on in a network and a /run of its own, so that others may run beside, as root: real, or of a user namespace of our
+    own. Where there is neither, skips if that is needed, and else stays where it is."""
     if os.environ.get("CHAPPE_IN_NAMESPACE"):
-        sys.exit(SKIP)
-    if subprocess.run(["unshare", "-Urnm", "true"], capture_output=True).returncode != 0:
-        print("SKIP: neither root nor user namespaces")
-        sys.exit(SKIP)
+        return
+    unshare = ["unshare", "-nm"] if os.geteuid() == 0 else ["unshare", "-Urnm"]
+    if subprocess.run([*unshare, "true"], capture_output=True).returncode != 0:
+        if needed:
+            print("SKIP: neither root nor user namespaces")
+            sys.exit(SKIP)
+        return
     os.environ["CHAPPE_IN_NAMESPACE"] = "1"
-    script = "mount -t tmpfs tmpfs /run && exec \"$@\""
-    os.execvp("unshare", ["unshare", "-Urnm", "sh", "-c", script, "sh", sys.executable, *sys.argv])
+    script = "mount -t tmpfs tmpfs /run && ip link set lo up && exec \"$@\""
+    os.execvp("unshare", [*unshare, "sh", "-c", script, "sh", sys.executable, *sys.argv])
 
 
 class Lab:

@@ -122,4 +122,5 @@ def run():
             part(net)
 
 
+lab.enter_namespace(needed=False)
 lab.main(run)

@@ -76,5 +76,5 @@ def run():
         net.expect_progress(every, 60)
 
 
-lab.enter_namespace_rights()
+lab.enter_namespace()
 lab.main(run)

@@ -118,4 +118,5 @@ def run():
         an_account_has_its_rate(the_lab, folder, port)
 
 
+lab.enter_namespace(needed=False)
 lab.main(run)
