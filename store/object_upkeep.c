@@ -116,9 +116,7 @@ static ch_err move(struct ch_object_store *s, const struct entry *e, uint8_t *bu
             return err;
         what.length = record.length;
     } else {
-        /* A drop is needed while an older segment may hold what it drops. What was put since may still be lost. */
-        if (is && !there.durable)
-            return CH_ERR_FULL;
+        /* A drop is needed while an older segment may hold what it drops. */
         if (is || s->segment[0]->slot.segment == c->segment)
             return CH_OK;
         ch_cid_make((enum ch_cid_codec)e->codec, e->digest, &record.cid);
