@@ -20,8 +20,8 @@
 uint32_t ch_cpu_features(void);
 /* Only features in `mask` count from now on. */
 void ch_cpu_set_mask(uint32_t mask);
-/* Parses "avx512ifma", "avx512", "avx2", "portable", "no-aes" (each names the best level that remains) or "all" into a mask.
- * CH_ERR_INVALID for another word. */
+/* Parses "avx512ifma", "avx512", "avx2", "portable", "no-aes" (each names the best level that remains) or "all" into a
+ * mask. CH_ERR_INVALID for another word. */
 CH_MUST_CHECK ch_err ch_cpu_parse_mask(const char *word, uint32_t *mask);
 
 #endif

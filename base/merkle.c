@@ -49,8 +49,8 @@ void ch_merkle_frontier_root(const struct ch_merkle_frontier *tree, uint8_t root
         ch_hash("", 0, root);
 }
 
-/* A level lies behind the one below it. A node without a neighbour goes up as it is, which gives RFC 6962's tree: its left
- * part is the largest power of two. */
+/* A level lies behind the one below it. A node without a neighbour goes up as it is, which gives RFC 6962's tree: its
+ * left part is the largest power of two. */
 void ch_merkle_build(uint8_t (*nodes)[CH_HASH_BYTES], uint64_t count, uint8_t root[CH_HASH_BYTES])
 {
     CH_ASSERT(count);

@@ -37,7 +37,8 @@ static inline uint64_t ch_prng_next(struct ch_prng *g)
     return result;
 }
 
-/* Uniform in [0, bound), bound >= 1 (Lemire's multiplication; the bias of at most bound / 2^64 does not matter here). */
+/* Uniform in [0, bound), bound >= 1 (Lemire's multiplication; the bias of at most bound / 2^64 does not matter
+ * here). */
 static inline uint64_t ch_prng_below(struct ch_prng *g, uint64_t bound)
 {
     return (uint64_t)(((unsigned __int128)ch_prng_next(g) * bound) >> 64);

@@ -450,8 +450,8 @@ static void print_share(const char *name, const struct phases columns[], size_t 
 }
 
 /* The bound of the multiplier's port: ns a signature, and the share of the time that this is. */
-static void print_bound(struct phases columns[], size_t count, const struct ch_ed25519_item *items, double multiplier_ns,
-                        double libsodium_ns)
+static void print_bound(struct phases columns[], size_t count, const struct ch_ed25519_item *items,
+                        double multiplier_ns, double libsodium_ns)
 {
     for (size_t c = 0; c < count; c++)
         count_phases(&columns[c], items);
@@ -479,14 +479,16 @@ static void print_bound(struct phases columns[], size_t count, const struct ch_e
 
 static void print_phases(void)
 {
-    static struct phases columns[] = {{64, false, true}, {64, true, true},    {64, false, false},  {64, true, false},
-                                      {256, false, false}, {256, true, false}, {1024, false, false}, {1024, true, false}};
+    static struct phases columns[] = {{64, false, true},    {64, true, true},    {64, false, false},
+                                      {64, true, false},    {256, false, false}, {256, true, false},
+                                      {1024, false, false}, {1024, true, false}};
     enum { COLUMNS = sizeof columns / sizeof *columns };
     static struct ch_ed25519_item items[POOL];
     uint64_t libsodium_ns = UINT64_MAX;
 #ifdef __x86_64__
     double multiplier_ns = 0;
-    bool counted = strcmp(ch_ed25519_kernel(0), "batch-avx512ifma") == 0 && ch_ed25519_kernel_usable("batch-avx512ifma");
+    bool counted =
+        strcmp(ch_ed25519_kernel(0), "batch-avx512ifma") == 0 && ch_ed25519_kernel_usable("batch-avx512ifma");
     if (counted)
         multiplier_ns = bench_multiplier_ns();
 #endif

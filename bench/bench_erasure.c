@@ -1,4 +1,5 @@
-/* What coding costs: blocks of 1 MiB cut into k = f+1 shards of n by the committee's code. bench_erasure N; one line of JSON. */
+/* What coding costs: blocks of 1 MiB cut into k = f+1 shards of n by the committee's code. bench_erasure N; one line of
+ * JSON. */
 #include "base/time.h"
 #include "store/erasure.h"
 #include "wire/cid.h"

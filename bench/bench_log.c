@@ -2,10 +2,10 @@
  *
  *   bench_log FOLDER [MIB [RECORDS_PER_SECOND]]
  *
- * One JSON object on stdout. Records of 300 bytes; MIB (default 512) of them as fast as the log takes them, once in segments
- * that come back from a cut and once in new ones, each of which is filled with zeros while the one before it is written;
- * then three seconds at RECORDS_PER_SECOND (default 500,000): latency from when a record was due until it is durable.
- * bench/store_against_fio.py runs it between two runs of fio. */
+ * One JSON object on stdout. Records of 300 bytes; MIB (default 512) of them as fast as the log takes them, once in
+ * segments that come back from a cut and once in new ones, each of which is filled with zeros while the one before it
+ * is written; then three seconds at RECORDS_PER_SECOND (default 500,000): latency from when a record was due until it
+ * is durable. bench/store_against_fio.py runs it between two runs of fio. */
 #include "base/time.h"
 #include "store/wal.h"
 
@@ -60,8 +60,8 @@ static void close_log(struct log *log)
     ch_io_close(log->io);
 }
 
-/* Appends `count` records as fast as the log takes them and waits until they are durable. With `cut`, segments are given
- * up as soon as they are full, so that they are written again. */
+/* Appends `count` records as fast as the log takes them and waits until they are durable. With `cut`, segments are
+ * given up as soon as they are full, so that they are written again. */
 static void append(struct log *log, uint64_t count, bool cut)
 {
     uint64_t lsn, segment = ch_wal_durable_end(log->wal) >> CH_WAL_SEGMENT_SHIFT;
@@ -94,8 +94,8 @@ static void bench_rate(const char *folder, const char *name, uint64_t bytes, boo
     uint64_t from_ns = ch_time_monotonic_ns();
     append(&log, count, cut);
     double seconds = 1e-9 * (double)(ch_time_monotonic_ns() - from_ns);
-    printf("  \"%s_mb_s\": %.1f,\n  \"%s_cpu_ns_a_record\": %.1f,\n", name, 1e-6 * (double)(count * RECORD_BYTES) / seconds,
-           name, 1e9 * (cpu_seconds() - cpu_s) / (double)count);
+    printf("  \"%s_mb_s\": %.1f,\n  \"%s_cpu_ns_a_record\": %.1f,\n", name,
+           1e-6 * (double)(count * RECORD_BYTES) / seconds, name, 1e9 * (cpu_seconds() - cpu_s) / (double)count);
     close_log(&log);
 }
 
@@ -134,8 +134,8 @@ static void bench_latency(const char *folder, uint64_t rate)
         }
     }
     qsort(latency_ns, count, sizeof *latency_ns, ascending);
-    printf("  \"steady_records_s\": %llu,\n  \"steady_p50_us\": %.1f,\n  \"steady_p99_us\": %.1f\n", (unsigned long long)rate,
-           1e-3 * latency_ns[count / 2], 1e-3 * latency_ns[count - 1 - count / 100]);
+    printf("  \"steady_records_s\": %llu,\n  \"steady_p50_us\": %.1f,\n  \"steady_p99_us\": %.1f\n",
+           (unsigned long long)rate, 1e-3 * latency_ns[count / 2], 1e-3 * latency_ns[count - 1 - count / 100]);
     free(latency_ns);
     close_log(&log);
 }

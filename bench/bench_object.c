@@ -2,12 +2,12 @@
  *
  *   bench_object FOLDER [MIB [BLOCKS]]
  *
- * One JSON object on stdout. Each kind moves MIB (default 512, at most 1024); a put counts when it is durable. As in a node
- * one thread hashes and another has the store; beside it what one thread does that hashes, too. Gets are of blocks in
- * random order, one after another, from the disk: what was put has never been in the page cache. BLOCKS (default
- * 1,000,000) small blocks tell what the index costs, in memory, at the start and for look-ups. bench/store_against_fio.py
- * runs it between two runs of fio. Where CHAPPE_CEPH names a cluster, the blocks go into its pool
- * (bench/pool_against_rados.py). */
+ * One JSON object on stdout. Each kind moves MIB (default 512, at most 1024); a put counts when it is durable. As in a
+ * node one thread hashes and another has the store; beside it what one thread does that hashes, too. Gets are of blocks
+ * in random order, one after another, from the disk: what was put has never been in the page cache. BLOCKS (default
+ * 1,000,000) small blocks tell what the index costs, in memory, at the start and for look-ups.
+ * bench/store_against_fio.py runs it between two runs of fio. Where CHAPPE_CEPH names a cluster, the blocks go into its
+ * pool (bench/pool_against_rados.py). */
 #include "base/prng.h"
 #include "base/time.h"
 #include "store/io_rados.h"

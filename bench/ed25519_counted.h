@@ -1,5 +1,5 @@
-/* bench/ed25519_counted.h - put before a copy of the AVX-512 IFMA kernel and of what drives it: that copy counts what it
- * asks of the multiplier's port, and has names of its own.
+/* bench/ed25519_counted.h - put before a copy of the AVX-512 IFMA kernel and of what drives it: that copy counts what
+ * it asks of the multiplier's port, and has names of its own.
  */
 #ifndef CHAPPE_BENCH_ED25519_COUNTED_H
 #define CHAPPE_BENCH_ED25519_COUNTED_H

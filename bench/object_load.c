@@ -1,10 +1,13 @@
-/* object_load - clients that put objects, or get them back, as fast as a committee answers; a connection and a thread each.
+/* object_load - clients that put objects, or get them back, as fast as a committee answers; a connection and a thread
+ * each.
  *
- *   object_load put|get --node ADDRESS [--node ADDRESS]... --genesis F --account F --addresses F --bytes N --count N [--clients N]
+ *   object_load put|get --node ADDRESS [--node ADDRESS]... --genesis F --account F --addresses F --bytes N --count N
+ *   [--clients N]
  *
- * The account is registered already. A client has one object under way at a time, as libchappe gives it; the first goes to the
- * first node, the next to the next one. `put` writes the objects' addresses to the file that `get` reads. One line of JSON:
- * seconds, latencies, and the processor time that it took itself. The bytes stand for ciphertext: each object is another one. */
+ * The account is registered already. A client has one object under way at a time, as libchappe gives it; the first goes
+ * to the first node, the next to the next one. `put` writes the objects' addresses to the file that `get` reads. One
+ * line of JSON: seconds, latencies, and the processor time that it took itself. The bytes stand for ciphertext: each
+ * object is another one. */
 #include "base/prng.h"
 #include "base/time.h"
 #include "client/account.h"
@@ -167,8 +170,10 @@ static bool parse(int argc, char **argv)
 {
     enum { NODE = 256, GENESIS, ACCOUNT, ADDRESSES, BYTES, COUNT, CLIENTS };
     static const struct option options[] = {
-        {"node", 1, NULL, NODE},   {"genesis", 1, NULL, GENESIS}, {"account", 1, NULL, ACCOUNT}, {"addresses", 1, NULL, ADDRESSES},
-        {"bytes", 1, NULL, BYTES}, {"count", 1, NULL, COUNT},     {"clients", 1, NULL, CLIENTS}, {0},
+        {"node", 1, NULL, NODE},       {"genesis", 1, NULL, GENESIS},
+        {"account", 1, NULL, ACCOUNT}, {"addresses", 1, NULL, ADDRESSES},
+        {"bytes", 1, NULL, BYTES},     {"count", 1, NULL, COUNT},
+        {"clients", 1, NULL, CLIENTS}, {0},
     };
     bool good = true;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
@@ -186,7 +191,8 @@ static bool parse(int argc, char **argv)
         case CLIENTS: good &= number(optarg, CLIENTS_MAX, &o.clients); break;
         default: good = false;
         }
-    if (!good || optind + 1 != argc || !o.nodes || !o.genesis || !o.account || !o.addresses || o.bytes < MARK_BYTES || !o.count)
+    if (!good || optind + 1 != argc || !o.nodes || !o.genesis || !o.account || !o.addresses || o.bytes < MARK_BYTES ||
+        !o.count)
         return false;
     o.put = strcmp(argv[optind], "put") == 0;
     return o.put || strcmp(argv[optind], "get") == 0;
@@ -215,8 +221,10 @@ int main(int argc, char **argv)
 {
     pthread_t thread[CLIENTS_MAX];
     if (!parse(argc, argv)) {
-        fprintf(stderr, "usage: object_load put|get --node ADDRESS... --genesis F --account F --addresses F --bytes N --count N "
-                        "[--clients N]\n");
+        fprintf(
+            stderr,
+            "usage: object_load put|get --node ADDRESS... --genesis F --account F --addresses F --bytes N --count N "
+            "[--clients N]\n");
         return 2;
     }
     prepare();

@@ -77,8 +77,8 @@ static const struct cli_command commands[] = {
      "name until all of it has come and is what the sender signed.",
      ONLINE | HAS(out) | HAS(force), 1, 1, cli_fetch},
     {"object cid", "FILE", "show the address that a file has as an object, without storing it",
-     "The CID is that of any IPFS tool that makes version 1 with raw leaves of 1 MiB in a balanced tree of 1,024 links.", 0,
-     1, 1, cli_object_cid},
+     "The CID is that of any IPFS tool that makes version 1 with raw leaves of 1 MiB in a balanced tree of 1,024 links.",
+     0, 1, 1, cli_object_cid},
     {"object import", "FILE", "put a file on the store as it is",
      "NOT sealed: whoever knows its address can read it. Meant for ciphertext, and for what is public. With --car FILE is a\n"
      "CAR (version 1) of an object, from here or from another gateway; each block is checked. Shows the address.",

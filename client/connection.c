@@ -312,8 +312,8 @@ static void receive_all(struct ch_client *c)
     }
 }
 
-/* Datagrams of `each` bytes, the last maybe shorter, by one call. What the kernel doesn't take is lost as on any path; QUIC
- * sends it again. */
+/* Datagrams of `each` bytes, the last maybe shorter, by one call. What the kernel doesn't take is lost as on any path;
+ * QUIC sends it again. */
 static void send_together(struct ch_client *c, size_t bytes, size_t each)
 {
     _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(uint16_t))] = {0};
@@ -340,8 +340,8 @@ static void send_all(struct ch_client *c)
     struct ch_quic_route to;
     size_t used = 0, each = 0;
     for (unsigned i = 0; i < DATAGRAMS_A_ROUND; i++) {
-        size_t length =
-            ch_quic_next_datagram(c->engine, c->datagrams + used, CH_QUIC_DATAGRAM_BYTES_MAX, &to, ch_time_monotonic_ns());
+        size_t length = ch_quic_next_datagram(c->engine, c->datagrams + used, CH_QUIC_DATAGRAM_BYTES_MAX, &to,
+                                              ch_time_monotonic_ns());
         if (used && (length == 0 || length > each)) {
             send_together(c, used, each);
             memmove(c->datagrams, c->datagrams + used, length);

@@ -32,8 +32,8 @@ CH_MUST_CHECK ch_err ch_putter_add(void *putter, const uint8_t *bytes, size_t le
 CH_MUST_CHECK ch_err ch_putter_end(struct ch_putter *putter, struct ch_cid *root, uint64_t *length);
 /* CH_ERR_TIMEOUT: it was begun again too often. */
 CH_MUST_CHECK ch_err ch_putter_again(struct ch_putter *putter);
-/* Some of it may be there, from an attempt that was ended: as long as blocks are, they are asked for and not sent. Before bytes are
- * added. */
+/* Some of it may be there, from an attempt that was ended: as long as blocks are, they are asked for and not sent.
+ * Before bytes are added. */
 void ch_putter_ask_first(struct ch_putter *putter);
 void ch_putter_close(struct ch_putter *putter); /* NULL is fine */
 

@@ -41,7 +41,8 @@ static bool proof_holds(const struct submission *s, const uint8_t *receipt, unsi
         if (!path)
             return false;
         if (i == which)
-            found = ch_merkle_root_of_path(leaf_hash, leaf, leaves, (const uint8_t(*)[CH_HASH_BYTES])path, path_length, message);
+            found = ch_merkle_root_of_path(leaf_hash, leaf, leaves, (const uint8_t(*)[CH_HASH_BYTES])path, path_length,
+                                           message);
     }
     if (!found || !ch_reader_done(proof))
         return false;

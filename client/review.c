@@ -29,8 +29,8 @@ static const cyaml_schema_value_t policy_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct ch_policy, policy_fields),
 };
 
-/* libcyaml tells what is wrong, and then the way to it from the top, a line each. Where the way ends in a field, that is
- * the place; for an unknown key it knows that of the mapping around it only, which is left out. */
+/* libcyaml tells what is wrong, and then the way to it from the top, a line each. Where the way ends in a field, that
+ * is the place; for an unknown key it knows that of the mapping around it only, which is left out. */
 __attribute__((format(printf, 3, 0))) static void note_line(cyaml_log_t level, void *context, const char *format,
                                                             va_list args)
 {

@@ -1,7 +1,8 @@
 /* client/review.h - a registrar's review: its policy, and its memory of what it signed.
  *
- * The policy is YAML; `chappe registrar approve --help` shows every line. The memory is a text file, a line an approval:
- * "EXPIRES_MS HANDLE KEY_HEX"; it keeps two people from getting the same handle approved while neither is on the chain.
+ * The policy is YAML; `chappe registrar approve --help` shows every line. The memory is a text file, a line an
+ * approval: "EXPIRES_MS HANDLE KEY_HEX"; it keeps two people from getting the same handle approved while neither is on
+ * the chain.
  * Thread: no state.
  */
 #ifndef CHAPPE_CLIENT_REVIEW_H

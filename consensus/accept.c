@@ -202,7 +202,8 @@ static void expect_payload(struct ch_core *core, uint32_t id, const struct ch_bl
     x->payload_expected = true;
     x->payload_since_us = x->payload_deadline_us = core->now.mono_us;
     if (source != FETCHED) /* on a slow network a second copy would make it slower still */
-        x->payload_deadline_us += (uint64_t)core->config.payload_wait_ms * 1000 + 2ull * core->payload_lag_us[b->author];
+        x->payload_deadline_us +=
+            (uint64_t)core->config.payload_wait_ms * 1000 + 2ull * core->payload_lag_us[b->author];
     if (core->payload_at_us > x->payload_deadline_us)
         core->payload_at_us = x->payload_deadline_us;
     struct ch_core_action *action = out_push(core, CH_ACTION_EXPECT_PAYLOAD);
@@ -257,7 +258,8 @@ static bool can_pay(struct ch_core *core, uint16_t author, uint32_t round, uint3
 }
 
 /* L2, L3: whoever wants a block pays for it with its quota. The first to want it may have used its own up, on purpose:
- * then its author pays, or an honest author of anything that waits for it, directly or not. CH_CORE_NOBODY: none can. */
+ * then its author pays, or an honest author of anything that waits for it, directly or not. CH_CORE_NOBODY: none
+ * can. */
 static uint16_t other_payer(struct ch_core *core, const struct ch_block *b, const struct ch_ref *ref, uint32_t missing)
 {
     const uint64_t visit = ++core->visit;
@@ -333,7 +335,8 @@ static void take_header(struct ch_core *core, uint16_t peer, const struct ch_blo
     }
     /* An honest block has its own claim to what it builds on, whoever asked for it first. */
     const uint32_t missing = missing_ancestors(core, &b);
-    uint16_t charged = child_author < core->n && (!exposed || authors_has(&core->exposed, b.author)) ? child_author : b.author;
+    uint16_t charged =
+        child_author < core->n && (!exposed || authors_has(&core->exposed, b.author)) ? child_author : b.author;
     if (!can_pay(core, charged, b.round, missing))
         charged = wanted ? other_payer(core, &b, &ref, missing) : CH_CORE_NOBODY;
     if (charged == CH_CORE_NOBODY) {

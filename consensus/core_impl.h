@@ -24,8 +24,8 @@
 #define RANGES_MAX 8 /* 13.1: in flight, or waiting for one before them */
 #endif
 
-/* Limits that real committees seldom meet. With CH_SMALL_WORLD the simulator is built once more with small ones, so that
- * it meets them all the time. */
+/* Limits that real committees seldom meet. With CH_SMALL_WORLD the simulator is built once more with small ones, so
+ * that it meets them all the time. */
 #ifndef CH_SMALL_WORLD
 #define FUTURE_ROUNDS     64 /* L1 */
 #define SUSPENDED_ROUNDS  64 /* L2 */

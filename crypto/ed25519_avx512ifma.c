@@ -1,5 +1,5 @@
-/* The kernel for CPUs with AVX-512 IFMA: two chains of eight lanes where one thing waits for the other (decoding, hashing),
- * one chain where there is enough to do at once (ed25519_sum_avx512ifma.c). */
+/* The kernel for CPUs with AVX-512 IFMA: two chains of eight lanes where one thing waits for the other (decoding,
+ * hashing), one chain where there is enough to do at once (ed25519_sum_avx512ifma.c). */
 #define CHAINS 2
 #include "crypto/ed25519_field_avx512ifma.h"
 
@@ -63,9 +63,11 @@ static void combine_eight(const struct ed25519_coefficient *z, const struct ed25
                           const struct ed25519_scalar *s, size_t count, struct ed25519_scalar *zk,
                           struct ed25519_scalar *zs)
 {
-    const __m512i evens = _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0), odds = _mm512_set_epi64(15, 13, 11, 9, 7, 5, 3, 1);
+    const __m512i evens = _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0),
+                  odds = _mm512_set_epi64(15, 13, 11, 9, 7, 5, 3, 1);
     __m512i first = _mm512_loadu_si512(z), second = _mm512_loadu_si512(z + 4), magnitude[3];
-    __m512i low = _mm512_permutex2var_epi64(first, evens, second), high = _mm512_permutex2var_epi64(first, odds, second);
+    __m512i low = _mm512_permutex2var_epi64(first, evens, second),
+            high = _mm512_permutex2var_epi64(first, odds, second);
     __mmask8 negative = _mm512_movepi64_mask(high);
     struct scalars a, product;
     high = _mm512_and_si512(high, constant(~(UINT64_C(1) << 63)));

@@ -289,8 +289,8 @@ static inline void fe_from_bytes(fe *r, mask *top, const uint8_t *const bytes[LA
     *top = mask_of(w[3]);
 }
 
-/* Numbers `first` to first + count of each lane, five words each, from that lane's row, which ends on a multiple of four
- * words. */
+/* Numbers `first` to first + count of each lane, five words each, from that lane's row, which ends on a multiple of
+ * four words. */
 INLINE void load_rows(fe *r, int first, int count, const uint64_t *const row[LANES])
 {
     UNROLL

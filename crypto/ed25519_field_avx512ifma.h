@@ -1,6 +1,6 @@
-/* crypto/ed25519_field_avx512ifma.h - numbers modulo p = 2^255 - 19 in five limbs of radix 2^51, eight in a vector. CHAINS, 1
- * or 2, says how many vectors go side by side: a multiplication has a latency of 50 cycles and a throughput of 30 (Zen 5),
- * so a row of squarings wants two. The contract: ed25519_field_portable.h.
+/* crypto/ed25519_field_avx512ifma.h - numbers modulo p = 2^255 - 19 in five limbs of radix 2^51, eight in a vector.
+ * CHAINS, 1 or 2, says how many vectors go side by side: a multiplication has a latency of 50 cycles and a throughput
+ * of 30 (Zen 5), so a row of squarings wants two. The contract: ed25519_field_portable.h.
  *
  * vpmadd52luq and vpmadd52huq add the low and the high 52 bits of a product of 52-bit numbers. A high half is worth
  * 2^52 = 2 * 2^51, so it counts twice in the next limb: high halves first, doubled, then the low ones on top.
@@ -93,8 +93,8 @@ INLINE void multiply_wide_lifted(wide *r, const fe *x, const fe *y)
     multiply(r, x, y, true);
 }
 
-/* Products of two different limbs count twice: 4 Xh + 2 Dh + 2 Xl + Dl, where X are those, D the squares of limbs, h and l
- * the halves. */
+/* Products of two different limbs count twice: 4 Xh + 2 Dh + 2 Xl + Dl, where X are those, D the squares of limbs, h
+ * and l the halves. */
 INLINE void square_wide(wide *r, const fe *x)
 {
     UNROLL for (int h = 0; h < CHAINS; h++) {
@@ -278,7 +278,8 @@ INLINE void fe_from_bytes(fe *r, mask *top, const uint8_t *const bytes[LANES])
     *top = (mask)tops;
 }
 
-/* Four words of eight rows as columns. Two rows share a vector from the start, so that two steps of shuffles are enough. */
+/* Four words of eight rows as columns. Two rows share a vector from the start, so that two steps of shuffles are
+ * enough. */
 INLINE void load_columns(__m512i column[4], const uint64_t *const row[8], int word)
 {
     static const int low[4] = {0, 1, 4, 5}; /* the partner is two further on */
@@ -295,7 +296,8 @@ INLINE void load_columns(__m512i column[4], const uint64_t *const row[8], int wo
     column[3] = _mm512_shuffle_i64x2(a, b, 0xdd);
 }
 
-/* Numbers `first` to first + count of each lane, five words each, from that lane's row of sixteen or twenty-four words. */
+/* Numbers `first` to first + count of each lane, five words each, from that lane's row of sixteen or twenty-four
+ * words. */
 INLINE void load_rows(fe *r, int first, int count, const uint64_t *const row[LANES])
 {
     UNROLL for (int h = 0; h < CHAINS; h++)

@@ -1,10 +1,10 @@
-/* crypto/ed25519_group_impl.h - points of edwards25519, -x^2 + y^2 = 1 + d x^2 y^2, LANES of them side by side. Included
- * by each kernel after its field: the formulas are the same, only the numbers are wider.
+/* crypto/ed25519_group_impl.h - points of edwards25519, -x^2 + y^2 = 1 + d x^2 y^2, LANES of them side by side.
+ * Included by each kernel after its field: the formulas are the same, only the numbers are wider.
  *
  * Extended coordinates and the complete formulas of Hisil, Wong, Carter, Dawson, "Twisted Edwards Curves Revisited"
  * (2008), sections 3.1 and 3.3: right for every pair of points, so small order and equal points need no case.
- * A point keeps Y-X and Y+X instead of X and Y: that is what the next addition takes, and a mixed addition then has eight
- * carry passes instead of fifteen.
+ * A point keeps Y-X and Y+X instead of X and Y: that is what the next addition takes, and a mixed addition then has
+ * eight carry passes instead of fifteen.
  */
 #ifndef CHAPPE_CRYPTO_ED25519_GROUP_IMPL_H
 #define CHAPPE_CRYPTO_ED25519_GROUP_IMPL_H
@@ -59,9 +59,9 @@ static inline void niels_load(struct niels *n, const uint64_t *const row[LANES])
     load_rows(&n->ypx, 0, 3, row);
 }
 
-/* A point whose Y-X and Y+X still lack their carries. What follows begins with products that don't need them, so that the
- * multiplier has work meanwhile; for the same reason carries never stand together, here and below, but each beside a
- * product that doesn't wait for it. Worth a tenth of an addition. */
+/* A point whose Y-X and Y+X still lack their carries. What follows begins with products that don't need them, so that
+ * the multiplier has work meanwhile; for the same reason carries never stand together, here and below, but each beside
+ * a product that doesn't wait for it. Worth a tenth of an addition. */
 struct open_point {
     wide ymx, ypx;
     fe z, t;

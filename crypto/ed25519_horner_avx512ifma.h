@@ -1,6 +1,6 @@
-/* crypto/ed25519_horner_avx512ifma.h - the end of a sum: one point, 252 doublings that wait for each other. Here the four
- * coordinates are the lanes, and it is latency that counts: high and low halves, even and odd rows of a product have
- * accumulators of their own.
+/* crypto/ed25519_horner_avx512ifma.h - the end of a sum: one point, 252 doublings that wait for each other. Here the
+ * four coordinates are the lanes, and it is latency that counts: high and low halves, even and odd rows of a product
+ * have accumulators of their own.
  */
 #ifndef CHAPPE_CRYPTO_ED25519_HORNER_AVX512IFMA_H
 #define CHAPPE_CRYPTO_ED25519_HORNER_AVX512IFMA_H

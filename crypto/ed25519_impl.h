@@ -157,8 +157,8 @@ bool ch_ed25519_point_is_small(const struct ed25519_point *p);
 /* The encodings of 0 B .. 128 B, then of 2^128 times those. */
 void ch_ed25519_encode_base_multiples(uint8_t encodings[2 * ED25519_BASE_MULTIPLES][32]);
 
-/* ed25519_keys.c: memory for rows that are read in no order, aligned to 64 bytes; on huge pages where it is large. It holds
- * anything, and takes no room until it is written to. NULL: none left. */
+/* ed25519_keys.c: memory for rows that are read in no order, aligned to 64 bytes; on huge pages where it is large. It
+ * holds anything, and takes no room until it is written to. NULL: none left. */
 void *ch_ed25519_array(size_t count, size_t size);
 
 /* A bounded memory of decoded keys. */

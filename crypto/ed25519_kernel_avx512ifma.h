@@ -1,4 +1,5 @@
-/* crypto/ed25519_kernel_avx512ifma.h - the parts of the kernel that have a file of their own; see ed25519_kernel_code. */
+/* crypto/ed25519_kernel_avx512ifma.h - the parts of the kernel that have a file of their own; see
+ * ed25519_kernel_code. */
 #ifndef CHAPPE_CRYPTO_ED25519_KERNEL_AVX512IFMA_H
 #define CHAPPE_CRYPTO_ED25519_KERNEL_AVX512IFMA_H
 

@@ -31,7 +31,8 @@ struct multiples {
     struct open_point multiple;
 };
 
-static inline void multiples_begin(struct multiples *m, const uint64_t *const rows[LANES], struct ed25519_sum_row *table)
+static inline void multiples_begin(struct multiples *m, const uint64_t *const rows[LANES],
+                                   struct ed25519_sum_row *table)
 {
     struct point p;
     niels_load(&m->n, rows);

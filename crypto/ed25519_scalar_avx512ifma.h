@@ -1,7 +1,7 @@
 /* crypto/ed25519_scalar_avx512ifma.h - eight numbers modulo L side by side, in limbs of radix 2^52, the lowest first.
  *
- * L = 2^252 + delta, so 2^260 = -256 delta: what is above 260 bits is multiplied by 256 delta (133 bits) and taken away,
- * until 10 bits are left above 252. A multiple of L added before each step keeps the difference positive.
+ * L = 2^252 + delta, so 2^260 = -256 delta: what is above 260 bits is multiplied by 256 delta (133 bits) and taken
+ * away, until 10 bits are left above 252. A multiple of L added before each step keeps the difference positive.
  */
 #ifndef CHAPPE_CRYPTO_ED25519_SCALAR_AVX512IFMA_H
 #define CHAPPE_CRYPTO_ED25519_SCALAR_AVX512IFMA_H
@@ -39,7 +39,8 @@ INLINE void propagate(__m512i *r, int n)
     }
 }
 
-/* x[0..n] = x mod 2^260 - 256 delta * (x >> 260) + the positive multiple of L in `lift`, of as many limbs; n in 8, 10. */
+/* x[0..n] = x mod 2^260 - 256 delta * (x >> 260) + the positive multiple of L in `lift`, of as many limbs; n in 8,
+ * 10. */
 INLINE void fold_above_260(__m512i *x, int n, const uint64_t *lift)
 {
     const __m512i delta[3] = {constant(0x31a5cf5d3ed00u), constant(0xa2f79cd658126u), constant(0x14def9deu)};
@@ -84,7 +85,8 @@ INLINE void reduce_eight(struct scalars *r, __m512i x[8])
 /* r = the 512-bit numbers of eight little-endian words mod L. */
 INLINE void scalars_reduce(struct scalars *r, const __m512i w[8])
 {
-    static const uint64_t lift_large[8] = {0x0u, 0x0u, 0xd74fb40000000u, 0x35960498c6973u, 0x537be77a8bde7u, 0x0u, 0x0u, 0x400000u};
+    static const uint64_t lift_large[8] = {0x0u, 0x0u, 0xd74fb40000000u, 0x35960498c6973u, 0x537be77a8bde7u,
+                                           0x0u, 0x0u, 0x400000u};
     __m512i x[10];
     UNROLL for (int i = 0; i < 10; i++) {
         int word = 52 * i / 64, shift = 52 * i % 64;

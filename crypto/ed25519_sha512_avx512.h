@@ -1,6 +1,6 @@
-/* crypto/ed25519_sha512_avx512.h - SHA-512 (FIPS 180-4) of sixteen messages at once: two groups of eight lanes, so that the
- * rounds of one fill the waits of the other. A message is R | A | prefix | message of a signature; blocks that lie within
- * the message are read where they are.
+/* crypto/ed25519_sha512_avx512.h - SHA-512 (FIPS 180-4) of sixteen messages at once: two groups of eight lanes, so that
+ * the rounds of one fill the waits of the other. A message is R | A | prefix | message of a signature; blocks that lie
+ * within the message are read where they are.
  */
 #ifndef CHAPPE_CRYPTO_ED25519_SHA512_AVX512_H
 #define CHAPPE_CRYPTO_ED25519_SHA512_AVX512_H

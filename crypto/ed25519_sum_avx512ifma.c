@@ -1,5 +1,5 @@
-/* The kernel for CPUs with AVX-512 IFMA, second part: sums and single checks, eight lanes. A point's formula has three or
- * four products that don't wait for each other, so a second chain would only double the code. */
+/* The kernel for CPUs with AVX-512 IFMA, second part: sums and single checks, eight lanes. A point's formula has three
+ * or four products that don't wait for each other, so a second chain would only double the code. */
 #define CHAINS 1
 #include "crypto/ed25519_field_avx512ifma.h"
 

@@ -1,9 +1,9 @@
 /* crypto/ed25519_sum_impl.h - sum of many points times scalars, by buckets (Pippenger). Included by each kernel.
  *
  * Scalars are cut into signed digits, one a window. For GROUP windows at a time: each term's row belongs to the bucket
- * of (window, |digit|), which is a linked list. Buckets are ordered by size and taken LANES at a time, so that neighbours
- * have like lengths; each lane goes through one list, its point staying in registers. Then each lane takes one window
- * and forms the sum of digit * bucket as a sum of running sums.
+ * of (window, |digit|), which is a linked list. Buckets are ordered by size and taken LANES at a time, so that
+ * neighbours have like lengths; each lane goes through one list, its point staying in registers. Then each lane takes
+ * one window and forms the sum of digit * bucket as a sum of running sums.
  */
 #ifndef CHAPPE_CRYPTO_ED25519_SUM_IMPL_H
 #define CHAPPE_CRYPTO_ED25519_SUM_IMPL_H
@@ -94,7 +94,8 @@ static void sort_terms(const struct ed25519_terms *terms, uint32_t windows, uint
 }
 
 /* Buckets of one class stand together, the largest first. All of a class have one size up to SIZE_FINE, where nearly
- * all are; past it their sizes differ by less than SIZE_COARSE, which bounds what is lost on waiting for the longest. */
+ * all are; past it their sizes differ by less than SIZE_COARSE, which bounds what is lost on waiting for the
+ * longest. */
 #define SIZE_FINE    512
 #define SIZE_COARSE  32
 #define SIZE_CLASSES (SIZE_FINE + ED25519_ROWS_MAX / SIZE_COARSE + 1)

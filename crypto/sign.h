@@ -40,7 +40,8 @@ void ch_seal_key_from_secret(const uint8_t secret_key[32], struct ch_seal_key *k
 void ch_sign(const struct ch_sign_key *key, const uint8_t *prefix, size_t prefix_length, const uint8_t *message,
              size_t message_length, uint8_t signature[64]);
 
-/* True when the key may be registered: canonical, not of small order, in the main subgroup (docs/protocol.md, WEAK_KEY). */
+/* True when the key may be registered: canonical, not of small order, in the main subgroup (docs/protocol.md,
+ * WEAK_KEY). */
 CH_MUST_CHECK bool ch_sign_key_strong(const uint8_t public_key[32]);
 /* True when an X25519 key isn't of small order, so that what is sealed to it has a secret. */
 CH_MUST_CHECK bool ch_seal_key_strong(const uint8_t public_key[32]);

@@ -1,13 +1,13 @@
 /* UDP on the kernel's stack: one io_uring for all sockets of a port.
  *
  * Receiving: a multishot recvmsg for each socket picks its buffers from a provided-buffer ring.
- * Sending:   a sendmsg for what goes to one address in one size (UDP_SEGMENT), submitted together at a flush. Completions of
- *            both come in rx.
+ * Sending:   a sendmsg for what goes to one address in one size (UDP_SEGMENT), submitted together at a flush.
+ *            Completions of both come in rx.
  * Memory:    slots of SLOT_BYTES, named by struct buffer; a handle is a struct buffer. Any thread gives one back by
  *            pushing it onto `returned`; the owner takes the whole list in rx.
- * Together:  what a sender sent at once the kernel hands over at once where a local is `brief` (UDP_GRO), into a slot of
- *            WIDE_BYTES that several datagrams then share. Such slots are a ring of their own: few, because nobody holds
- *            a datagram of that local for long.
+ * Together:  what a sender sent at once the kernel hands over at once where a local is `brief` (UDP_GRO), into a slot
+ *            of WIDE_BYTES that several datagrams then share. Such slots are a ring of their own: few, because nobody
+ *            holds a datagram of that local for long.
  */
 #include "dataplane/port_kind.h"
 
@@ -324,7 +324,8 @@ static struct buffer *take_together(struct socket_port *s)
            last->length == head->length) {
         struct buffer *b = s->commits[first + count];
         if (b->local != head->local || b->length > head->length || bytes + b->length > TOGETHER_BYTES || !b->length ||
-            b->message.msg_namelen != head->message.msg_namelen || memcmp(&b->to, &head->to, b->message.msg_namelen) != 0)
+            b->message.msg_namelen != head->message.msg_namelen ||
+            memcmp(&b->to, &head->to, b->message.msg_namelen) != 0)
             break;
         last->next = b;
         last = b;

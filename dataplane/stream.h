@@ -19,7 +19,8 @@ struct ch_stream_chunk;
 
 #define CH_STREAM_LARGE_MAX 4
 
-/* Bytes that all streams of an engine may hold together; chunks, and buffers that large frames came in, to use again. */
+/* Bytes that all streams of an engine may hold together; chunks, and buffers that large frames came in, to use
+ * again. */
 struct ch_stream_budget {
     uint64_t used, most; /* bytes */
     struct ch_stream_chunk *spare;

@@ -22,7 +22,8 @@ struct ch_account_gate {
 /* CH_ERR_NO_MEMORY. Zeroed, it can be closed. */
 CH_MUST_CHECK ch_err ch_account_gate_open(struct ch_account_gate *gate, uint64_t rate, const uint64_t salt[4]);
 void ch_account_gate_close(struct ch_account_gate *gate);
-/* Takes a token of this account; false when it is too fast. Only for what the account has signed: its tokens are its own. */
+/* Takes a token of this account; false when it is too fast. Only for what the account has signed: its tokens are its
+ * own. */
 bool ch_account_gate_take(struct ch_account_gate *gate, const uint8_t key[32], uint64_t now_ns);
 
 #endif

@@ -20,7 +20,8 @@ struct ch_apply {
     uint64_t applied_index; /* in the state when the replay began */
     uint64_t remembered_log_index;
     bool remembered_any;
-    /* parts of commits of the open batch, given on after the state's commit; of them the last commit may be unfinished */
+    /* parts of commits of the open batch, given on after the state's commit; of them the last commit may be
+     * unfinished */
     struct ch_work *works[CH_WORK_POOL_COUNT];
     uint32_t work_count, commit_first; /* where the commit being gathered begins */
     /* scratch for one commit: grows to what the payload pool can hold, and no further */

@@ -1,5 +1,5 @@
-/* node/ask.h - blocks and trees for other threads than the stages' (HTTP): read here where they are whole, else asked of
- * the serve stage, which gets them from the other validators.
+/* node/ask.h - blocks and trees for other threads than the stages' (HTTP): read here where they are whole, else asked
+ * of the serve stage, which gets them from the other validators.
  *
  * Thread:  an asker is one thread's, which waits for the answer. Memory: CH_ASKS_MAX answers of a frame's size.
  * Limits:  CH_ASKS_MAX at once; more wait.

@@ -31,7 +31,8 @@ struct ch_commit_place {
 
 struct ch_block_index;
 
-/* `folder`: the validator's. `anew`: the log was made anew, and what the index says of the one before is thrown away. */
+/* `folder`: the validator's. `anew`: the log was made anew, and what the index says of the one before is thrown
+ * away. */
 CH_MUST_CHECK ch_err ch_block_index_open(const char *folder, uint16_t n, bool anew, struct ch_block_index **out);
 void ch_block_index_close(struct ch_block_index *index);
 

@@ -1,4 +1,5 @@
-/* node/bucket.h - a token bucket that holds a second's worth. Thread: its owner's. A zeroed one is full at its first look. */
+/* node/bucket.h - a token bucket that holds a second's worth. Thread: its owner's. A zeroed one is full at its first
+ * look. */
 #ifndef CHAPPE_NODE_BUCKET_H
 #define CHAPPE_NODE_BUCKET_H
 
@@ -10,7 +11,8 @@ struct ch_bucket {
     uint64_t tokens;
 };
 
-/* Puts in what `rate` tokens a second (1..10^9) have brought since; time that makes no whole token yet is kept for later. */
+/* Puts in what `rate` tokens a second (1..10^9) have brought since; time that makes no whole token yet is kept for
+ * later. */
 static inline void ch_bucket_refill(struct ch_bucket *bucket, uint64_t rate, uint64_t now_ns)
 {
     uint64_t elapsed_ns = now_ns - bucket->refilled_ns;

@@ -55,7 +55,8 @@ static const cyaml_schema_value_t top_schema = {
 void ch_config_defaults(struct ch_config *config)
 {
     memset(config, 0, sizeof *config);
-#define TEXT(section, name, preset, what) snprintf(config->section##_##name, CH_CONFIG_TEXT_BYTES_MAX + 1, "%s", preset);
+#define TEXT(section, name, preset, what)                                                                              \
+    snprintf(config->section##_##name, CH_CONFIG_TEXT_BYTES_MAX + 1, "%s", preset);
 #define NUMBER(section, name, preset, smallest, largest, what) config->section##_##name = preset;
 #define SWITCH(section, name, preset, what) config->section##_##name = preset;
     CH_CONFIG_LIST(TEXT, NUMBER, SWITCH)

@@ -12,10 +12,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* TEXT(section, name, default, what), NUMBER(section, name, default, smallest, largest, what), SWITCH(section, name, default, what) */
+/* TEXT(section, name, default, what), NUMBER(section, name, default, smallest, largest, what), SWITCH(section, name,
+ * default, what) */
 #define CH_CONFIG_NETWORK(TEXT, NUMBER, SWITCH)                                                                        \
-    TEXT(network, profile, "socket", "socket (kernel's stack), af_packet (DPDK on an interface without an address), pcap (replays a capture)") \
-    TEXT(network, interface, "", "the interface of af_packet, the file of pcap")                                                         \
+    TEXT(network, profile, "socket",                                                                                   \
+         "socket (kernel's stack), af_packet (DPDK on an interface without an address), pcap (replays a capture)")     \
+    TEXT(network, interface, "", "the interface of af_packet, the file of pcap")                                       \
     TEXT(network, address, "127.0.0.1", "our IPv4 address")                                                            \
     NUMBER(network, prefix, 24, 0, 32, "bits of our network; others go to the gateway")                                \
     TEXT(network, gateway, "", "IPv4 address of the gateway; empty: none")                                             \
@@ -43,23 +45,24 @@
     NUMBER(stages, cached_keys, 65536, 0, 1048576, "decoded sender keys remembered by each verify stage")              \
     NUMBER(stages, min_round_ms, 0, 0, 10000, "shortest time between our blocks under load; 0: by the committee")      \
     NUMBER(stages, idle_round_ms, 500, 1, 10000, "the same when nothing is pending")                                   \
-    NUMBER(stages, tx_rate_per_peer, 200000, 1, 100000000, "transactions a second from one peer")                                \
-    NUMBER(stages, tx_rate_per_account, 200000, 1, 100000000, "transactions a second of one account, whoever brings them")
+    NUMBER(stages, tx_rate_per_peer, 200000, 1, 100000000, "transactions a second from one peer")                      \
+    NUMBER(stages, tx_rate_per_account, 200000, 1, 100000000,                                                          \
+           "transactions a second of one account, whoever brings them")
 
 #define CH_CONFIG_STORE(TEXT, NUMBER, SWITCH)                                                                          \
     NUMBER(store, log_segment_mib, 256, 4, 2048, "size of a log segment")                                              \
-    NUMBER(store, log_keep_mib, 0, 0, 1ull << 40, "older segments are given up above this; 0: no limit")                 \
-    NUMBER(store, log_keep_hours, 0, 0, 1ull << 20, "transactions older than this are given up; 0: no limit")            \
-    TEXT(store, objects, "segments", "where objects are kept: segments (files here), or rados (a Ceph pool)")                   \
-    TEXT(store, rados_config, "/etc/ceph/ceph.conf", "file that names Ceph's monitors and the keyring")                  \
+    NUMBER(store, log_keep_mib, 0, 0, 1ull << 40, "older segments are given up above this; 0: no limit")               \
+    NUMBER(store, log_keep_hours, 0, 0, 1ull << 20, "transactions older than this are given up; 0: no limit")          \
+    TEXT(store, objects, "segments", "where objects are kept: segments (files here), or rados (a Ceph pool)")          \
+    TEXT(store, rados_config, "/etc/ceph/ceph.conf", "file that names Ceph's monitors and the keyring")                \
     TEXT(store, rados_user, "chappe", "Ceph's name for us, without client.")                                           \
     TEXT(store, rados_pool, "chappe", "the pool")                                                                      \
-    NUMBER(store, rados_timeout_seconds, 5, 1, 600, "without an answer of Ceph for so long, objects are refused")        \
+    NUMBER(store, rados_timeout_seconds, 5, 1, 600, "without an answer of Ceph for so long, objects are refused")      \
     NUMBER(store, object_segment_mib, 1024, 16, 2048, "size of an object segment; in a pool at most 64")               \
-    NUMBER(store, object_keep_hours, 0, 0, 1ull << 20, "objects older than this are given up; 0: no limit")              \
-    NUMBER(store, object_quota_mib, 0, 0, 1ull << 40, "what an account may store here, in objects; 0: no limit")         \
-    NUMBER(store, upkeep_mib_s, 16, 0, 65536, "rate of scrubbing and compacting; 0: neither")                            \
-    NUMBER(store, repair_mib, 32, 1, 65536, "MiB of objects a second that are restored from the other validators")      \
+    NUMBER(store, object_keep_hours, 0, 0, 1ull << 20, "objects older than this are given up; 0: no limit")            \
+    NUMBER(store, object_quota_mib, 0, 0, 1ull << 40, "what an account may store here, in objects; 0: no limit")       \
+    NUMBER(store, upkeep_mib_s, 16, 0, 65536, "rate of scrubbing and compacting; 0: neither")                          \
+    NUMBER(store, repair_mib, 32, 1, 65536, "MiB of objects a second that are restored from the other validators")     \
     NUMBER(store, low_water_mib, 1024, 1, 1048576, "free disk space below which new work is refused")                  \
     TEXT(store, state_sync, "io_uring", "who makes the state durable: io_uring, or nometasync (LMDB itself)")
 
@@ -81,7 +84,8 @@ struct ch_config {
 };
 
 void ch_config_defaults(struct ch_config *config);
-/* Whether a validator can be run with it: numbers in their range, words that mean something. `message` names the key. */
+/* Whether a validator can be run with it: numbers in their range, words that mean something. `message` names the
+ * key. */
 CH_MUST_CHECK ch_err ch_config_check(const struct ch_config *config, char *message, size_t message_bytes);
 /* Reads a file over the defaults. */
 CH_MUST_CHECK ch_err ch_config_load(const char *path, struct ch_config *config, char *message, size_t message_bytes);

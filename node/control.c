@@ -49,8 +49,8 @@ static json_t *peers(struct ch_node *n, bool *quorum)
         bool up = atomic_load(&n->links.up[i]) & 1;
         stake += up ? n->committee.stake[i] : 0;
         json_array_append_new(list, json_pack("{s:i, s:s, s:b, s:I}", "index", (int)i, "validator",
-                                              ch_hex_write(n->committee.key[i], CH_KEY_BYTES, key), "connected", (int)up,
-                                              "object_lies", (json_int_t)atomic_load(&n->object_lies[i])));
+                                              ch_hex_write(n->committee.key[i], CH_KEY_BYTES, key), "connected",
+                                              (int)up, "object_lies", (json_int_t)atomic_load(&n->object_lies[i])));
     }
     *quorum = stake >= n->committee.quorum_stake;
     return list;
@@ -107,8 +107,8 @@ static void foreign_to_json(void *context, const char *whose, const char *name, 
 
 static void foreign_to_metrics(void *context, const char *whose, const char *name, const char *what, uint64_t value)
 {
-    fprintf(context, "# TYPE chappe_%s_%s counter\n# HELP chappe_%s_%s %s\nchappe_%s_%s_total %llu\n", whose, name, whose,
-            name, what, whose, name, (unsigned long long)value);
+    fprintf(context, "# TYPE chappe_%s_%s counter\n# HELP chappe_%s_%s %s\nchappe_%s_%s_total %llu\n", whose, name,
+            whose, name, what, whose, name, (unsigned long long)value);
 }
 
 static json_t *status(struct ch_control *control)
@@ -135,20 +135,20 @@ static json_t *status(struct ch_control *control)
         if (f)
             json_object_set_new(final, ch_status_name(i), json_integer((json_int_t)f));
     }
-    json_t *all = json_pack("{s:s, s:s, s:i, s:o, s:b, s:b, s:I, s:I, s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I,"
-                     " s:I, s:s, s:s, s:o, s:o, s:o, s:{}, s:{}, s:{}}",
-                     "chain", n->genesis.name, "chain_id", ch_hex_write(n->chain_id, 32, chain), "index", (int)n->me, "peers",
-                     others, "quorum", (int)quorum, "lagging", (int)core.lagging, "quorum_round",
-                     (json_int_t)core.quorum_round, "log_size", (json_int_t)log_size, "log_root", root, "validator",
-                     ch_hex_write(n->key.public_key, 32, key), "profile", n->config.network_profile, "ready",
-                     (int)atomic_load(&n->ready), "disk_low", (int)atomic_load(&n->disk_low), "link",
-                     (int)!atomic_load(&n->link_down), "signing",
-                     (int)core.signing, "pid", (json_int_t)getpid(), "uptime_ms",
-                     (json_int_t)(ch_time_unix_ms() - n->started_ms), "round", (json_int_t)core.round, "commit_index",
-                     (json_int_t)core.delivered_index, "commit_time_ms", (json_int_t)core.commit_ms, "log_first",
-                     (json_int_t)ch_wal_first(n->wal), "log_bytes", (json_int_t)ch_wal_disk_bytes(n->wal), "kernel",
-                     ch_verify_kernel(n->verify[0]), "halt", core.halt ? ch_halt_name(core.halt) : "none", "counters",
-                     counters, "early", early, "final", final, "port", "quic", "consensus");
+    json_t *all = json_pack(
+        "{s:s, s:s, s:i, s:o, s:b, s:b, s:I, s:I, s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I,"
+        " s:I, s:s, s:s, s:o, s:o, s:o, s:{}, s:{}, s:{}}",
+        "chain", n->genesis.name, "chain_id", ch_hex_write(n->chain_id, 32, chain), "index", (int)n->me, "peers",
+        others, "quorum", (int)quorum, "lagging", (int)core.lagging, "quorum_round", (json_int_t)core.quorum_round,
+        "log_size", (json_int_t)log_size, "log_root", root, "validator", ch_hex_write(n->key.public_key, 32, key),
+        "profile", n->config.network_profile, "ready", (int)atomic_load(&n->ready), "disk_low",
+        (int)atomic_load(&n->disk_low), "link", (int)!atomic_load(&n->link_down), "signing", (int)core.signing, "pid",
+        (json_int_t)getpid(), "uptime_ms", (json_int_t)(ch_time_unix_ms() - n->started_ms), "round",
+        (json_int_t)core.round, "commit_index", (json_int_t)core.delivered_index, "commit_time_ms",
+        (json_int_t)core.commit_ms, "log_first", (json_int_t)ch_wal_first(n->wal), "log_bytes",
+        (json_int_t)ch_wal_disk_bytes(n->wal), "kernel", ch_verify_kernel(n->verify[0]), "halt",
+        core.halt ? ch_halt_name(core.halt) : "none", "counters", counters, "early", early, "final", final, "port",
+        "quic", "consensus");
     foreign_each(&foreign, foreign_to_json, all);
     return all;
 }
@@ -176,7 +176,8 @@ static char *metrics_text(struct ch_node *n, size_t *length)
         if (strcmp(ch_status_name(i), "UNKNOWN") != 0)
             fprintf(to, "chappe_ledger_receipts_total{status=\"%s\"} %llu\n", ch_status_name(i),
                     (unsigned long long)atomic_load(&n->metrics.final_by_status[i]));
-    fprintf(to, "# TYPE chappe_admission_receipts counter\n# HELP chappe_admission_receipts early receipts by status\n");
+    fprintf(to,
+            "# TYPE chappe_admission_receipts counter\n# HELP chappe_admission_receipts early receipts by status\n");
     for (uint16_t i = 0; i < CH_STATUS_NUMBERS_MAX; i++)
         if (strcmp(ch_status_name(i), "UNKNOWN") != 0)
             fprintf(to, "chappe_admission_receipts_total{status=\"%s\"} %llu\n", ch_status_name(i),

@@ -22,7 +22,8 @@
 #define LOG_SEGMENT_MIB 4
 #define OBJ_SEGMENT_MIB 64
 
-__attribute__((format(printf, 3, 4))) static ch_err say(char why[CH_NODE_WHY_BYTES], ch_err err, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static ch_err say(char why[CH_NODE_WHY_BYTES], ch_err err, const char *format,
+                                                        ...)
 {
     va_list values;
     va_start(values, format);
@@ -84,7 +85,8 @@ static ch_err take_lock(struct ch_devnet *d, char why[CH_NODE_WHY_BYTES])
     ch_err err = d->lock >= 0 && errno == EWOULDBLOCK ? CH_ERR_BUSY : CH_ERR_IO;
     if (d->lock >= 0)
         close(d->lock);
-    return say(why, err, "%s: %s", d->folder, err == CH_ERR_BUSY ? "another devnet command is at work here" : strerror(errno));
+    return say(why, err, "%s: %s", d->folder,
+               err == CH_ERR_BUSY ? "another devnet command is at work here" : strerror(errno));
 }
 
 static bool folder_is_empty(const char *folder)
@@ -161,7 +163,8 @@ ch_err ch_devnet_create(const char *folder, uint32_t validators, uint16_t port, 
     }
     free(init);
     if (err == CH_OK) { /* last: what was left half made is no devnet */
-        json_t *facts = json_pack("{s:i, s:i, s:b}", "validators", (int)validators, "port", (int)port, "netns", (int)netns);
+        json_t *facts =
+            json_pack("{s:i, s:i, s:b}", "validators", (int)validators, "port", (int)port, "netns", (int)netns);
         if (!facts || json_dump_file(facts, path_of(&d, "devnet.json", path), JSON_INDENT(2)) != 0)
             err = say(why, CH_ERR_IO, "%s: %s", path, strerror(errno));
         json_decref(facts);
@@ -243,7 +246,8 @@ static ch_err wait_for(const struct ch_devnet *d, uint32_t i, bool ready, uint64
     for (;;) {
         struct ch_process process;
         if (!ch_process_find(path_of_one(d, i, ".pid", path), &process))
-            return say(why, CH_ERR_CLOSED, "validator %u ended: %s (%s/%u.log)", i, last_words(d, i, line), d->folder, i);
+            return say(why, CH_ERR_CLOSED, "validator %u ended: %s (%s/%u.log)", i, last_words(d, i, line), d->folder,
+                       i);
         json_t *answer = ask(d, i, "status");
         bool there = answer && json_integer_value(json_object_get(answer, "pid")) == process.pid &&
                      (!ready || json_is_true(json_object_get(answer, "ready")));
@@ -280,7 +284,8 @@ static const char *switch_folder(const struct ch_devnet *d, char path[PATH_BYTES
 
 static ch_err launch(const struct ch_devnet *d, uint32_t i, const char *const *options, char why[CH_NODE_WHY_BYTES])
 {
-    char folder[PATH_BYTES_MAX], pid_file[PATH_BYTES_MAX], log[PATH_BYTES_MAX], network[PATH_BYTES_MAX], program[PATH_MAX];
+    char folder[PATH_BYTES_MAX], pid_file[PATH_BYTES_MAX], log[PATH_BYTES_MAX], network[PATH_BYTES_MAX],
+        program[PATH_MAX];
     const char *words[16] = {program, "run", "--folder", path_of_one(d, i, "", folder)};
     size_t count = 4;
     while (options && *options && count < 15)
@@ -305,7 +310,8 @@ static ch_err launch(const struct ch_devnet *d, uint32_t i, const char *const *o
     return CH_OK;
 }
 
-ch_err ch_devnet_start_one(const struct ch_devnet *d, uint32_t i, const char *const *options, char why[CH_NODE_WHY_BYTES])
+ch_err ch_devnet_start_one(const struct ch_devnet *d, uint32_t i, const char *const *options,
+                           char why[CH_NODE_WHY_BYTES])
 {
     if (runs(d, i))
         return say(why, CH_ERR_EXISTS, "validator %u runs already", i);
@@ -418,16 +424,17 @@ json_t *ch_devnet_status(const struct ch_devnet *d)
         json_decref(network);
     }
     free(text);
-    return json_pack("{s:s, s:s, s:o, s:o}", "folder", d->folder, "network", d->netns ? "netns" : "socket", "validators",
-                     validators, "links", links ? links : json_array());
+    return json_pack("{s:s, s:s, s:o, s:o}", "folder", d->folder, "network", d->netns ? "netns" : "socket",
+                     "validators", validators, "links", links ? links : json_array());
 }
 
 ch_err ch_devnet_ask_switch(const struct ch_devnet *d, const char *request, char why[CH_NODE_WHY_BYTES])
 {
     char path[PATH_BYTES_MAX], *text = NULL;
     if (!d->netns)
-        return say(why, CH_ERR_UNSUPPORTED, "this devnet goes through the kernel's sockets: only one that was started with "
-                                            "--netns has a network that can be broken");
+        return say(why, CH_ERR_UNSUPPORTED,
+                   "this devnet goes through the kernel's sockets: only one that was started with "
+                   "--netns has a network that can be broken");
     if (ch_control_ask(switch_folder(d, path), request, &text) != CH_OK)
         return say(why, CH_ERR_NOT_FOUND, "the devnet's switch does not run");
     json_t *answer = json_loads(text, 0, NULL);

@@ -1,7 +1,7 @@
 /* node/devnet_process.h - processes that outlive the command which started them, and are found again through a file.
  *
- * What:    a pid file names a process by its number, its start time and the machine's boot: a number that another process
- *          has by now is never taken for it. Signals go through a pidfd, so they can't hit another one either.
+ * What:    a pid file names a process by its number, its start time and the machine's boot: a number that another
+ *          process has by now is never taken for it. Signals go through a pidfd, so they can't hit another one either.
  * Thread:  one, the program's. Memory: none kept; a found process holds a descriptor until ch_process_forget.
  */
 #ifndef CHAPPE_NODE_DEVNET_PROCESS_H

@@ -155,8 +155,9 @@ static void lay_cables(struct ethernet_switch *s)
     }
     for (uint32_t i = 0; i < s->hosts; i++) {
         const char *interface = i ? CH_SWITCH_INTERFACE : "people0";
-        run("ip link add cable%u type veth peer name %s address %02x:%02x:%02x:%02x:%02x:%02x netns /proc/self/fd/%d", i,
-            interface, mac_prefix[0], mac_prefix[1], mac_prefix[2], mac_prefix[3], mac_prefix[4], i, HOST_FD + (int)i);
+        run("ip link add cable%u type veth peer name %s address %02x:%02x:%02x:%02x:%02x:%02x netns /proc/self/fd/%d",
+            i, interface, mac_prefix[0], mac_prefix[1], mac_prefix[2], mac_prefix[3], mac_prefix[4], i,
+            HOST_FD + (int)i);
         enter_fd(HOST_FD + (int)i);
         run("ip link set lo up");
         if (i == 0) {
@@ -280,10 +281,10 @@ static json_t *status(const struct ethernet_switch *s)
         for (uint32_t to = 0; to < s->hosts; to++) {
             const struct link *link = &s->links[from][to];
             if (link->cut || link->loss_percent || link->delay_ms)
-                json_array_append_new(links, json_pack("{s:i, s:i, s:b, s:i, s:i, s:I}", "from", (int)from, "to", (int)to,
-                                                       "cut", (int)link->cut, "loss_percent", (int)link->loss_percent,
-                                                       "delay_ms", (int)link->delay_ms, "lost",
-                                                       (json_int_t)link->lost));
+                json_array_append_new(links,
+                                      json_pack("{s:i, s:i, s:b, s:i, s:i, s:I}", "from", (int)from, "to", (int)to,
+                                                "cut", (int)link->cut, "loss_percent", (int)link->loss_percent,
+                                                "delay_ms", (int)link->delay_ms, "lost", (json_int_t)link->lost));
         }
     return json_pack("{s:i, s:I, s:o}", "pid", (int)getpid(), "frames_passed", (json_int_t)s->passed, "links", links);
 }

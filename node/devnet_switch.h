@@ -1,9 +1,10 @@
-/* node/devnet_switch.h - a network for a devnet on one machine: hosts in network namespaces, and the switch between them.
+/* node/devnet_switch.h - a network for a devnet on one machine: hosts in network namespaces, and the switch between
+ * them.
  *
  * What:    a process that holds the namespaces: host 0 is the people's (interface people0, 10.78.0.254/24, the kernel's
- *          stack), host i the validator's i (interface node0 without an address, for DPDK; 10.78.0.i by agreement). Each
- *          has a virtual cable to the switch, which is the process itself: it passes Ethernet frames from cable to cable,
- *          and on each directed link it can lose, delay or cut them.
+ *          stack), host i the validator's i (interface node0 without an address, for DPDK; 10.78.0.i by agreement).
+ *          Each has a virtual cable to the switch, which is the process itself: it passes Ethernet frames from cable to
+ *          cable, and on each directed link it can lose, delay or cut them.
  * Rights:  root, or a user namespace of its own. With the process all that it made is gone.
  * Control: the socket FOLDER/control, asked with ch_control_ask of node/control.h; "status" | "heal" | "cut FROM TO" |
  *          "loss FROM TO PERCENT" | "delay FROM TO MS"; answered by one line of JSON, {"error": text} when refused.

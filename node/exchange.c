@@ -93,8 +93,8 @@ static const struct prefix *prefix_of(struct ch_exchange *x, const char *domain)
 static bool message_holds(struct ch_exchange *x, const struct ch_message *m)
 {
     size_t count;
-    if (!ch_message_check(&x->node->committee, m->peer, (enum ch_message_type)m->type, m->body, m->length, x->signatures,
-                          CH_MESSAGE_SIGNATURES_MAX, &count))
+    if (!ch_message_check(&x->node->committee, m->peer, (enum ch_message_type)m->type, m->body, m->length,
+                          x->signatures, CH_MESSAGE_SIGNATURES_MAX, &count))
         return false;
     for (size_t i = 0; i < count; i++) {
         const struct ch_message_signature *s = &x->signatures[i];

@@ -3,7 +3,8 @@
  * What:    turns messages into events: checks their form and signatures, gathers payloads. Turns the machine's sending
  *          into messages. Answers what only the log can: looks up where it lies, and lets serve read it there.
  * Thread:  the order stage's. Memory: tables at open; a payload that came is on the heap until it is delivered, at most
- *          what the machine expects, and CH_EXCHANGE_EARLY messages of each validator that came before they were expected.
+ *          what the machine expects, and CH_EXCHANGE_EARLY messages of each validator that came before they were
+ *          expected.
  */
 #ifndef CHAPPE_NODE_EXCHANGE_H
 #define CHAPPE_NODE_EXCHANGE_H

@@ -57,7 +57,8 @@ ch_err ch_flow_open(struct ch_flow *flow, uint32_t payload_bytes_max, uint32_t p
     flow->works = calloc(CH_WORK_POOL_COUNT, sizeof *flow->works);
     flow->payload_bytes = malloc((size_t)payload_bytes_max * CH_PAYLOAD_POOL_COUNT);
     flow->payload_txs = calloc((size_t)payload_items_max * CH_PAYLOAD_POOL_COUNT, sizeof *flow->payload_txs);
-    if (!flow->batches || !flow->payloads || !flow->works || !flow->requests || !flow->request_bodies || !flow->payload_bytes || !flow->payload_txs ||
+    if (!flow->batches || !flow->payloads || !flow->works || !flow->requests || !flow->request_bodies ||
+        !flow->payload_bytes || !flow->payload_txs ||
         ch_ring_open(&flow->free_requests, "free requests", CH_REQUEST_POOL_COUNT, true) != CH_OK ||
         ch_ring_open(&flow->free_works, "free works", CH_WORK_POOL_COUNT, true) != CH_OK ||
         ch_ring_open(&flow->free_batches, "free batches", CH_BATCH_POOL_COUNT, true) != CH_OK ||
@@ -65,7 +66,8 @@ ch_err ch_flow_open(struct ch_flow *flow, uint32_t payload_bytes_max, uint32_t p
         ch_flow_close(flow);
         return CH_ERR_NO_MEMORY;
     }
-    flow->free_requests.consumer = flow->free_works.consumer = flow->free_batches.consumer = flow->free_payloads.consumer = &nobody;
+    flow->free_requests.consumer = flow->free_works.consumer = flow->free_batches.consumer =
+        flow->free_payloads.consumer = &nobody;
     for (uint32_t i = 0; i < CH_REQUEST_POOL_COUNT; i++) {
         flow->requests[i].home = &flow->free_requests;
         flow->requests[i].body = flow->request_bodies + (size_t)i * CH_FRAME_BODY_BYTES_MAX;
@@ -93,7 +95,8 @@ void ch_payload_take_apart(struct ch_payload *p)
 {
     uint16_t length;
     p->count = 0;
-    for (uint32_t at = 0; p->count < p->count_max && (length = ch_tx_length(p->bytes + at, p->length - at)) != 0; at += length) {
+    for (uint32_t at = 0; p->count < p->count_max && (length = ch_tx_length(p->bytes + at, p->length - at)) != 0;
+         at += length) {
         struct ch_payload_tx *entry = &p->txs[p->count++];
         *entry = (struct ch_payload_tx){.offset = at};
         ch_hash(p->bytes + at, length, entry->id);

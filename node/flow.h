@@ -68,9 +68,9 @@ struct ch_payload {
     struct ch_payload_tx *txs;
 };
 
-/* Finds the transactions in p->bytes (p->length of them): count, offsets and ids, nothing verified. One that is malformed keeps
- * its place, and the ledger refuses it. The first whose length can't be discards the rest, at every validator alike; so
- * does count_max, the chain's max_items. */
+/* Finds the transactions in p->bytes (p->length of them): count, offsets and ids, nothing verified. One that is
+ * malformed keeps its place, and the ledger refuses it. The first whose length can't be discards the rest, at every
+ * validator alike; so does count_max, the chain's max_items. */
 void ch_payload_take_apart(struct ch_payload *p);
 
 /* A part of a commit on its way to be applied: its payloads in delivery order. */
@@ -109,8 +109,9 @@ struct ch_request {
 
 #define CH_ASKS_MAX 16 /* requests of other threads (node/ask.h) */
 
-/* Parcels: requests that carry objects between validators, in pools of their own, so that neither clients nor validators
- * wait for the other's. Each validator has a share of those that come in; what is above it is dropped, and asked again. */
+/* Parcels: requests that carry objects between validators, in pools of their own, so that neither clients nor
+ * validators wait for the other's. Each validator has a share of those that come in; what is above it is dropped, and
+ * asked again. */
 #define CH_PARCELS_IN   10 /* of one validator: what it may ask, what we asked, lists (node/spread.h) */
 #define CH_PARCELS_TOLD 8  /* and certificates, which are small */
 #define CH_PARCELS_OUT  16

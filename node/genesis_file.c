@@ -53,7 +53,8 @@ static const cyaml_schema_field_t params_fields[] = {PARAMS(X) CYAML_FIELD_END};
 static const cyaml_schema_field_t validator_fields[] = {
     CYAML_FIELD_STRING_PTR("key", CYAML_FLAG_POINTER, struct raw_validator, key, KEY_DIGITS, KEY_DIGITS),
     CYAML_FIELD_UINT_PTR("stake", OPTIONAL_POINTER, struct raw_validator, stake),
-    CYAML_FIELD_STRING_PTR("address", CYAML_FLAG_POINTER, struct raw_validator, address, 1, CH_GENESIS_ADDRESS_BYTES_MAX),
+    CYAML_FIELD_STRING_PTR("address", CYAML_FLAG_POINTER, struct raw_validator, address, 1,
+                           CH_GENESIS_ADDRESS_BYTES_MAX),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t registrar_schema = {
@@ -66,8 +67,10 @@ static const cyaml_schema_field_t top_fields[] = {
     CYAML_FIELD_STRING_PTR("name", CYAML_FLAG_POINTER, struct raw, name, 1, CH_GENESIS_NAME_BYTES_MAX),
     CYAML_FIELD_UINT_PTR("start_ms", OPTIONAL_POINTER, struct raw, start_ms),
     CH_YAML_SWITCH("require_relation", struct raw, require_relation),
-    CYAML_FIELD_SEQUENCE("registrars", OPTIONAL_POINTER, struct raw, registrars, &registrar_schema, 0, CH_REGISTRARS_MAX),
-    CYAML_FIELD_SEQUENCE("validators", OPTIONAL_POINTER, struct raw, validators, &validator_schema, 0, CH_VALIDATORS_MAX),
+    CYAML_FIELD_SEQUENCE("registrars", OPTIONAL_POINTER, struct raw, registrars, &registrar_schema, 0,
+                         CH_REGISTRARS_MAX),
+    CYAML_FIELD_SEQUENCE("validators", OPTIONAL_POINTER, struct raw, validators, &validator_schema, 0,
+                         CH_VALIDATORS_MAX),
     CYAML_FIELD_MAPPING_PTR("limits", OPTIONAL_POINTER, struct raw, limits, limits_fields),
     CYAML_FIELD_MAPPING_PTR("params", OPTIONAL_POINTER, struct raw, params, params_fields),
     CYAML_FIELD_END,

@@ -37,8 +37,9 @@ static ch_err write_genesis(struct ch_node_init *init, uint8_t chain_id[CH_HASH_
     ch_err err = bytes ? CH_OK : CH_ERR_NO_MEMORY;
     snprintf(path, sizeof path, "%s/chain.genesis", init->folder);
     if (err == CH_OK && !length) {
-        snprintf(why, CH_NODE_WHY_BYTES, "no genesis can be made of that: its name is empty, a number out of its range, or a "
-                                         "key named twice");
+        snprintf(why, CH_NODE_WHY_BYTES,
+                 "no genesis can be made of that: its name is empty, a number out of its range, or a "
+                 "key named twice");
         free(bytes);
         return CH_ERR_INVALID;
     }
@@ -97,7 +98,8 @@ static ch_err committee_key(const struct ch_node_init *init, const struct ch_pas
     for (uint16_t i = 0; i < init->genesis.validator_count; i++)
         if (memcmp(init->genesis.validators[i].key, key->public_key, 32) == 0)
             return CH_OK;
-    snprintf(why, CH_NODE_WHY_BYTES, "%s is %s: the genesis names no validator with this key; name it there and run init again",
+    snprintf(why, CH_NODE_WHY_BYTES,
+             "%s is %s: the genesis names no validator with this key; name it there and run init again",
              made ? "the new validator.key" : "validator.key", ch_hex_write(key->public_key, 32, hex));
     return CH_ERR_INVALID;
 }
@@ -170,11 +172,13 @@ ch_err ch_node_init(struct ch_node_init *init, uint8_t chain_id[CH_HASH_BYTES], 
     if (err == CH_OK)
         err = write_genesis(init, chain_id, why);
     if (err == CH_OK && !committee_given)
-        err = write_key(init, "validator.key", CH_KEYFILE_VALIDATOR, validator.public_key, validator.seed, &passphrase, why);
+        err = write_key(init, "validator.key", CH_KEYFILE_VALIDATOR, validator.public_key, validator.seed, &passphrase,
+                        why);
     if (err == CH_OK && !committee_given)
         err = write_key(init, "master.key", CH_KEYFILE_MASTER, nothing, master, &passphrase, why);
     if (err == CH_OK && own_registrar)
-        err = write_key(init, "registrar.key", CH_KEYFILE_REGISTRAR, registrar.public_key, registrar.seed, &passphrase, why);
+        err = write_key(init, "registrar.key", CH_KEYFILE_REGISTRAR, registrar.public_key, registrar.seed, &passphrase,
+                        why);
     snprintf(path, sizeof path, "%s/chappe.yaml", init->folder);
     if (err == CH_OK && (err = ch_config_write(path, &init->config)) != CH_OK)
         say(why, err, init->folder, "chappe.yaml");

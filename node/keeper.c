@@ -447,7 +447,8 @@ static bool expire(struct ch_keeper *k)
         return false;
     ch_err err = ch_object_expire(k->node->objects, now_ms - keep_ms, expired, k);
     if (err == CH_ERR_CORRUPT)
-        ch_log(CH_LOG_ERROR, "objects: the disk has changed a segment's footer and can't keep a new one; it is left alone");
+        ch_log(CH_LOG_ERROR,
+               "objects: the disk has changed a segment's footer and can't keep a new one; it is left alone");
     else if (err != CH_OK && err != CH_ERR_NOT_FOUND && err != CH_ERR_TIMEOUT)
         k->failed = err;
     return err == CH_OK || err == CH_ERR_CORRUPT;
@@ -462,7 +463,8 @@ static uint64_t compact(struct ch_keeper *k, uint64_t now_ns)
     ch_err err = ch_object_compact(k->node->objects, PIECE_BYTES, &moved);
     ch_count(&k->node->metrics.serve_object_bytes_moved_total, moved);
     if (err == CH_ERR_CORRUPT) {
-        ch_log(CH_LOG_ERROR, "objects: the disk has changed a segment's footer and can't keep a new one; it is left alone");
+        ch_log(CH_LOG_ERROR,
+               "objects: the disk has changed a segment's footer and can't keep a new one; it is left alone");
     } else if (err != CH_OK && err != CH_ERR_NOT_FOUND && err != CH_ERR_NO_SPACE && err != CH_ERR_TIMEOUT) {
         k->failed = err;
     }

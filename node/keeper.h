@@ -1,18 +1,18 @@
 /* node/keeper.h - which objects are kept: quotas, names, ages.
  *
  * What:    counts the bytes that each account has stored here (store.object_quota_mib); drops a block that no message
- *          names within CH_KEEPER_UNNAMED_MS of the chain's time after the account that put it has put anything, and those
- *          older than store.object_keep_hours; lets the store move live blocks out of half-dead segments, at
+ *          names within CH_KEEPER_UNNAMED_MS of the chain's time after the account that put it has put anything, and
+ *          those older than store.object_keep_hours; lets the store move live blocks out of half-dead segments, at
  *          store.upkeep_mib_s.
- *          What is dropped was closed CH_KEEPER_CLOSED_MS before: no message that names it is let in any more, and one that
- *          was let in before may still come. In a committee (ch_keeper_spread) a block's parts here are meant; the other
- *          validators are told of blocks that wait on. An account's quota counts its blocks' lengths at the validator where it
- *          puts them.
+ *          What is dropped was closed CH_KEEPER_CLOSED_MS before: no message that names it is let in any more, and one
+ *          that was let in before may still come. In a committee (ch_keeper_spread) a block's parts here are meant; the
+ *          other validators are told of blocks that wait on. An account's quota counts its blocks' lengths at the
+ *          validator where it puts them.
  * Not:     no memory of what is unnamed over a restart: alone, what is there then stays, until its age; in a committee
  *          node/names.h finds it again.
  * Thread:  the serve stage's.
- * Memory:  24 MiB for blocks not named yet, of which there are at most CH_KEEPER_UNNAMED_MAX, and for who put them; 16 to
- *          43 bytes for each account with objects, where there is a quota.
+ * Memory:  24 MiB for blocks not named yet, of which there are at most CH_KEEPER_UNNAMED_MAX, and for who put them; 16
+ *          to 43 bytes for each account with objects, where there is a quota.
  */
 #ifndef CHAPPE_NODE_KEEPER_H
 #define CHAPPE_NODE_KEEPER_H
@@ -39,13 +39,14 @@ struct ch_object_tag ch_keeper_tag(uint64_t account);
 /* The store took the block, or it has it already (`length` 0): it waits for its name, anew. */
 CH_MUST_CHECK ch_err ch_keeper_stored(struct ch_keeper *keeper, const struct ch_cid *cid, uint64_t account,
                                       size_t length);
-/* An account puts in a committee what is stored and durable here: it waits anew, if it waits, and the others are told. */
+/* An account puts in a committee what is stored and durable here: it waits anew, if it waits, and the others are
+ * told. */
 void ch_keeper_put_again(struct ch_keeper *keeper, const struct ch_cid *cid, uint64_t account);
 /* In a committee: whether what this validator brings may wait for its name. Of the table each has half of what is its
  * share for certain, and whatever is left of the other half. */
 bool ch_keeper_may_wait(const struct ch_keeper *keeper, uint16_t from);
-/* The parts of a block came (`is_new`) or were offered again: it waits for its name, anew. An owner's serial plus one, 0:
- * nobody's. */
+/* The parts of a block came (`is_new`) or were offered again: it waits for its name, anew. An owner's serial plus one,
+ * 0: nobody's. */
 CH_MUST_CHECK ch_err ch_keeper_wait(struct ch_keeper *keeper, const struct ch_cid *cid, uint32_t length, uint16_t from,
                                     uint64_t owner, bool is_new);
 /* The same for what was here at the start already: an owner's was counted then. */

@@ -5,8 +5,8 @@
  *   FETCH  what somebody misses, out of memory, and the questions for it  2
  *   SYNC   what lies in the log, commits, objects' parts, and questions   1
  *
- * What:   shares say whose turn it is: bytes are dealt out 4 : 2 : 1 among the lanes that have something waiting. A lane
- *         alone gets all, and saves up nothing while it has nothing. Lanes are the queues to one validator.
+ * What:   shares say whose turn it is: bytes are dealt out 4 : 2 : 1 among the lanes that have something waiting. A
+ *         lane alone gets all, and saves up nothing while it has nothing. Lanes are the queues to one validator.
  * Not:    no connections (node/peers.h).
  * Thread: one owner.
  * Memory: a copy of each frame, one for all validators that it goes to; per validator at most CH_LANE_FRAMES_MAX frames

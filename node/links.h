@@ -3,8 +3,9 @@
  *   net --message--> order --free--> net          order --message--> net --free--> order
  *
  * Both kinds come from pools made at start. Of those that come in each validator has a share of its own in each lane
- * (node/lanes.h), so that none can fill the pool: at its share net stops reading from it. Order takes them by the lanes' shares. When none is left for sending, a message is lost, which the
- * consensus machine expects of a network; it repeats what matters.
+ * (node/lanes.h), so that none can fill the pool: at its share net stops reading from it. Order takes them by the
+ * lanes' shares. When none is left for sending, a message is lost, which the consensus machine expects of a network; it
+ * repeats what matters.
  * Thread: a message belongs to the stage that holds it. A committee of one has no links: n is 0, nothing is open.
  */
 #ifndef CHAPPE_NODE_LINKS_H
@@ -38,7 +39,8 @@ struct ch_links {
     uint8_t *bodies;
 };
 
-/* Where a message that comes waits. Payloads are not with what is live: small and many must not wait behind few and large. */
+/* Where a message that comes waits. Payloads are not with what is live: small and many must not wait behind few and
+ * large. */
 enum ch_lane ch_link_lane(uint16_t message_type);
 /* Messages of one validator that may wait there. */
 unsigned ch_link_share(enum ch_lane lane);

@@ -2,8 +2,8 @@
  *
  * What:    appends the consensus machine's records, and says SYNCED(lsn) when log first, then guard are durable.
  * Owns:    the write-ahead log (store/wal.h) and the guard file. Must never: say durable before it is.
- * Thread:  the order stage's: a record's bytes are the machine's until its next step, so the log takes them right there;
- *          the disk works behind io_uring all the same.
+ * Thread:  the order stage's: a record's bytes are the machine's until its next step, so the log takes them right
+ *          there; the disk works behind io_uring all the same.
  * Guard:   "guard", two slots of 4096 bytes written in turn: u64 count | consensus/core.h's 56 bytes | zeros.
  */
 #ifndef CHAPPE_NODE_LOG_H
@@ -14,8 +14,8 @@
 
 struct ch_log_writer;
 
-/* Makes the log of a validator: EPOCH_START(0), and with `fresh` the guard of round 0. A validator whose disk was lost is
- * not fresh: it signed no one knows what, and must not start without --rejoin until that has written a guard.
+/* Makes the log of a validator: EPOCH_START(0), and with `fresh` the guard of round 0. A validator whose disk was lost
+ * is not fresh: it signed no one knows what, and must not start without --rejoin until that has written a guard.
  * CH_ERR_EXISTS where there is a log. */
 CH_MUST_CHECK ch_err ch_log_create(const char *folder, const struct ch_committee *committee,
                                    const struct ch_wal_options *options, bool fresh);

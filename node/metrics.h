@@ -57,7 +57,8 @@
     X(apply, transactions_refused_total, "transactions refused by the ledger, see the reasons")                        \
     X(apply, signatures_checked_total, "signatures in other validators' blocks checked")                               \
     X(apply, signature_batches_total, "calls of the batch verifier for them")                                          \
-    X(apply, signatures_known_total, "transactions in their blocks not checked again: they were, when a client sent them here") \
+    X(apply, signatures_known_total,                                                                                   \
+      "transactions in their blocks not checked again: they were, when a client sent them here")                       \
     X(apply, commits_applied_total, "commits applied")                                                                 \
     X(apply, state_commits_total, "commits of LMDB")
 #define CH_METRICS_SERVE(X)                                                                                            \
@@ -67,7 +68,7 @@
     X(serve, objects_unnamed_total, "object blocks dropped because no message named them in time")                     \
     X(serve, objects_expired_total, "object blocks given up for their age")                                            \
     X(serve, object_bytes_moved_total, "bytes of live blocks moved out of half-dead segments")                         \
-    X(serve, objects_refusing, "1: the object storage takes nothing now, because it is full or does not answer")             \
+    X(serve, objects_refusing, "1: the object storage takes nothing now, because it is full or does not answer")       \
     X(serve, object_segments_destroyed, "object segments destroyed with their keys since the start")                   \
     X(serve, object_blocks, "object blocks stored now")                                                                \
     X(serve, object_live_bytes, "their bytes on the disk")                                                             \

@@ -125,7 +125,8 @@ static void look_for_waiting(struct ch_names *n)
     bool end;
     if (!ch_keeper_may_wait(n->keeper, n->node->me))
         return;
-    ch_err err = ch_object_list(n->node->objects, ch_tree_name_kind(n->kind), &n->cursor, hashes, LOOKS_MAX, &count, &end);
+    ch_err err =
+        ch_object_list(n->node->objects, ch_tree_name_kind(n->kind), &n->cursor, hashes, LOOKS_MAX, &count, &end);
     if (err == CH_ERR_TIMEOUT)
         return;
     if (err != CH_OK) {

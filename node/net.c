@@ -602,7 +602,8 @@ bool ch_net_poll(void *self, uint64_t now_ns)
 uint64_t ch_net_deadline_ns(void *self, uint64_t now_ns)
 {
     struct ch_net *net = self;
-    uint64_t at_ns = ch_quic_expiry_ns(net->quic), links_ns = net->links ? ch_peers_deadline_ns(net->links) : UINT64_MAX;
+    uint64_t at_ns = ch_quic_expiry_ns(net->quic),
+             links_ns = net->links ? ch_peers_deadline_ns(net->links) : UINT64_MAX;
     if (links_ns < at_ns)
         at_ns = links_ns;
     if (net->hose[0] || net->hose[1] || net->peers_waiting || ch_port_tx_pending(net->port))
@@ -702,8 +703,10 @@ ch_err ch_net_open(struct ch_node *node, struct ch_net **out, char why[CH_PORT_W
     if (err == CH_OK)
         err = ch_state_reader_open(node->state, &net->state);
     ch_random(&salt, sizeof salt);
-    if (err == CH_OK && ch_hose_gate_init(&net->gate, c->network_hose_allow, c->stages_tx_rate_per_peer, salt) != CH_OK) {
-        snprintf(why, CH_PORT_WHY_BYTES, "network.hose_allow: \"%.128s\" is no list of networks", c->network_hose_allow);
+    if (err == CH_OK &&
+        ch_hose_gate_init(&net->gate, c->network_hose_allow, c->stages_tx_rate_per_peer, salt) != CH_OK) {
+        snprintf(why, CH_PORT_WHY_BYTES, "network.hose_allow: \"%.128s\" is no list of networks",
+                 c->network_hose_allow);
         err = CH_ERR_INVALID;
     }
     if (err == CH_OK)

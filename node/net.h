@@ -1,8 +1,8 @@
 /* node/net.h - the net stage: ports, QUIC connections, peer limits, the fire hose.
  *
  * Reads: the port; early answers (to_answer), final receipts (receipts), replies of the serve stage. Writes: batches to
- * to_verify or to_suspect, requests to to_hash and to_serve. Owns: port, QUIC engine, what is known of each peer. Must never: block,
- * copy a fire hose datagram, let one peer take more than its share of the batches.
+ * to_verify or to_suspect, requests to to_hash and to_serve. Owns: port, QUIC engine, what is known of each peer. Must
+ * never: block, copy a fire hose datagram, let one peer take more than its share of the batches.
  *
  * Backpressure: with no batch free a QUIC peer's stream is not read on (its window closes); the fire hose is shed and
  * counted, and may take only what QUIC leaves.

@@ -84,8 +84,8 @@ static ch_err read_key(struct ch_node *node, const char *name, enum ch_keyfile_p
         if (passphrase_file)
             snprintf(why, CH_NODE_WHY_BYTES, "no passphrase file %.300s", passphrase_file);
         else
-            snprintf(why, CH_NODE_WHY_BYTES, "%.300s: no passphrase: give --passphrase-file, or the credential chappe-passphrase",
-                     path);
+            snprintf(why, CH_NODE_WHY_BYTES,
+                     "%.300s: no passphrase: give --passphrase-file, or the credential chappe-passphrase", path);
         return CH_ERR_BAD_PASSPHRASE;
     }
     if (err == CH_OK)
@@ -177,7 +177,8 @@ static ch_err lay_out_threads(struct ch_node *n)
     for (size_t i = 0; i < sizeof stages / sizeof *stages && err == CH_OK; i++)
         err = add_thread(n, stages[i]);
     for (uint32_t i = 0; i < n->verify_count && err == CH_OK; i++) {
-        err = add_thread(n, (struct ch_stage){.name = "verify", .self = n->verify[i], .poll = ch_verify_poll, .fds = {-1, -1}});
+        err = add_thread(
+            n, (struct ch_stage){.name = "verify", .self = n->verify[i], .poll = ch_verify_poll, .fds = {-1, -1}});
         if (i)
             ch_verify_set_next(n->verify[i - 1], &n->threads[n->thread_count - 1].bell);
     }
@@ -207,9 +208,9 @@ static struct ch_bell nobody;
 
 static void no_consumers(struct ch_node *n)
 {
-    n->to_verify.consumer = n->to_suspect.consumer = n->to_hash.consumer = n->to_order.consumer = n->to_answer.consumer =
-        n->receipts.consumer = n->replies.consumer = n->to_apply.consumer = n->applied.consumer =
-            n->to_serve.consumer = &nobody;
+    n->to_verify.consumer = n->to_suspect.consumer = n->to_hash.consumer = n->to_order.consumer =
+        n->to_answer.consumer = n->receipts.consumer = n->replies.consumer = n->to_apply.consumer =
+            n->applied.consumer = n->to_serve.consumer = &nobody;
 }
 
 static ch_err open_stores(struct ch_node *n, const uint8_t master[32], char why[CH_NODE_WHY_BYTES])
@@ -285,7 +286,8 @@ static ch_err open_stages(struct ch_node *n, char why[CH_NODE_WHY_BYTES])
     if (err == CH_OK)
         err = ch_apply_replayed(n->apply);
     if (err == CH_ERR_LOG_DAMAGED && n->state_discarded)
-        return explain(why, err, "%s/wal: the state was damaged, and its log no longer begins at the beginning", n->folder);
+        return explain(why, err, "%s/wal: the state was damaged, and its log no longer begins at the beginning",
+                       n->folder);
     if (err != CH_OK)
         return explain(why, err, "%s/wal", n->folder);
     n->wal = ch_order_wal(n->order);
@@ -432,8 +434,8 @@ void ch_node_close(struct ch_node *n)
     ch_io_close(n->state_io);
     ch_flow_close(&n->flow);
     ch_links_close(&n->links);
-    struct ch_ring *const rings[] = {&n->to_verify, &n->to_suspect, &n->to_hash, &n->to_order, &n->to_answer, &n->to_apply,
-                                     &n->applied,   &n->receipts,   &n->to_serve, &n->replies};
+    struct ch_ring *const rings[] = {&n->to_verify, &n->to_suspect, &n->to_hash,  &n->to_order, &n->to_answer,
+                                     &n->to_apply,  &n->applied,    &n->receipts, &n->to_serve, &n->replies};
     for (size_t i = 0; i < sizeof rings / sizeof *rings; i++)
         ch_ring_close(rings[i]);
     ch_wipe(&n->key, sizeof n->key);

@@ -1,7 +1,8 @@
 /* node/node.h - the validator: its stages, what they share, and its life from start to stop.
  *
  * What is here is written before the threads start and only read after, but for the rings, the pools, the counters and
- * the atomics. Each stage is one file (net.c, verify.c, order.c, log.c, apply.c, serve.c) with an open, a poll and a close.
+ * the atomics. Each stage is one file (net.c, verify.c, order.c, log.c, apply.c, serve.c) with an open, a poll and a
+ * close.
  */
 #ifndef CHAPPE_NODE_NODE_H
 #define CHAPPE_NODE_NODE_H
@@ -137,7 +138,8 @@ struct ch_node_init {
 };
 CH_MUST_CHECK ch_err ch_node_init(struct ch_node_init *init, uint8_t chain_id[CH_HASH_BYTES],
                                   char why[CH_NODE_WHY_BYTES]);
-/* Only the folder's keys, made where there are none yet: what a genesis needs of each validator before it is written. */
+/* Only the folder's keys, made where there are none yet: what a genesis needs of each validator before it is
+ * written. */
 CH_MUST_CHECK ch_err ch_node_init_key(struct ch_node_init *init, char why[CH_NODE_WHY_BYTES]);
 
 #endif

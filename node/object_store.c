@@ -37,7 +37,8 @@ static ch_err take_folder(struct ch_node *n, char why[CH_NODE_WHY_BYTES])
     if (err == CH_OK)
         err = ch_io_list(n->state_io, dir, see_segment, &segments);
     if (err == CH_OK && segments) {
-        snprintf(why, CH_NODE_WHY_BYTES, "store.objects is rados, and %.300s has segments: nothing moves them into a pool", dir);
+        snprintf(why, CH_NODE_WHY_BYTES,
+                 "store.objects is rados, and %.300s has segments: nothing moves them into a pool", dir);
         return CH_ERR_EXISTS;
     }
     if (err == CH_OK)

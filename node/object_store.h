@@ -9,7 +9,8 @@
 #include "node/node.h"
 
 /* Opens node->objects on node->objects_io. `master_key` is copied. */
-CH_MUST_CHECK ch_err ch_node_open_objects(struct ch_node *node, const uint8_t master_key[32], char why[CH_NODE_WHY_BYTES]);
+CH_MUST_CHECK ch_err ch_node_open_objects(struct ch_node *node, const uint8_t master_key[32],
+                                          char why[CH_NODE_WHY_BYTES]);
 void ch_node_close_objects(struct ch_node *node);
 
 #endif

@@ -79,7 +79,8 @@ static ch_err disk_put(void *context, const struct ch_spread_record *record, uin
     if (err == CH_OK || err == CH_ERR_EXISTS) {
         ch_err kept = CH_OK;
         if (waits)
-            kept = ch_keeper_wait(o->keeper, record->cid, record->block_bytes, record->from, record->owner, err == CH_OK);
+            kept =
+                ch_keeper_wait(o->keeper, record->cid, record->block_bytes, record->from, record->owner, err == CH_OK);
         if (record->kind == CH_SPREAD_NAMED)
             ch_keeper_stop_waiting(o->keeper, record->cid);
         if (kept != CH_OK)

@@ -1,8 +1,8 @@
-/* node/objects.h - objects over a committee of many: the spread machine (node/spread.h) bound to the object store, to the
- * other validators, and to those who ask.
+/* node/objects.h - objects over a committee of many: the spread machine (node/spread.h) bound to the object store, to
+ * the other validators, and to those who ask.
  *
- * What:    answers PUT_OBJECT once n-f validators have the block, GET_OBJECT wherever the block lies, HAS_OBJECT when all
- *          of a tree is known to be stored. Answers the other validators. Restores what is missing here.
+ * What:    answers PUT_OBJECT once n-f validators have the block, GET_OBJECT wherever the block lies, HAS_OBJECT when
+ *          all of a tree is known to be stored. Answers the other validators. Restores what is missing here.
  * Thread:  serve's. Never blocks but for reads of the disk. Memory: the machine's, and
  *          CH_REQUEST_POOL_COUNT requests that wait.
  */

@@ -16,8 +16,8 @@
 #define WINDOW_SLACK_MS 1000u
 #define MARKS           (1u << 18) /* commits remembered for it; full, a replay begins earlier than it must */
 #define STATUS_NS       100000000u
-/* After an outage the first commits carry times from before it, and what is sent now would be too early. New work is taken
- * when their time has caught up, or after so many of them: our own clock may be the one that is wrong. */
+/* After an outage the first commits carry times from before it, and what is sent now would be too early. New work is
+ * taken when their time has caught up, or after so many of them: our own clock may be the one that is wrong. */
 #define READY_LAG_MS    5000u
 #define READY_COMMITS   8u
 #define VERIFIED_SLOTS  (1u << 16) /* transactions remembered that were verified here */
@@ -99,8 +99,8 @@ static void take_payload(struct ch_order *o, const struct ch_core_action *action
     }
     if (payload) {
         CH_ASSERT(payload->length <= action->take.bytes_max && payload->count <= action->take.items_max);
-        event.payload.handle =
-            ch_handles_add(&o->handles, &(struct ch_handle){.payload = payload, .length = payload->length, .own = true});
+        event.payload.handle = ch_handles_add(
+            &o->handles, &(struct ch_handle){.payload = payload, .length = payload->length, .own = true});
         event.payload.length = payload->length;
         event.payload.items = payload->count;
         ch_payload_root(payload->bytes, payload->length, event.payload.root);
@@ -325,14 +325,16 @@ static bool act(struct ch_order *o, const struct ch_core_action *action)
         return true;
     case CH_ACTION_REPORT:
         if (action->report == CH_REPORT_EVIDENCE)
-            ch_log(CH_LOG_WARNING, "validator %u signed two blocks of one round; the evidence is in the log", action->peer);
+            ch_log(CH_LOG_WARNING, "validator %u signed two blocks of one round; the evidence is in the log",
+                   action->peer);
         if (action->report == CH_REPORT_MISBEHAVED)
             ch_exchange_misbehaved(o->exchange, action->peer);
         if (action->report == CH_REPORT_REJOINED)
             ch_log(CH_LOG_NOTICE, "the others have told our last block: signing goes on");
         if (action->report == CH_REPORT_CLOCK)
-            ch_log(CH_LOG_ERROR, "the clock jumped, or is more than a day from the last commit: nothing is signed until "
-                                 "the validator is started again with --clock-ok");
+            ch_log(CH_LOG_ERROR,
+                   "the clock jumped, or is more than a day from the last commit: nothing is signed until "
+                   "the validator is started again with --clock-ok");
         return true;
     case CH_ACTION_SEND:
     case CH_ACTION_SEND_PAYLOAD:

@@ -1,6 +1,7 @@
 /* node/order.h - the order stage: the consensus machine's host, the mempool, the log.
  *
- * Reads: verified batches from to_order; completions of the log. Writes: batches to to_answer with their early statuses,
+ * Reads: verified batches from to_order; completions of the log. Writes: batches to to_answer with their early
+ *        statuses,
  * commits to to_apply. Owns: the machine (consensus/core.h), payloads until they are delivered, log and guard
  * (node/log.h). Must never: decide anything itself, or let a block leave before it is durable.
  */

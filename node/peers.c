@@ -266,7 +266,8 @@ static uint64_t bytes_of(struct ch_peers *p, uint64_t conn)
     return conn && ch_quic_conn_stats(p->quic, conn, &stats) == CH_OK ? stats.rx_bytes : 0;
 }
 
-/* Who says nothing for long is gone, long before its connections time out: others want to know whether there is a quorum. */
+/* Who says nothing for long is gone, long before its connections time out: others want to know whether there is a
+ * quorum. */
 static void listen_to_all(struct ch_peers *p)
 {
     uint64_t silence_ns = SILENCE_NS + 6 * p->node->config.stages_idle_round_ms * UINT64_C(1000000);
@@ -319,7 +320,8 @@ bool ch_peers_poll(struct ch_peers *p, uint64_t now_ns)
         struct link *link = &p->link[i];
         shut_out(p, i);
         if (i != p->links->me && !link->dialled && now_ns >= link->dial_at_ns && now_ns >= link->shut_until_ns) {
-            ch_err err = ch_quic_connect(p->quic, &link->route, p->node->committee.key[i], NULL, now_ns, &link->dialled);
+            ch_err err =
+                ch_quic_connect(p->quic, &link->route, p->node->committee.key[i], NULL, now_ns, &link->dialled);
             link->dialled = err == CH_OK ? ch_quic_conn_of(link->dialled) : 0;
             link->dial_at_ns = now_ns + DIAL_AGAIN_MAX_NS;
             worked = true;

@@ -1,9 +1,9 @@
 /* node/peers.h - the connections to the other validators, and the messages over them.
  *
  * What:    dials every other validator of the committee, again and again, at the address that the genesis names; sends
- *          and takes the consensus machine's messages (node/links.h). Each pair has two connections, one dialled by each:
- *          what is live goes over the one that we dialled, payloads and old blocks over the other, so that neither waits
- *          behind the other. Where one is missing the other carries both.
+ *          and takes the consensus machine's messages (node/links.h). Each pair has two connections, one dialled by
+ *          each: what is live goes over the one that we dialled, payloads and old blocks over the other, so that
+ *          neither waits behind the other. Where one is missing the other carries both.
  * Thread:  net's.
  */
 #ifndef CHAPPE_NODE_PEERS_H

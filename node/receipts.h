@@ -1,7 +1,7 @@
 /* node/receipts.h - final receipts on their way to those who wait for them.
  *
- * What:    writes a payload's receipts into RECEIPTS frames, one for each SUBMIT or several; where one was asked for, signs
- *          the root over all of the payload's once and adds each one's path.
+ * What:    writes a payload's receipts into RECEIPTS frames, one for each SUBMIT or several; where one was asked for,
+ *          signs the root over all of the payload's once and adds each one's path.
  * Thread:  net's. Memory: all at open. Who does not read is hung up, and counted.
  */
 #ifndef CHAPPE_NODE_RECEIPTS_H

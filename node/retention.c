@@ -34,8 +34,8 @@ void ch_retention_close(struct ch_retention *r)
     free(r);
 }
 
-/* The position of the first transaction committed at or after `since_ms`; UINT64_MAX: all are older. Times grow along the
- * log. */
+/* The position of the first transaction committed at or after `since_ms`; UINT64_MAX: all are older. Times grow along
+ * the log. */
 static ch_err position_since(struct ch_retention *r, uint64_t since_ms, uint64_t *position)
 {
     uint64_t step = 1, end = r->oldest;

@@ -1,7 +1,7 @@
 /* node/retention.h - how much of the log is kept.
  *
- * What:    the position below which the log may be cut: by size (store.log_keep_mib) and by age (store.log_keep_hours), and
- *          never above what a restart replays. Without either everything is kept.
+ * What:    the position below which the log may be cut: by size (store.log_keep_mib) and by age (store.log_keep_hours),
+ *          and never above what a restart replays. Without either everything is kept.
  * Cost:    with an age, some 40 reads of the state each call.
  * Thread:  the main thread's. The order stage cuts (node/order.c), whose log it is.
  */

@@ -2,8 +2,8 @@
  * each.
  *
  * Reads: sealed segments and LMDB, through readers of its own. Writes: log lines, counters. A damaged block the store
- * remembers (ch_object_damaged), and takes anew from whoever puts it; a damaged state ends the process, where the log can
- * make it anew. Must never: write to the disk, hold up a read or a put.
+ * remembers (ch_object_damaged), and takes anew from whoever puts it; a damaged state ends the process, where the log
+ * can make it anew. Must never: write to the disk, hold up a read or a put.
  */
 #ifndef CHAPPE_NODE_SCRUB_H
 #define CHAPPE_NODE_SCRUB_H

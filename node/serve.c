@@ -128,7 +128,8 @@ static void get_relations(struct ch_serve *s, struct ch_request *request)
         return;
     ch_err err = ch_state_read_serial(s->state, query.account, &serial);
     if (err == CH_OK)
-        err = ch_state_read_relations(s->state, serial, query.from, query.limit, s->serials, s->relations, &count, &more);
+        err =
+            ch_state_read_relations(s->state, serial, query.from, query.limit, s->serials, s->relations, &count, &more);
     if (err != CH_OK) {
         reply_status(s, request, CH_FRAME_RELATIONS, status_of(err));
         return;
@@ -577,8 +578,8 @@ static bool name_objects(struct ch_serve *s, const struct ch_payload *payload)
     for (; s->named_next < payload->count && (s->spread || ch_keeper_waits(s->keeper)); s->named_next++) {
         const struct ch_payload_tx *entry = &payload->txs[s->named_next];
         struct ch_tx tx;
-        if (entry->status != CH_STATUS_OK || ch_tx_parse(payload->bytes + entry->offset, payload->length - entry->offset,
-                                                         &tx) != CH_STATUS_OK)
+        if (entry->status != CH_STATUS_OK ||
+            ch_tx_parse(payload->bytes + entry->offset, payload->length - entry->offset, &tx) != CH_STATUS_OK)
             continue;
         if (!s->spread)
             ch_keeper_named(s->keeper, &tx);

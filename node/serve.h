@@ -1,6 +1,7 @@
 /* node/serve.h - the serve stage: reads of accounts, relations, inboxes and records, objects, and watches.
  *
- * Reads: requests from to_serve (those with a block by way of the verify stage), applied commits. Writes: replies; applied
+ * Reads: requests from to_serve (those with a block by way of the verify stage), applied commits. Writes: replies;
+ *        applied
  * payloads on to receipts. Owns: its LMDB and log readers, the object store's writer, the table of watches. Must never:
  * write the state.
  */

@@ -1,9 +1,9 @@
 /* node/spread.h - blocks of objects over the committee: what a validator does for it, as a pure machine.
  *
- * What:    puts: codes a block, hands each validator its shard, and says "stored" once n-f have signed that theirs is on
- *          their disk. Gets: fetches any k shards, checks each against the manifest, decodes, encodes again and compares,
- *          checks the CID. Holds: keeps what others hand it, signs, gives it back. Repair: asks the others what is stored,
- *          and restores what of it should be here and is not.
+ * What:    puts: codes a block, hands each validator its shard, and says "stored" once n-f have signed that theirs is
+ *          on their disk. Gets: fetches any k shards, checks each against the manifest, decodes, encodes again and
+ *          compares, checks the CID. Holds: keeps what others hand it, signs, gives it back. Repair: asks the others
+ *          what is stored, and restores what of it should be here and is not.
  * Not:     no I/O, no clock, no threads: time comes in, frames come in and go out, the disk is a small interface.
  *          No trees (node/tree.h): every block is one of its own.
  * Trust:   nothing that another validator sends is believed. Who sends what doesn't hold is counted, and another asked.
@@ -53,14 +53,16 @@ struct ch_spread_record {
     uint64_t owner; /* as it was put here with; 0: nobody's */
 };
 
-/* The disk here. Reads give what was durable, or nothing: damaged is missing. *put_ms (NULL: not wanted) is the record's. */
+/* The disk here. Reads give what was durable, or nothing: damaged is missing. *put_ms (NULL: not wanted) is the
+ * record's. */
 struct ch_spread_store {
     void *context;
     bool (*has)(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES]);
     ch_err (*get)(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES], uint8_t *to,
                   size_t capacity, size_t *length, uint64_t *put_ms);
-    /* Copies the bytes; those of a CH_SPREAD_WHOLE were hashed, and the name is theirs. CH_OK: ch_spread_durable(cookie)
-     * will follow. CH_ERR_EXISTS: durable already. CH_ERR_FULL: later again. Other errors: not taken. */
+    /* Copies the bytes; those of a CH_SPREAD_WHOLE were hashed, and the name is theirs. CH_OK:
+     * ch_spread_durable(cookie) will follow. CH_ERR_EXISTS: durable already. CH_ERR_FULL: later again. Other errors:
+     * not taken. */
     ch_err (*put)(void *context, const struct ch_spread_record *record, uint64_t cookie);
     /* Forgets it. CH_ERR_NOT_FOUND, CH_ERR_FULL: later again; CH_ERR_NO_SPACE. */
     ch_err (*drop)(void *context, enum ch_spread_kind kind, const uint8_t name[CH_HASH_BYTES]);
@@ -116,8 +118,9 @@ void ch_spread_durable(struct ch_spread *spread, uint64_t cookie);
 CH_MUST_CHECK ch_err ch_spread_name(struct ch_spread *spread, const struct ch_cid *cid, uint32_t length);
 /* The block waits on for a message that names it, here: the others are told. CH_ERR_FULL: later again. */
 CH_MUST_CHECK ch_err ch_spread_renew(struct ch_spread *spread, const struct ch_cid *cid, uint32_t length);
-/* Drops the certificate: it no longer counts as stored here, and a message that names it is refused. Whatever else is here
- * stays, for messages on their way: naming it makes the certificate anew. CH_ERR_FULL, CH_ERR_NO_SPACE: later again. */
+/* Drops the certificate: it no longer counts as stored here, and a message that names it is refused. Whatever else is
+ * here stays, for messages on their way: naming it makes the certificate anew. CH_ERR_FULL, CH_ERR_NO_SPACE: later
+ * again. */
 CH_MUST_CHECK ch_err ch_spread_close_block(struct ch_spread *spread, const struct ch_cid *cid, uint32_t length);
 /* Drops all that is here of the block. The same. */
 CH_MUST_CHECK ch_err ch_spread_drop(struct ch_spread *spread, const struct ch_cid *cid, uint32_t length);

@@ -1,9 +1,10 @@
 /* node/spread_fetch.c - getting a block from any k validators, whatever the others say.
  *
- * One manifest is tried at a time: the one wanted, else the first that somebody names, which is wanted then. Who answers
- * with another one is remembered. When nobody is left to ask, the one that most others named is wanted next, if those are more
- * than gave a shard by this one: a true one is named by k, more than there are liars. When what was decoded isn't what the
- * CID names, the manifest is refused for good. Honest coders make the same manifest of a block, so each refusal is a liar's.
+ * One manifest is tried at a time: the one wanted, else the first that somebody names, which is wanted then. Who
+ * answers with another one is remembered. When nobody is left to ask, the one that most others named is wanted next, if
+ * those are more than gave a shard by this one: a true one is named by k, more than there are liars. When what was
+ * decoded isn't what the CID names, the manifest is refused for good. Honest coders make the same manifest of a block,
+ * so each refusal is a liar's.
  */
 #include "node/spread_impl.h"
 
@@ -120,8 +121,9 @@ static bool refuse(struct ch_spread *s, struct task *t)
     return true;
 }
 
-/* Decodes, encodes again, compares with the manifest, then with the CID. The k shards that it was decoded from come out of
- * the coder as they went in, and were held against the manifest when they came: others, or ours before it was written. */
+/* Decodes, encodes again, compares with the manifest, then with the CID. The k shards that it was decoded from come out
+ * of the coder as they went in, and were held against the manifest when they came: others, or ours before it was
+ * written. */
 static bool is_whole(struct ch_spread *s, struct task *t)
 {
     const struct ch_manifest *m = &t->m;
@@ -182,8 +184,8 @@ static void settle(struct ch_spread *s, struct task *t)
             spread_finish(s, t, CH_STATUS_NOT_FOUND);
             return;
         }
-        /* More than there are liars name another one: nobody is waited for, but where that was said of this one too. Else
-         * those who answer first could have us turn to and fro. */
+        /* More than there are liars name another one: nobody is waited for, but where that was said of this one too.
+         * Else those who answer first could have us turn to and fro. */
         const unsigned named = most_named(t, &other);
         const bool waits = open && (named <= s->faults_max || t->wanted_by > s->faults_max);
         if (waits || named <= (unsigned)__builtin_popcount(t->present))

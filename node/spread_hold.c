@@ -1,10 +1,11 @@
 /* node/spread_hold.c - what a validator keeps of others' blocks: takes it, signs for it, gives it back.
  *
- * Records of a block: the manifest under H("chappe/held/1" 0 | CID | u16 who brought it), so that a liar's wrong manifest
- * stands in nobody's way; our shard under H("chappe/part/1" 0 | CID | its hash), so that it goes with this block alone, or
- * the whole block under its own hash, as a node of a tree is kept by others too, who walk it; the certificate under
- * H("chappe/stored/1" 0 | CID | u32 length); when a message names the block, that under H("chappe/named/1" 0 | CID |
- * u32 length). The manifest is written first and dropped last: what is here of a block is found by it.
+ * Records of a block: the manifest under H("chappe/held/1" 0 | CID | u16 who brought it), so that a liar's wrong
+ * manifest stands in nobody's way; our shard under H("chappe/part/1" 0 | CID | its hash), so that it goes with this
+ * block alone, or the whole block under its own hash, as a node of a tree is kept by others too, who walk it; the
+ * certificate under H("chappe/stored/1" 0 | CID | u32 length); when a message names the block, that under
+ * H("chappe/named/1" 0 | CID | u32 length). The manifest is written first and dropped last: what is here of a block is
+ * found by it.
  */
 #include "node/spread_impl.h"
 
@@ -160,7 +161,8 @@ static bool get_shard_here(const struct ch_spread *s, const struct ch_manifest *
     uint8_t name[CH_HASH_BYTES];
     size_t length;
     enum ch_spread_kind kind = hold_shard_name(m, own, name);
-    return store->get(store->context, kind, name, to, CH_SHARD_BYTES_MAX, &length, NULL) == CH_OK && length == m->shard_bytes;
+    return store->get(store->context, kind, name, to, CH_SHARD_BYTES_MAX, &length, NULL) == CH_OK &&
+           length == m->shard_bytes;
 }
 
 bool hold_is_certified(const struct ch_spread *s, const struct ch_manifest *m, const uint8_t digest[CH_HASH_BYTES])
@@ -176,8 +178,8 @@ bool hold_is_certified(const struct ch_spread *s, const struct ch_manifest *m, c
     return ch_stored_read(&r, s->setup.validators, &stored) && memcmp(stored.manifest, digest, CH_HASH_BYTES) == 0;
 }
 
-/* Which manifest is given where there are several. What has a certificate is the same everywhere; without, a liar could have each
- * validator name another one first, and no k of them would name the right one. */
+/* Which manifest is given where there are several. What has a certificate is the same everywhere; without, a liar could
+ * have each validator name another one first, and no k of them would name the right one. */
 enum choice { WANTED, CERTIFIED, ANY, CHOICES };
 
 static bool fits(const struct ch_spread *s, enum choice choice, const struct ch_manifest *m,
@@ -220,7 +222,8 @@ bool hold_mine(struct ch_spread *s, const struct ch_stored *stored, uint64_t *pu
     *put_ms = 0;
     if (own < 0)
         return true;
-    return who_brought(s, &stored->cid, stored->manifest, &m, put_ms) >= 0 && (own >= m.copies || has_shard(s, &m, (unsigned)own));
+    return who_brought(s, &stored->cid, stored->manifest, &m, put_ms) >= 0 &&
+           (own >= m.copies || has_shard(s, &m, (unsigned)own));
 }
 
 bool ch_spread_is_held(const struct ch_spread_store *store, unsigned validators, const struct ch_cid *cid)
@@ -306,7 +309,8 @@ ch_err ch_spread_name(struct ch_spread *s, const struct ch_cid *cid, uint32_t le
     if ((err != CH_OK && err != CH_ERR_EXISTS) || ch_spread_is_stored(&s->setup.store, cid, length))
         return err == CH_ERR_EXISTS ? CH_OK : err;
     for (unsigned w = 0; w < s->setup.validators; w++)
-        if (read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, &m, digest, NULL) && m.length == length) {
+        if (read_manifest(&s->setup.store, s->setup.validators, cid, (uint16_t)w, &m, digest, NULL) &&
+            m.length == length) {
             repair_unproven(s, &m, UINT64_MAX);
             break;
         }
@@ -364,7 +368,8 @@ bool ch_spread_length(const struct ch_spread_store *store, unsigned validators, 
     for (unsigned w = 0; w < validators; w++) {
         struct ch_manifest m;
         uint8_t digest[CH_HASH_BYTES];
-        if (!read_manifest(store, validators, cid, (uint16_t)w, &m, digest, NULL) || !ch_spread_is_stored(store, cid, m.length))
+        if (!read_manifest(store, validators, cid, (uint16_t)w, &m, digest, NULL) ||
+            !ch_spread_is_stored(store, cid, m.length))
             continue;
         *bytes = m.length;
         return true;
@@ -539,8 +544,8 @@ static void told_stored(struct ch_spread *s, uint16_t from, struct ch_reader r)
         spread_lie(s, from);
 }
 
-/* Each part of the list that is entered anew costs reading all of a segment's index. So one validator at a time goes through
- * it, and forward. */
+/* Each part of the list that is entered anew costs reading all of a segment's index. So one validator at a time goes
+ * through it, and forward. */
 static bool may_be_listed(struct ch_spread *s, uint16_t from, uint64_t cursor)
 {
     struct peer *peer = &s->peer[from];
@@ -617,7 +622,8 @@ static enum ch_frame_type write_list(struct ch_spread *s, struct answer *a, stru
     uint8_t names[CH_SPREAD_LIST_MAX][CH_HASH_BYTES];
     size_t count = 0;
     bool end = true;
-    if (a->status != CH_STATUS_OK || store->list(store->context, CH_SPREAD_NAMED, &a->cursor, names, CH_SPREAD_LIST_MAX, &count, &end) != CH_OK) {
+    if (a->status != CH_STATUS_OK ||
+        store->list(store->context, CH_SPREAD_NAMED, &a->cursor, names, CH_SPREAD_LIST_MAX, &count, &end) != CH_OK) {
         ch_write16(w, CH_STATUS_OVERLOADED);
         return CH_FRAME_STORED_LIST;
     }

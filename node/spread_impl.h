@@ -199,8 +199,8 @@ bool hold_next_renewal(struct ch_spread *s, uint16_t *to, struct ch_frame_header
 bool hold_next_send(struct ch_spread *s, uint16_t *to, struct ch_frame_header *header, uint8_t *body);
 /* The certificate of its block here is for this very manifest. */
 bool hold_is_certified(const struct ch_spread *s, const struct ch_manifest *m, const uint8_t digest[CH_HASH_BYTES]);
-/* Our own part of a block by the wanted manifest, else by the one whose certificate is here, else by any that isn't refused:
- * manifest, digest, and the shard where there is one for us. */
+/* Our own part of a block by the wanted manifest, else by the one whose certificate is here, else by any that isn't
+ * refused: manifest, digest, and the shard where there is one for us. */
 bool hold_find(struct ch_spread *s, const struct ch_cid *cid, const uint8_t wanted[CH_HASH_BYTES],
                const uint8_t (*refused)[CH_HASH_BYTES], unsigned refused_count, struct ch_manifest *m,
                uint8_t digest[CH_HASH_BYTES], uint8_t *shard, uint64_t *put_ms);

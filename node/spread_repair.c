@@ -1,9 +1,10 @@
 /* node/spread_repair.c - what should be here and isn't: found in the lists of all validators, ours too, and restored.
  *
- * Each validator gives the certificates of blocks that messages name, in the order in which it learned of that; the others
- * may be gone soon. A certificate is proof that the block is stored, so nobody can send us after what never was. It is kept
- * here only once our own part is: so what is listed and has its certificate here needs no second look, but for our own
- * list, which finds what was lost here. That a list says "named" is believed: who lies makes us keep a block that is stored.
+ * Each validator gives the certificates of blocks that messages name, in the order in which it learned of that; the
+ * others may be gone soon. A certificate is proof that the block is stored, so nobody can send us after what never was.
+ * It is kept here only once our own part is: so what is listed and has its certificate here needs no second look, but
+ * for our own list, which finds what was lost here. That a list says "named" is believed: who lies makes us keep a
+ * block that is stored.
  *
  * A coder may be gone for ever before it told anybody of its certificate. So a manifest here without one is followed up
  * after a while: the block is fetched and spread anew, which makes another certificate, and tells all.
@@ -92,7 +93,8 @@ void repair_told(struct ch_spread *s, uint16_t from, const struct ch_stored *sto
     if (hold_mine(s, stored, &put_ms) && repair_put_certificate(s, stored, from, put_ms, false))
         return;
     if (!is_queued(s, &stored->cid)) /* no room: when a message names it, a list will tell */
-        (void)queue(s, &(struct missing){.stored = *stored, .listed_at = UINT64_MAX, .not_before_ns = s->now_ns + GRACE_NS});
+        (void)queue(
+            s, &(struct missing){.stored = *stored, .listed_at = UINT64_MAX, .not_before_ns = s->now_ns + GRACE_NS});
 }
 
 void repair_unproven(struct ch_spread *s, const struct ch_manifest *m, uint64_t listed_at)
@@ -162,7 +164,8 @@ static bool take_certificate(struct ch_spread *s, uint16_t from, const struct ch
     bool here = ch_spread_is_stored(store, &stored->cid, stored->length);
     uint64_t put_ms;
     s->stats.repair_seen++;
-    if (from == s->setup.me ? hold_mine(s, stored, &put_ms) : here && ch_spread_is_named(store, &stored->cid, stored->length))
+    if (from == s->setup.me ? hold_mine(s, stored, &put_ms)
+                            : here && ch_spread_is_named(store, &stored->cid, stored->length))
         return true;
     if (name_queued(s, &stored->cid))
         return true;
@@ -183,7 +186,8 @@ static bool may_list(const struct ch_spread *s, const struct peer *peer)
     return !peer->listed && s->list_tokens >= LIST_COST_BYTES && room_of(s, SHARE_LISTED) >= CH_SPREAD_LIST_MAX;
 }
 
-/* Our own list: what is certified here and lost here. Once it was gone through, what is new in it only moves the cursor. */
+/* Our own list: what is certified here and lost here. Once it was gone through, what is new in it only moves the
+ * cursor. */
 static void list_own(struct ch_spread *s)
 {
     const struct ch_spread_store *store = &s->setup.store;
@@ -367,8 +371,8 @@ void repair_open(struct ch_spread *s)
     }
 }
 
-/* Writes the mark of a turn ago: what was put then without waiting for the disk is durable by now. The older of the two on
- * the disk makes room. False: it could not be written now. */
+/* Writes the mark of a turn ago: what was put then without waiting for the disk is durable by now. The older of the two
+ * on the disk makes room. False: it could not be written now. */
 static bool mark_save(struct ch_spread *s)
 {
     const struct ch_spread_store *store = &s->setup.store;

@@ -4,8 +4,8 @@
 
 #include <stdlib.h>
 
-/* A subtree that a walk has passed. Without it, one that stands in a thousand places would be read a thousand times, and a
- * large tree for each message that names it. */
+/* A subtree that a walk has passed. Without it, one that stands in a thousand places would be read a thousand times,
+ * and a large tree for each message that names it. */
 struct passed {
     struct ch_cid cid;
     uint64_t walk;         /* which one told of it last */

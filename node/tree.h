@@ -2,8 +2,8 @@
  *
  * What:    walks the tree under a root: its nodes are here whole, every block has its certificate here (node/spread.h).
  * Thread:  the one whose reader it is. Memory: 570 KiB. Limits: CH_OBJECT_TREE_NODES nodes; a subtree
- *          that stands in several places is read once in a walk, and counted in each. What was whole is not read again as
- *          long as the store has lost nothing.
+ *          that stands in several places is read once in a walk, and counted in each. What was whole is not read again
+ *          as long as the store has lost nothing.
  */
 #ifndef CHAPPE_NODE_TREE_H
 #define CHAPPE_NODE_TREE_H
@@ -21,8 +21,8 @@ CH_MUST_CHECK ch_err ch_tree_open(struct ch_object_reader *reader, unsigned vali
 void ch_tree_close(struct ch_tree *tree);
 
 /* CH_OK: all is stored, *file_bytes the file's length. Where the root is one raw block, *file_bytes says how long it
- * should be, or UINT64_MAX: as its manifest here says. CH_ERR_NOT_FOUND: of blocks that are not known to be stored up to
- * CH_TREE_MISSING_MAX are in `missing` (NULL: the first ends it), *count of them. CH_ERR_INVALID: none of our trees.
+ * should be, or UINT64_MAX: as its manifest here says. CH_ERR_NOT_FOUND: of blocks that are not known to be stored up
+ * to CH_TREE_MISSING_MAX are in `missing` (NULL: the first ends it), *count of them. CH_ERR_INVALID: none of our trees.
  * CH_ERR_TIMEOUT: the storage does not answer. */
 CH_MUST_CHECK ch_err ch_tree_look(struct ch_tree *tree, const struct ch_cid *root, uint64_t *file_bytes,
                                   struct ch_cid *missing, size_t *count);
@@ -39,10 +39,10 @@ struct ch_tree_walk {
     uint32_t gaps_before[CH_UNIXFS_DEPTH_MAX];
 };
 
-/* Tells of the blocks of the tree under a root (`root_bytes` long where it is one raw block), it too, in their order, from
- * where the walk is on, until `each` says later; true when that is all of them. What is below a node that isn't here is not
- * told of. A subtree that stands in several places is told once; not at all, where each of its blocks was taken before
- * and nothing was lost since. A gap is a block that is to be told again in the next walk. */
+/* Tells of the blocks of the tree under a root (`root_bytes` long where it is one raw block), it too, in their order,
+ * from where the walk is on, until `each` says later; true when that is all of them. What is below a node that isn't
+ * here is not told of. A subtree that stands in several places is told once; not at all, where each of its blocks was
+ * taken before and nothing was lost since. A gap is a block that is to be told again in the next walk. */
 bool ch_tree_each(struct ch_tree *tree, struct ch_tree_walk *walk, const struct ch_cid *root, uint64_t root_bytes,
                   enum ch_tree_word (*each)(void *context, const struct ch_cid *cid, uint32_t length), void *context);
 

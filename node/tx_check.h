@@ -23,8 +23,8 @@ size_t ch_tx_items(const struct ch_tx_prefixes *prefixes, const struct ch_tx *tx
 struct ch_tx_check;
 CH_MUST_CHECK ch_err ch_tx_check_open(struct ch_node *node, struct ch_tx_check **out);
 void ch_tx_check_close(struct ch_tx_check *check);
-/* Gathers the transactions of a payload that is not `verified`, over several payloads, and checks them in batches: those
- * whose signature_ok is set were verified before, and are counted and left alone. The others' signature_ok and
+/* Gathers the transactions of a payload that is not `verified`, over several payloads, and checks them in batches:
+ * those whose signature_ok is set were verified before, and are counted and left alone. The others' signature_ok and
  * approval_ok hold after the end; the payloads must stay until then. */
 void ch_tx_check_add(struct ch_tx_check *check, struct ch_payload *payload);
 void ch_tx_check_end(struct ch_tx_check *check);

@@ -8,7 +8,8 @@
 
 #define NEAR_MISS_MAX 3 /* letters to change */
 
-const cyaml_strval_t ch_yaml_switch[CH_YAML_SWITCH_WORDS] = {{"true", true}, {"yes", true}, {"false", false}, {"no", false}};
+const cyaml_strval_t ch_yaml_switch[CH_YAML_SWITCH_WORDS] = {
+    {"true", true}, {"yes", true}, {"false", false}, {"no", false}};
 
 /* libcyaml tells of an error in lines of its log; they are kept to make one line of. */
 struct told {

@@ -19,8 +19,8 @@ CH_MUST_CHECK ch_err ch_yaml_parse(const char *name, const uint8_t *bytes, size_
                                    const cyaml_schema_value_t *schema, void **out, char *message, size_t message_bytes);
 void ch_yaml_free(const cyaml_schema_value_t *schema, void *out);
 
-/* A switch that is a `bool *` in the structure, and NULL where it is left out: true, yes, false or no. libcyaml's own takes every
- * other word for true. */
+/* A switch that is a `bool *` in the structure, and NULL where it is left out: true, yes, false or no. libcyaml's own
+ * takes every other word for true. */
 #define CH_YAML_SWITCH(name, structure, member)                                                                        \
     CYAML_FIELD_ENUM_PTR(name, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL | CYAML_FLAG_STRICT, structure, member,        \
                          ch_yaml_switch, CH_YAML_SWITCH_WORDS)

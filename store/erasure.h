@@ -24,9 +24,9 @@ void ch_erasure_init(struct ch_erasure *code, unsigned n, unsigned k);
  * others are written. */
 void ch_erasure_encode(const struct ch_erasure *code, uint8_t *shards, size_t shard_bytes);
 
-/* Bit i of `present` says that shard i is there: at least k of them, of which the first k are used. Writes the data shards
- * that are not; what it makes is right only if the shards belong together, which ch_erasure_encode afterwards and a
- * comparison of the others show. */
+/* Bit i of `present` says that shard i is there: at least k of them, of which the first k are used. Writes the data
+ * shards that are not; what it makes is right only if the shards belong together, which ch_erasure_encode afterwards
+ * and a comparison of the others show. */
 void ch_erasure_decode(const struct ch_erasure *code, uint8_t *shards, size_t shard_bytes, uint32_t present);
 
 #endif

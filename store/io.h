@@ -5,11 +5,11 @@
  *          reorders what was not synced, and whose k-th call fails (store/io_sim.h).
  * Not:     no buffering, no retries. After a failed sync nobody knows what the disk holds: the caller gives up.
  * Thread:  the queue (submit, poll, wait) and every call that changes something belong to one owner thread.
- *          ch_io_open for reading, ch_io_read, ch_io_want, ch_io_size, ch_io_close_file and ch_io_free_bytes may come from any
- *          thread (with the simulated disk: from one thread, as all calls).
- * Which:   frames and batches are written, and blocks read, by the queue, from memory made by ch_io_memory and registered.
- *          Blocking are: what a start reads, slots and footers, and single small records, which ch_io_read fetches out of
- *          the page cache in less time than a turn of the queue takes (docs/decisions/0088).
+ *          ch_io_open for reading, ch_io_read, ch_io_want, ch_io_size, ch_io_close_file and ch_io_free_bytes may come
+ *          from any thread (with the simulated disk: from one thread, as all calls).
+ * Which:   frames and batches are written, and blocks read, by the queue, from memory made by ch_io_memory and
+ *          registered. Blocking are: what a start reads, slots and footers, and single small records, which ch_io_read
+ *          fetches out of the page cache in less time than a turn of the queue takes (docs/decisions/0088).
  * Memory:  bytes given to a submit stay the caller's and must stay as they are until its completion was polled.
  * Limits:  CH_IO_PATH_BYTES_MAX, CH_IO_DEPTH_MAX requests in flight. Direct files: memory, offset and length are
  *          multiples of CH_IO_BLOCK_BYTES.
@@ -60,7 +60,8 @@ CH_MUST_CHECK ch_err ch_io_truncate(struct ch_io *io, struct ch_file *file, uint
 /* Reads up to `length` bytes; *got is less only at the end of the file. */
 CH_MUST_CHECK ch_err ch_io_read(struct ch_io *io, struct ch_file *file, void *to, size_t length, uint64_t offset,
                                 size_t *got);
-/* These bytes of a file that is read by the page cache will be read soon: the disk begins with it. Never blocks. A hint. */
+/* These bytes of a file that is read by the page cache will be read soon: the disk begins with it. Never blocks. A
+ * hint. */
 void ch_io_want(struct ch_io *io, struct ch_file *file, size_t length, uint64_t offset);
 CH_MUST_CHECK ch_err ch_io_write(struct ch_io *io, struct ch_file *file, const void *from, size_t length,
                                  uint64_t offset);
@@ -78,13 +79,15 @@ CH_MUST_CHECK ch_err ch_io_sync_dir(struct ch_io *io, const char *dir);
 /* Bytes that this process may still fill on the file system of `dir`. */
 CH_MUST_CHECK ch_err ch_io_free_bytes(struct ch_io *io, const char *dir, uint64_t *bytes);
 
-/* Memory for requests: block-aligned, zeroed. More than 1 MiB is in huge pages of 2 MiB where the system has them, as a disk
- * moves a request of few pages faster: measured a third for writes of 512 KiB, twice for reads of 1 MiB. NULL: none. */
+/* Memory for requests: block-aligned, zeroed. More than 1 MiB is in huge pages of 2 MiB where the system has them, as a
+ * disk moves a request of few pages faster: measured a third for writes of 512 KiB, twice for reads of 1 MiB. NULL:
+ * none. */
 void *ch_io_memory(size_t bytes);
 /* Gives it back; `bytes` as it was asked for. NULL is nothing. */
 void ch_io_memory_free(void *memory, size_t bytes);
 /* memcpy to memory for requests, past the cache. What a disk (above all a virtual one) has read lies in another core's
- * cache: plain stores there were measured twenty times slower than these. So gather in ordinary memory and copy once. */
+ * cache: plain stores there were measured twenty times slower than these. So gather in ordinary memory and copy
+ * once. */
 void ch_io_copy(void *to, const void *from, size_t bytes);
 
 /* Makes `memory` (block-aligned, at most 1 GiB) the fast place for requests: pinned once instead of for each request.

@@ -13,7 +13,8 @@
  * Secrecy: content is encrypted with AES-256-GCM (libipsec-mb) or XChaCha20-Poly1305 (libsodium), named in each
  *          segment; CIDs and lengths are not. A destroyed segment's salt is overwritten: without it the master key
  *          opens nothing.
- * Bad sectors: what the disk does not give counts as what it changed: a block is to be put again, a footer or the index is
+ * Bad sectors: what the disk does not give counts as what it changed: a block is to be put again, a footer or the index
+ * is
  *          made again.
  * Failure: after another error than those named at a call, the store takes nothing more: the caller ends the process.
  */
@@ -32,8 +33,8 @@
 #define CH_OBJECT_TREE_NODES    1100 /* nodes of a tree of 1 TiB: what ch_object_has_tree reads at most */
 #define CH_OBJECT_DAMAGED_MAX   256  /* damaged blocks remembered until they are asked for */
 
-/* Records that aren't blocks: kept under a name that their bytes don't follow from, in one of a few kinds. A name is put,
- * got and dropped like a CID; the first bytes put under it stay until it is dropped. */
+/* Records that aren't blocks: kept under a name that their bytes don't follow from, in one of a few kinds. A name is
+ * put, got and dropped like a CID; the first bytes put under it stay until it is dropped. */
 #define CH_OBJECT_NAME_KINDS 8
 
 struct ch_object_store;
@@ -70,37 +71,39 @@ CH_MUST_CHECK ch_err ch_object_open(struct ch_io *io, const char *dir, const str
 /* Waits for what is in flight; puts not flushed are lost. All readers must be closed. NULL is nothing. */
 void ch_object_close(struct ch_object_store *store);
 
-/* Takes a block whose CID was checked, in whatever thread has time for that: the owner hashes nothing. (Copied: encrypted
- * into the batch.) CH_OK: `cookie` will come out of ch_object_poll. CH_ERR_EXISTS: it is stored and durable already; no
- * cookie. CH_ERR_INVALID: more than CH_BLOCK_BYTES_MAX, or than a batch holds. CH_ERR_FULL: poll, then try again.
- * CH_ERR_NO_SPACE: the low-water mark is reached; works again when there is room. CH_ERR_TIMEOUT: the storage does not
- * answer; works again when it does. A block that was found damaged is repaired by putting it again: until that is durable
- * it is not there. */
+/* Takes a block whose CID was checked, in whatever thread has time for that: the owner hashes nothing. (Copied:
+ * encrypted into the batch.) CH_OK: `cookie` will come out of ch_object_poll. CH_ERR_EXISTS: it is stored and durable
+ * already; no cookie. CH_ERR_INVALID: more than CH_BLOCK_BYTES_MAX, or than a batch holds. CH_ERR_FULL: poll, then try
+ * again. CH_ERR_NO_SPACE: the low-water mark is reached; works again when there is room. CH_ERR_TIMEOUT: the storage
+ * does not answer; works again when it does. A block that was found damaged is repaired by putting it again: until that
+ * is durable it is not there. */
 CH_MUST_CHECK ch_err ch_object_put_for(struct ch_object_store *store, const struct ch_cid_block *block,
                                        const struct ch_object_tag *tag, uint64_t cookie);
-/* The same for a record under a name. `reserved`: also below the low-water mark, for the few small records that something
- * already promised depends on. */
+/* The same for a record under a name. `reserved`: also below the low-water mark, for the few small records that
+ * something already promised depends on. */
 CH_MUST_CHECK ch_err ch_object_put_record(struct ch_object_store *store, const struct ch_cid *name, const void *bytes,
-                                          size_t length, const struct ch_object_tag *tag, bool reserved, uint64_t cookie);
-/* Either of them, nobody's; a block is hashed here, by the owner. CH_ERR_INVALID, too: the bytes aren't those that the CID
- * names. */
+                                          size_t length, const struct ch_object_tag *tag, bool reserved,
+                                          uint64_t cookie);
+/* Either of them, nobody's; a block is hashed here, by the owner. CH_ERR_INVALID, too: the bytes aren't those that the
+ * CID names. */
 CH_MUST_CHECK ch_err ch_object_put(struct ch_object_store *store, const struct ch_cid *cid, const void *block,
                                    size_t length, uint64_t cookie);
 /* Forgets a block, at once for readers; durable with the cookie. CH_ERR_NOT_FOUND, CH_ERR_FULL, CH_ERR_NO_SPACE,
  * CH_ERR_TIMEOUT as above. */
 CH_MUST_CHECK ch_err ch_object_drop(struct ch_object_store *store, const struct ch_cid *cid, uint64_t cookie);
-/* A block that is withheld counts as not there for ch_object_length and ch_object_has_tree, but can be got, and a put writes it
- * again. Not over a restart; ended by compaction. */
+/* A block that is withheld counts as not there for ch_object_length and ch_object_has_tree, but can be got, and a put
+ * writes it again. Not over a restart; ended by compaction. */
 void ch_object_withhold(struct ch_object_store *store, const struct ch_cid *cid, bool withhold);
 /* What was taken goes to the disk now, or as soon as fewer than four batches are in flight. Never blocks. */
 CH_MUST_CHECK ch_err ch_object_flush(struct ch_object_store *store);
 /* Gives up to `max` cookies of what became durable; *count how many. Seals a segment that is full (blocks for the time
- * of writing its footer), and does a step of what the index needs: writing or merging runs, making a damaged one again. */
+ * of writing its footer), and does a step of what the index needs: writing or merging runs, making a damaged one
+ * again. */
 CH_MUST_CHECK ch_err ch_object_poll(struct ch_object_store *store, uint64_t *cookies, size_t max, size_t *count);
-/* While the storage takes nothing (full, or it does not answer) what it was given is written again and again, and nothing
- * more is taken. Who doesn't want to wait so long gets the cookies back, those that `which` says true to: they will not
- * come out of ch_object_poll; their blocks may be stored all the same. *why: CH_ERR_NO_SPACE, CH_ERR_TIMEOUT, or CH_OK
- * when it takes what it gets, and there are none. */
+/* While the storage takes nothing (full, or it does not answer) what it was given is written again and again, and
+ * nothing more is taken. Who doesn't want to wait so long gets the cookies back, those that `which` says true to: they
+ * will not come out of ch_object_poll; their blocks may be stored all the same. *why: CH_ERR_NO_SPACE, CH_ERR_TIMEOUT,
+ * or CH_OK when it takes what it gets, and there are none. */
 size_t ch_object_give_up(struct ch_object_store *store, bool (*which)(uint64_t cookie), uint64_t *cookies, size_t max,
                          ch_err *why);
 /* True while the caller must poll for things to go on. */
@@ -121,17 +124,17 @@ CH_MUST_CHECK ch_err ch_object_compact(struct ch_object_store *store, uint64_t b
 CH_MUST_CHECK ch_err ch_object_expire(struct ch_object_store *store, uint64_t before_ms,
                                       void (*gone)(void *context, const struct ch_object_tag *tag, size_t length),
                                       void *context);
-/* Calls `each` for every block stored, in no order. Reads every footer and, for each 8 million records, the index: for the
- * start. CH_ERR_TIMEOUT: the disk has changed the index, and it is being made again. */
+/* Calls `each` for every block stored, in no order. Reads every footer and, for each 8 million records, the index: for
+ * the start. CH_ERR_TIMEOUT: the disk has changed the index, and it is being made again. */
 CH_MUST_CHECK ch_err ch_object_each(struct ch_object_store *store,
                                     void (*each)(void *context, const struct ch_cid *cid,
                                                  const struct ch_object_tag *tag, size_t length),
                                     void *context);
-/* The hashes of up to `max` names of a kind that are stored, in the order of the disk from *cursor on (0: all), *count how
- * many; moves the cursor behind them. *end: there are no more now; what comes later lies behind the cursor, what is moved
- * by compaction too (and is given again). The owner's; reads the index of each sealed segment that it enters. */
-CH_MUST_CHECK ch_err ch_object_list(struct ch_object_store *store, unsigned kind, uint64_t *cursor, uint8_t (*hashes)[32],
-                                    size_t max, size_t *count, bool *end);
+/* The hashes of up to `max` names of a kind that are stored, in the order of the disk from *cursor on (0: all), *count
+ * how many; moves the cursor behind them. *end: there are no more now; what comes later lies behind the cursor, what is
+ * moved by compaction too (and is given again). The owner's; reads the index of each sealed segment that it enters. */
+CH_MUST_CHECK ch_err ch_object_list(struct ch_object_store *store, unsigned kind, uint64_t *cursor,
+                                    uint8_t (*hashes)[32], size_t max, size_t *count, bool *end);
 
 struct ch_object_stats {
     uint64_t blocks, live_bytes, disk_bytes, segments, index_bytes;
@@ -152,9 +155,9 @@ size_t ch_object_damaged(struct ch_object_store *store, struct ch_cid *cids, siz
 CH_MUST_CHECK ch_err ch_object_reader_open(struct ch_object_store *store, struct ch_object_reader **out);
 void ch_object_reader_close(struct ch_object_reader *reader);
 /* Copies the block's bytes to `to` (CH_BLOCK_BYTES_MAX hold any), decrypted and checked against the CID.
- * CH_ERR_NOT_FOUND. CH_ERR_CORRUPT: the disk changed it, or does not give it; the others have it. CH_ERR_FULL: `capacity` is too small.
- * CH_ERR_TIMEOUT: the storage does not answer, or the disk has changed the part of the index that would tell, and it is
- * being made again; so for all that look a block up, the owner's too. */
+ * CH_ERR_NOT_FOUND. CH_ERR_CORRUPT: the disk changed it, or does not give it; the others have it. CH_ERR_FULL:
+ * `capacity` is too small. CH_ERR_TIMEOUT: the storage does not answer, or the disk has changed the part of the index
+ * that would tell, and it is being made again; so for all that look a block up, the owner's too. */
 CH_MUST_CHECK ch_err ch_object_get(struct ch_object_reader *reader, const struct ch_cid *cid, void *to, size_t capacity,
                                    size_t *length);
 /* The same, and whose the block is. */
@@ -165,22 +168,26 @@ CH_MUST_CHECK ch_err ch_object_length(struct ch_object_reader *reader, const str
 /* Whose the block is, and its length. CH_ERR_NOT_FOUND, CH_ERR_CORRUPT as above. */
 CH_MUST_CHECK ch_err ch_object_tag(struct ch_object_reader *reader, const struct ch_cid *cid, struct ch_object_tag *tag,
                                    size_t *length);
-/* Counts what the store dropped, gave up or found damaged: as long as it stays the same nothing has gone. Any thread. */
+/* Counts what the store dropped, gave up or found damaged: as long as it stays the same nothing has gone. Any
+ * thread. */
 uint64_t ch_object_losses(const struct ch_object_reader *reader);
 /* CH_OK when every block of the tree under `root` is there, CH_ERR_NOT_FOUND when one is missing; *file_bytes is the
- * file's length. Reads the nodes, not the leaves, and not those again that were whole, as for walk_tree below. CH_ERR_INVALID: a node isn't one of a UnixFS file, lengths don't
- * agree, or the tree has more than CH_OBJECT_TREE_NODES nodes. CH_ERR_CORRUPT as above. */
+ * file's length. Reads the nodes, not the leaves, and not those again that were whole, as for walk_tree below.
+ * CH_ERR_INVALID: a node isn't one of a UnixFS file, lengths don't agree, or the tree has more than
+ * CH_OBJECT_TREE_NODES nodes. CH_ERR_CORRUPT as above. */
 CH_MUST_CHECK ch_err ch_object_has_tree(struct ch_object_reader *reader, const struct ch_cid *root,
                                         uint64_t *file_bytes);
-/* Calls `each` for the blocks of the tree under `root`, it too, leaves also where they are not there; not again for those of a subtree
- * that was whole when this reader told them, while nothing was dropped, lost or found damaged since. Results as above. */
+/* Calls `each` for the blocks of the tree under `root`, it too, leaves also where they are not there; not again for
+ * those of a subtree that was whole when this reader told them, while nothing was dropped, lost or found damaged since.
+ * Results as above. */
 CH_MUST_CHECK ch_err ch_object_walk_tree(struct ch_object_reader *reader, const struct ch_cid *root,
                                          void (*each)(void *context, const struct ch_cid *cid), void *context);
 
 /* Reads up to about `bytes_max` bytes of sealed segments from the disk itself, going on where the last call of this
  * reader ended, and calls `damaged` for each block that is no longer what it was: to be put again. *passed:
- * all were gone through, and the index, the next call begins anew; *read how many bytes. The caller sets the rate. CH_ERR_CORRUPT: a
- * segment's footer is damaged (ch_object_compact makes it again); the next call goes on behind that segment. */
+ * all were gone through, and the index, the next call begins anew; *read how many bytes. The caller sets the rate.
+ * CH_ERR_CORRUPT: a segment's footer is damaged (ch_object_compact makes it again); the next call goes on behind that
+ * segment. */
 CH_MUST_CHECK ch_err ch_object_scrub(struct ch_object_reader *reader, uint64_t bytes_max,
                                      void (*damaged)(void *context, const struct ch_cid *cid), void *context,
                                      uint64_t *read, bool *passed);

@@ -137,7 +137,8 @@ bool object_record_read(const uint8_t header[RECORD_HEADER_BYTES], struct record
            object_cid_valid(record->cid.bytes);
 }
 
-void object_footer_write(uint8_t *footer, const struct entry *entries, uint32_t count, uint32_t segment, uint64_t offset)
+void object_footer_write(uint8_t *footer, const struct entry *entries, uint32_t count, uint32_t segment,
+                         uint64_t offset)
 {
     size_t bytes = footer_bytes(count), entries_bytes = (size_t)count * ENTRY_BYTES;
     uint8_t *trailer = footer + bytes - CH_IO_BLOCK_BYTES;

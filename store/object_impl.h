@@ -21,8 +21,8 @@
 #define NUMBERS_TRIED       8 /* for a new file, where one is there already */
 #define SEGMENT_RECORDS_MAX (1u << 19) /* about: one of small records is sealed before it is full */
 
-/* What a pool refuses now, but may be asked again: it has no cache that could forget what it was given. (A full disk has: a
- * failed sync loses what others wrote.) */
+/* What a pool refuses now, but may be asked again: it has no cache that could forget what it was given. (A full disk
+ * has: a failed sync loses what others wrote.) */
 static inline bool object_passes(ch_err err)
 {
     return err == CH_ERR_TIMEOUT || err == CH_ERR_POOL_FULL;
@@ -97,7 +97,8 @@ struct trailer {
     uint64_t oldest_ms;  /* UINT64_MAX: no block has an age */
 };
 /* Writes the footer: footer_bytes(count) bytes that will lie at `offset`. */
-void object_footer_write(uint8_t *footer, const struct entry *entries, uint32_t count, uint32_t segment, uint64_t offset);
+void object_footer_write(uint8_t *footer, const struct entry *entries, uint32_t count, uint32_t segment,
+                         uint64_t offset);
 /* Reads the trailing block of a segment `file_bytes` long. */
 bool object_trailer_read(const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t segment, uint64_t file_bytes,
                          struct trailer *trailer);
@@ -117,20 +118,20 @@ void object_key_free(struct object_key *key);
 /* The key of a segment's incarnation. */
 void object_key_derive(struct object_crypt *crypt, const uint8_t *master_key, const struct slot *slot,
                        uint32_t incarnation, struct object_key *key);
-/* Where the nonces of a key begin to count: anywhere. Who puts an older copy of the disk back goes on with an incarnation that
- * was used already, and still repeats no nonce. */
+/* Where the nonces of a key begin to count: anywhere. Who puts an older copy of the disk back goes on with an
+ * incarnation that was used already, and still repeats no nonce. */
 uint64_t object_counter_start(void);
 /* Writes the whole record: header, ciphertext, tag, zeros up to record_bytes. */
 void object_record_seal(struct object_crypt *crypt, const struct object_key *key, const struct record *record,
                         const void *plain, uint8_t *to);
-/* Opens a record into `plain` as its bytes come; one at a time. Its header is there; `record` stays as it is until the end.
- * `check_cid`: of a block, hash what comes out, too. */
+/* Opens a record into `plain` as its bytes come; one at a time. Its header is there; `record` stays as it is until the
+ * end. `check_cid`: of a block, hash what comes out, too. */
 void object_open_begin(struct object_crypt *crypt, const struct object_key *key, const uint8_t *record_start,
                        const struct record *record, void *plain, bool check_cid);
 /* The first `length` bytes of its ciphertext are there, or all of it. */
 void object_open_until(struct object_crypt *crypt, size_t length);
-/* All is there, and the tag: false when a bit of header, ciphertext or tag isn't as it was, or the CID isn't the bytes'.
- * Before it is true, nothing in `plain` may be believed. */
+/* All is there, and the tag: false when a bit of header, ciphertext or tag isn't as it was, or the CID isn't the
+ * bytes'. Before it is true, nothing in `plain` may be believed. */
 bool object_open_end(struct object_crypt *crypt);
 
 /* --- object_index.c: what no run holds yet, by print --- */
@@ -179,8 +180,8 @@ struct place *object_index_find(const struct object_index *index, const struct p
 ch_err object_index_reserve(struct object_index *index, const struct print *print);
 /* Adds, or overwrites where the print is there. After a reserve. */
 void object_index_set(struct object_index *index, const struct place *place);
-/* Removes those of a part that `keep` says no to, and gives back memory. (A place that moves past the end of the part may
- * be asked about twice, and kept then.) */
+/* Removes those of a part that `keep` says no to, and gives back memory. (A place that moves past the end of the part
+ * may be asked about twice, and kept then.) */
 void object_index_sweep(struct object_index *index, unsigned part,
                         bool (*keep)(void *context, struct place *place), void *context);
 /* Places in memory, in any order. */
@@ -229,8 +230,9 @@ void object_run_path(const struct ch_object_store *store, uint32_t number, char 
 /* How many places a page read from a run's file has; 0: it isn't what was written. */
 uint32_t object_page_places(const struct object_run *run, const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t page);
 void object_page_place(const uint8_t block[CH_IO_BLOCK_BYTES], uint32_t i, struct place *place);
-/* The newest word on a print, dropped ones too; `installs` (or NULL) the store's when it was looked for. CH_ERR_NOT_FOUND:
- * there is none. CH_ERR_TIMEOUT: its page is damaged, and not made again yet. Any thread, under no lock. */
+/* The newest word on a print, dropped ones too; `installs` (or NULL) the store's when it was looked for.
+ * CH_ERR_NOT_FOUND: there is none. CH_ERR_TIMEOUT: its page is damaged, and not made again yet. Any thread, under no
+ * lock. */
 ch_err object_find_any(struct ch_object_store *store, const struct print *print, struct place *place,
                        uint64_t *installs);
 /* The same of blocks that are there: a dropped one is CH_ERR_NOT_FOUND. */
@@ -256,8 +258,8 @@ ch_err object_run_begin(struct ch_object_store *store, uint32_t first, uint32_t 
                         struct run_writer *writer);
 /* Adds a place; they come sorted. */
 ch_err object_run_add(struct ch_object_store *store, struct run_writer *writer, const struct place *place);
-/* Makes it durable. One without places says that its segments hold nothing: without it they would be looked through again
- * and again. */
+/* Makes it durable. One without places says that its segments hold nothing: without it they would be looked through
+ * again and again. */
 ch_err object_run_end(struct ch_object_store *store, struct run_writer *writer, struct object_run **out);
 /* Forgets it and its file, as far as the storage lets. */
 void object_run_abandon(struct ch_object_store *store, struct run_writer *writer);
@@ -280,7 +282,8 @@ void object_stream_close(struct ch_object_store *store, struct stream *stream);
 /* The newest word on the next print. CH_ERR_NOT_FOUND: that was all. */
 ch_err object_stream_next(struct ch_object_store *store, struct stream *stream, struct place *place);
 /* Calls `each` for all blocks there are, in the order of prints: one pass over the runs. The owner's. */
-ch_err object_pass(struct ch_object_store *store, void (*each)(void *context, const struct place *place), void *context);
+ch_err object_pass(struct ch_object_store *store, void (*each)(void *context, const struct place *place),
+                   void *context);
 
 /* Sealed segments next to each other; last 0: none. */
 struct index_span {
@@ -309,7 +312,8 @@ ch_err object_index_step(struct ch_object_store *store);
 void object_job_abandon(struct ch_object_store *store);
 /* After segments came or went: how many have no run yet. */
 void object_index_measure(struct ch_object_store *store);
-/* After a segment was destroyed: what a run says of it counts as dropped, so nothing need be remembered of its blocks. */
+/* After a segment was destroyed: what a run says of it counts as dropped, so nothing need be remembered of its
+ * blocks. */
 void object_index_segment_gone(struct ch_object_store *store, uint32_t number);
 /* Runs for all sealed segments but the newest few, and the counts of each segment's blocks. */
 ch_err object_index_load(struct ch_object_store *store);
@@ -445,7 +449,8 @@ ch_err object_forget(struct ch_object_store *store, const struct place *place);
 /* What a place holds isn't what was written; under no lock. `installs`: of the store when the place was looked up. */
 void object_note_damage(struct ch_object_store *store, const struct ch_cid *cid, const struct place *place,
                         uint64_t installs);
-/* Somebody is to be told that there is damage: to what is called so, or, all zeros, to something. Under the write lock. */
+/* Somebody is to be told that there is damage: to what is called so, or, all zeros, to something. Under the write
+ * lock. */
 void object_tell_damage(struct ch_object_store *store, const struct ch_cid *cid);
 /* A record to be written. */
 struct object_append {
@@ -469,8 +474,8 @@ ch_err object_slot_store(struct ch_object_store *store, struct ch_file *file, co
 ch_err object_slots_mend(struct ch_object_store *store, struct object_segment *segment);
 /* Overwrites the salt in both slots; the file is open. */
 ch_err object_salt_destroy(struct ch_object_store *store, struct object_segment *segment);
-/* Overwrites the salt, removes the file, forgets the segment. Where the storage refuses (object_passes) it is still there,
- * and the same call goes on. */
+/* Overwrites the salt, removes the file, forgets the segment. Where the storage refuses (object_passes) it is still
+ * there, and the same call goes on. */
 ch_err object_segment_destroy(struct ch_object_store *store, struct object_segment *segment);
 /* Fills segment table and index from the folder. */
 ch_err object_recover(struct ch_object_store *store);

@@ -1,6 +1,7 @@
-/* store/object_merge.c - runs are made: from the footers of segments that were sealed since the last one, of those whose
- * run the disk has changed, and from several runs of about one size. In steps, between the owner's other work; a new run
- * takes the place of what it was made from when it is durable, so a crash leaves the old ones or the new one. */
+/* store/object_merge.c - runs are made: from the footers of segments that were sealed since the last one, of those
+ * whose run the disk has changed, and from several runs of about one size. In steps, between the owner's other work; a
+ * new run takes the place of what it was made from when it is durable, so a crash leaves the old ones or the new
+ * one. */
 #include <stdlib.h>
 
 #include "base/time.h"
@@ -116,7 +117,8 @@ static ch_err refill(struct ch_object_store *s, struct source *source)
     source->at = source->count = 0;
     for (uint32_t i = 0; i < pages; i++, source->page++) {
         const uint8_t *block = source->memory + (size_t)i * CH_IO_BLOCK_BYTES;
-        uint32_t places = got < (size_t)(i + 1) * CH_IO_BLOCK_BYTES ? 0 : object_page_places(source->run, block, source->page);
+        uint32_t places =
+            got < (size_t)(i + 1) * CH_IO_BLOCK_BYTES ? 0 : object_page_places(source->run, block, source->page);
         if (places == 0) {
             atomic_store(&source->run->damaged, true);
             return CH_ERR_CORRUPT;

@@ -1,5 +1,6 @@
 /* store/object_name.c - records under names, and lists of them. On the disk a name is a CID with a codec 1..8, which no
- * block has. The index knows digests alone: so a name's is the complement of its hash, which nobody can hit with a block. */
+ * block has. The index knows digests alone: so a name's is the complement of its hash, which nobody can hit with a
+ * block. */
 #include <stdlib.h>
 
 #include "store/object_impl.h"
@@ -37,8 +38,8 @@ static int by_unit(const void *a, const void *b)
     return (x->unit > y->unit) - (x->unit < y->unit);
 }
 
-/* The entries of this kind that are there in a sealed segment, kept for the next call. Of one that can't be read there are
- * none. What happens to one of them later is in memory until other runs are installed. */
+/* The entries of this kind that are there in a sealed segment, kept for the next call. Of one that can't be read there
+ * are none. What happens to one of them later is in memory until other runs are installed. */
 static ch_err enter(struct ch_object_store *s, struct object_segment *segment, unsigned kind)
 {
     struct listing *l = &s->listing;

@@ -16,9 +16,9 @@ struct reader_file {
     struct slot slot;
 };
 
-/* Large records are read past the page cache (measured twice as fast, and what else is cached stays) and in parts: one is
- * decrypted and hashed while the next one comes. (Only one is asked for at a time: a virtual disk tells of all that it was
- * asked for together.) Small ones are often the same few: nodes of trees, manifests, certificates. */
+/* Large records are read past the page cache (measured twice as fast, and what else is cached stays) and in parts: one
+ * is decrypted and hashed while the next one comes. (Only one is asked for at a time: a virtual disk tells of all that
+ * it was asked for together.) Small ones are often the same few: nodes of trees, manifests, certificates. */
 #define PART_BYTES       (256u << 10)
 #define DIRECT_BYTES_MIN (64u << 10)
 
@@ -127,8 +127,8 @@ static void start_reading(struct ch_object_reader *r, struct ch_file *file, size
     read_next_part(r);
 }
 
-/* Waits until the first `length` bytes are there, or nothing is in flight any more. CH_ERR_CORRUPT: the file ends before, or
- * the disk does not give them: to whoever wants them that is as if it had changed them. */
+/* Waits until the first `length` bytes are there, or nothing is in flight any more. CH_ERR_CORRUPT: the file ends
+ * before, or the disk does not give them: to whoever wants them that is as if it had changed them. */
 static ch_err await(struct ch_object_reader *r, size_t length)
 {
     struct reading *g = &r->reading;
@@ -449,8 +449,8 @@ struct walk {
     uint64_t losses; /* before it began */
 };
 
-/* Where it is remembered that the tree under this node is whole. Without that, a subtree that stands in a thousand places
- * would be read a thousand times, for whoever names it. */
+/* Where it is remembered that the tree under this node is whole. Without that, a subtree that stands in a thousand
+ * places would be read a thousand times, for whoever names it. */
 static struct whole *whole_of(struct ch_object_reader *r, const struct ch_cid *cid)
 {
     struct whole *set = r->whole[salted(r, cid) & (WHOLE_SETS - 1)], *empty = NULL;
@@ -462,7 +462,8 @@ static struct whole *whole_of(struct ch_object_reader *r, const struct ch_cid *c
     return empty ? empty : &set[r->whole_hand++ % WHOLE_WAYS];
 }
 
-static bool known_whole(struct ch_object_reader *r, const struct walk *walk, const struct ch_cid *cid, struct whole *out)
+static bool known_whole(struct ch_object_reader *r, const struct walk *walk, const struct ch_cid *cid,
+                        struct whole *out)
 {
     const struct whole *known = whole_of(r, cid);
     *out = *known;
@@ -630,7 +631,8 @@ static ch_err scrub_entry(struct ch_object_reader *r, const struct entry *entry,
     return err == CH_ERR_NOT_FOUND ? CH_OK : err;
 }
 
-/* Checks some pages of the index, and marks a run that has a damaged one: the owner makes it again. *passed: that were all. */
+/* Checks some pages of the index, and marks a run that has a damaged one: the owner makes it again. *passed: that were
+ * all. */
 static ch_err scrub_index(struct ch_object_reader *r, uint64_t *bytes, bool *passed)
 {
     struct scrub *scrub = &r->scrub;

@@ -253,7 +253,8 @@ static ch_err load_entries(struct ch_object_store *s, const struct object_segmen
     return err;
 }
 
-ch_err object_entries(struct ch_object_store *s, struct object_segment *segment, struct entry **entries, uint32_t *count)
+ch_err object_entries(struct ch_object_store *s, struct object_segment *segment, struct entry **entries,
+                      uint32_t *count)
 {
     ch_err err = segment->unreadable ? CH_ERR_CORRUPT : load_entries(s, segment, entries, count);
     if (err != CH_ERR_CORRUPT || segment->unreadable)

@@ -1,6 +1,7 @@
-/* store/object_runs.c - the index of sealed segments as runs: files of places sorted by print, which never change. A run
- * follows from the footers of its segments, so it is made again when anything of it isn't what was written. Memory keeps
- * a filter and the first print of each page: an absent block costs no read in nearly all cases, one that is there a page.
+/* store/object_runs.c - the index of sealed segments as runs: files of places sorted by print, which never change. A
+ * run follows from the footers of its segments, so it is made again when anything of it isn't what was written. Memory
+ * keeps a filter and the first print of each page: an absent block costs no read in nearly all cases, one that is there
+ * a page.
  *
  * A run, NUMBER.run; all numbers are little-endian. Pages of 4096 bytes:
  * | offset | bytes | field |
@@ -12,8 +13,8 @@
  * | 12 | 4  | segment |
  * | 16 | 4  | place in units of 64 bytes |
  * | 20 | 4  | length of the plaintext; bit 22: there is no block, the record is a drop |
- * Then the first 8 bytes of each page's first print, and the filter, both with zeros up to a multiple of 4096. Then, when all
- * that is durable, the trailer, a block of 4096:
+ * Then the first 8 bytes of each page's first print, and the filter, both with zeros up to a multiple of 4096. Then,
+ * when all that is durable, the trailer, a block of 4096:
  * | 0  | 4  | magic "COI1" |
  * | 4  | 4  | crc32c of bytes 8..95 |
  * | 8  | 4  | the run's number |
@@ -169,8 +170,8 @@ static int print_order(const uint8_t *a, const uint8_t *b)
     return p != q ? (p < q ? -1 : 1) : (r > t) - (r < t);
 }
 
-/* A crc keeps the disk's mistakes out, not what somebody wrote: nothing is let in that this run can't say. What is silently
- * dropped may be of an older segment. */
+/* A crc keeps the disk's mistakes out, not what somebody wrote: nothing is let in that this run can't say. What is
+ * silently dropped may be of an older segment. */
 static bool page_valid(const struct object_run *run, const uint8_t *block, uint32_t page, uint32_t count)
 {
     const uint8_t *at = block + PAGE_HEADER_BYTES;

@@ -1,5 +1,5 @@
-/* store/object_upkeep.c - the owner's work on sealed segments: what is alive moves out of half-dead ones, what is too old
- * is forgotten. */
+/* store/object_upkeep.c - the owner's work on sealed segments: what is alive moves out of half-dead ones, what is too
+ * old is forgotten. */
 #include <stdlib.h>
 
 #include "store/object_impl.h"
@@ -15,7 +15,8 @@ static struct object_segment *most_dead(const struct ch_object_store *s)
     for (size_t i = 0; i < s->segment_count; i++) {
         struct object_segment *segment = s->segment[i];
         uint64_t dead = segment->data_bytes - segment->live_bytes;
-        if (segment->sealed && !segment->unreadable && 2 * dead >= segment->data_bytes && (!most || dead > most->data_bytes - most->live_bytes))
+        if (segment->sealed && !segment->unreadable && 2 * dead >= segment->data_bytes &&
+            (!most || dead > most->data_bytes - most->live_bytes))
             most = segment;
     }
     return most;

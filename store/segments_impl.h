@@ -11,8 +11,8 @@ struct segment_numbers {
     size_t count;
 };
 
-/* The numbers, from 1, of the files in `dir` that end in ".ENDING"; other names are passed over. CH_ERR_NO_MEMORY: also for
- * more than SEGMENTS_MAX. */
+/* The numbers, from 1, of the files in `dir` that end in ".ENDING"; other names are passed over. CH_ERR_NO_MEMORY: also
+ * for more than SEGMENTS_MAX. */
 CH_MUST_CHECK ch_err segments_find(struct ch_io *io, const char *dir, const char *ending, struct segment_numbers *out);
 
 #endif

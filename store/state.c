@@ -76,7 +76,8 @@ static ch_err open_databases(struct ch_state *s)
     rc = mdb_dbi_open(txn, NULL, 0, &names);
     if (rc == 0)
         rc = mdb_stat(txn, names, &stat);
-    /* All are made at once, in a new file: one that is missing later has lost its name, and must not begin again empty. */
+    /* All are made at once, in a new file: one that is missing later has lost its name, and must not begin again
+     * empty. */
     const unsigned create = rc == 0 && stat.ms_entries == 0 ? MDB_CREATE : 0;
     for (size_t i = 0; i < sizeof list / sizeof *list && rc == 0; i++)
         rc = mdb_dbi_open(txn, list[i].name, create | list[i].flags, list[i].db);

@@ -129,8 +129,9 @@ CH_MUST_CHECK ch_err ch_state_read_log_entry(struct ch_state_reader *reader, uin
 /* The log index of an applied transaction, by the first 16 bytes of its id: the caller compares the transaction. */
 CH_MUST_CHECK ch_err ch_state_read_log_index(struct ch_state_reader *reader, const uint8_t tx_id[CH_HASH_BYTES],
                                              uint64_t *log_index);
-/* Looks at up to `entries_max` entries, at least 2, of all there are, going on where the last call of this reader ended:
- * each has its checksum, is in order, and is found by its key; where no commit came between the calls, none is missing.
+/* Looks at up to `entries_max` entries, at least 2, of all there are, going on where the last call of this reader
+ * ended: each has its checksum, is in order, and is found by its key; where no commit came between the calls, none is
+ * missing.
  * *passed: all were gone through. CH_ERR_CORRUPT. What is not looked at is LMDB's list of free pages. */
 CH_MUST_CHECK ch_err ch_state_check(struct ch_state_reader *reader, uint64_t entries_max, bool *passed);
 /* applied_index, applied_lsn, sizes and head of the newest batch. */

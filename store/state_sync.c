@@ -1,14 +1,15 @@
 /* store/state_sync.c - commits of LMDB made durable by io_uring: marker and pin.
  *
  * LMDB runs with MDB_NOSYNC. The commit of T + 1 goes in this order:
- *   1. T is durable, and then its mark: one chain of io_uring (fdatasync of data.mdb, write of the mark, fdatasync of the
+ *   1. T is durable, and then its mark: one chain of io_uring (fdatasync of data.mdb, write of the mark, fdatasync of
+ *   the
  *      mark), which ran while T + 1 was built.
  *   2. LMDB commits T + 1: its pages and its meta page go to the page cache.
  *   3. T + 1 is pinned by a reader, T - 2 is let go; the chain of T + 1 starts.
  * So the meta page of T is overwritten only after T + 1 is marked, and no page of T or T - 1 is used again before that.
  * A start takes the commit that the newest mark names, and if that isn't whole the one of the mark before; the other
- * meta page becomes a copy of it labelled with the txnid before it. A crash in the midst of that changes nothing of what
- * is read. Without a whole one the caller makes the state anew from the log.
+ * meta page becomes a copy of it labelled with the txnid before it. A crash in the midst of that changes nothing of
+ * what is read. Without a whole one the caller makes the state anew from the log.
  * NOSYNC with "the newest meta page counts" is what breaks: the meta page may reach the disk before what it names, and
  * pages that a batch larger than LMDB's dirty list spills may take the place of those of the last whole commit.
  *
@@ -138,7 +139,8 @@ ch_err sync_recover(struct ch_state *s, const char *folder)
     path_of(path, folder, "data.mdb");
     if (err == CH_OK)
         err = ch_io_open(y->io, path, CH_IO_WRITE, &y->data);
-    /* What is read of a killed process may still be in a cache, and the meta page of the mark before is given up for it. */
+    /* What is read of a killed process may still be in a cache, and the meta page of the mark before is given up for
+     * it. */
     if (err == CH_OK)
         err = ch_io_sync(y->io, y->mark);
     if (err == CH_OK)

@@ -5,8 +5,8 @@
  *          used again after they were cut (twice the speed of a file that grows).
  * Not:     no index, no meaning of a record (that is store/state.h and the caller).
  * Thread:  one owner for everything but ch_wal_reader, of which each reading thread has one of its own.
- * Memory:  ch_wal_open takes about (CH_WAL_DEPTH + 3) * frame_bytes_max; append copies the record there, so the caller's bytes
- *          are free again at once.
+ * Memory:  ch_wal_open takes about (CH_WAL_DEPTH + 3) * frame_bytes_max; append copies the record there, so the
+ *          caller's bytes are free again at once.
  * Durable: a record is durable when its frame and every earlier one are. Frames wait for each other's records (group
  *          commit): what is flushed while CH_WAL_FLUSH_DEPTH are in flight gathers in the next one.
  * Failure: after CH_ERR_IO, CH_ERR_NO_SPACE from ch_wal_poll or ch_wal_flush the log takes nothing more: the caller
@@ -60,8 +60,8 @@ struct ch_wal_options {
 CH_MUST_CHECK ch_err ch_wal_create(struct ch_io *io, const char *dir, const struct ch_wal_options *options);
 
 /* Opens and replays. CH_ERR_NOT_FOUND: no log here. CH_ERR_BUSY: another process has it. CH_ERR_LOG_DAMAGED: records
- * that were promised durable are lost or unreadable: sign nothing, see docs/consensus.md 11. A damaged tail that was never
- * promised is cut off silently. CH_ERR_INVALID: options. `io` must outlive the log and is its alone. */
+ * that were promised durable are lost or unreadable: sign nothing, see docs/consensus.md 11. A damaged tail that was
+ * never promised is cut off silently. CH_ERR_INVALID: options. `io` must outlive the log and is its alone. */
 CH_MUST_CHECK ch_err ch_wal_open(struct ch_io *io, const char *dir, const struct ch_wal_options *options,
                                  struct ch_wal **out);
 /* Waits for what is in flight; records not flushed are lost. All readers must be closed. NULL is nothing. */
@@ -99,7 +99,8 @@ CH_MUST_CHECK ch_err ch_wal_cut_below(struct ch_wal *wal, ch_wal_position positi
 CH_MUST_CHECK ch_err ch_wal_reader_open(struct ch_wal *wal, struct ch_wal_reader **out);
 void ch_wal_reader_close(struct ch_wal_reader *reader);
 /* Bytes at `position` will be read soon: of many that are wanted first and then read, the disk fetches one beside the
- * other. (What was appended went past the page cache: its first reader finds it on the disk.) A hint, for any position. */
+ * other. (What was appended went past the page cache: its first reader finds it on the disk.) A hint, for any
+ * position. */
 void ch_wal_want(struct ch_wal_reader *reader, ch_wal_position position, size_t length);
 /* Copies `length` durable bytes at `position` (inside one body). CH_ERR_NOT_FOUND: cut. CH_ERR_AGAIN: not durable yet.
  * The bytes are not checked: the disk may have changed them, so the caller compares a hash or signature. */

@@ -81,8 +81,8 @@ struct ch_wal {
     uint64_t log_id, generation;
     ch_err failed; /* sticky */
 
-    /* Records gather in `filling`, whose memory is this thread's alone. A complete frame is copied to memory that the disk
-     * reads: number modulo FRAME_SLOTS is the slot, [oldest, flying) fly, [flying, next) wait. */
+    /* Records gather in `filling`, whose memory is this thread's alone. A complete frame is copied to memory that the
+     * disk reads: number modulo FRAME_SLOTS is the slot, [oldest, flying) fly, [flying, next) wait. */
     struct frame filling;
     struct frame frame[FRAME_SLOTS];
     uint64_t oldest, flying, next;

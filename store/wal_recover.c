@@ -214,9 +214,9 @@ static ch_err find_start(const struct ch_wal *w, ch_wal_position replay_from, ui
     return *start < first || *start > w->last_number ? CH_ERR_LOG_DAMAGED : CH_OK;
 }
 
-/* Which files make up the log: the run of numbers without a gap around the newest segment in use; and where reading begins.
- * Others are left over from a cut or a preparation that a power loss undid by half. Where what is needed is missing, none
- * is removed. */
+/* Which files make up the log: the run of numbers without a gap around the newest segment in use; and where reading
+ * begins. Others are left over from a cut or a preparation that a power loss undid by half. Where what is needed is
+ * missing, none is removed. */
 static ch_err find_segments(struct look *look, ch_wal_position replay_from, uint32_t *start)
 {
     struct ch_wal *w = look->wal;

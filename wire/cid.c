@@ -42,8 +42,8 @@ bool ch_cid_matches(const struct ch_cid *cid, const void *block, size_t length)
 
 static const char checked; /* its address is the mark */
 
-bool ch_cid_check_digest(const struct ch_cid *cid, const uint8_t digest[CH_HASH_BYTES], const void *bytes, size_t length,
-                         struct ch_cid_block *out)
+bool ch_cid_check_digest(const struct ch_cid *cid, const uint8_t digest[CH_HASH_BYTES], const void *bytes,
+                         size_t length, struct ch_cid_block *out)
 {
     bool is = ch_cid_valid(cid->bytes) && memcmp(digest, ch_cid_digest(cid), CH_HASH_BYTES) == 0;
     *out = (struct ch_cid_block){.cid = *cid, .bytes = bytes, .length = length, .checked = is ? &checked : NULL};

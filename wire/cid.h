@@ -57,8 +57,8 @@ struct ch_cid_block {
 /* False, and `out` is no checked block, when the bytes aren't the CID's. */
 bool ch_cid_check(const struct ch_cid *cid, const void *bytes, size_t length, struct ch_cid_block *out);
 /* The same for a caller that has hashed these very bytes already. */
-bool ch_cid_check_digest(const struct ch_cid *cid, const uint8_t digest[CH_HASH_BYTES], const void *bytes, size_t length,
-                         struct ch_cid_block *out);
+bool ch_cid_check_digest(const struct ch_cid *cid, const uint8_t digest[CH_HASH_BYTES], const void *bytes,
+                         size_t length, struct ch_cid_block *out);
 bool ch_cid_is_checked(const struct ch_cid_block *block);
 
 /* Lower-case base32 without padding, after the multibase prefix 'b'. */

@@ -112,8 +112,8 @@ void ch_receipt_write(const struct ch_receipt *receipt, uint8_t out[CH_RECEIPT_B
 CH_MUST_CHECK bool ch_receipt_read(const uint8_t in[CH_RECEIPT_BYTES], struct ch_receipt *out);
 
 /* RECEIPTS with flag SIGNED goes on after the receipts: u32 leaves | 64 signature over
- * "chappe/sig/receipt/1" 0 | chain id | 32 root | u32 leaves | count x (u32 leaf | u8 path length | path). A leaf is the
- * RFC 6962 leaf hash of the receipt's bytes; the batch may hold receipts of other peers. */
+ * "chappe/sig/receipt/1" 0 | chain id | 32 root | u32 leaves | count x (u32 leaf | u8 path length | path). A leaf is
+ * the RFC 6962 leaf hash of the receipt's bytes; the batch may hold receipts of other peers. */
 
 /* GET_RELATIONS, GET_INBOX, WATCH_INBOX: 32 account | u64 from | u16 limit. */
 #define CH_QUERY_BYTES 42

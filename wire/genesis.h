@@ -47,7 +47,7 @@ struct ch_genesis {
 };
 
 #define CH_GENESIS_BYTES_MAX                                                                                           \
-    (2 + 1 + CH_GENESIS_NAME_BYTES_MAX + 8 + 1 + 2 + CH_VALIDATORS_MAX * (32 + 4 + 2 + CH_GENESIS_ADDRESS_BYTES_MAX) +  \
+    (2 + 1 + CH_GENESIS_NAME_BYTES_MAX + 8 + 1 + 2 + CH_VALIDATORS_MAX * (32 + 4 + 2 + CH_GENESIS_ADDRESS_BYTES_MAX) + \
      2 + CH_REGISTRARS_MAX * 32 + 18 * 8)
 
 /* The defaults (docs/protocol.md, section 2) for a committee of n. */

@@ -2,10 +2,11 @@
  *
  * What:    the manifest of a block, the order in which validators keep its shards, and the certificate that n-f of them
  *          signed for theirs. docs/protocol.md section 8 has the byte tables; they and this file change together.
- * Shape:   given by the committee's size and the block alone, so that there is one right manifest of a block. N validators;
- *          n = min(N, 32) of them have a shard, f = (n-1)/3. Raw blocks of 16 KiB and more: any k = f+1 shards give the
- *          block. Smaller ones, and dag-pb nodes (every validator walks trees): k = 1, a shard is the block; it lies at
- *          the first 2f+1 (a small raw block, f > 0) or at all n, and the others keep the manifest only.
+ * Shape:   given by the committee's size and the block alone, so that there is one right manifest of a block. N
+ *          validators; n = min(N, 32) of them have a shard, f = (n-1)/3. Raw blocks of 16 KiB and more: any k = f+1
+ *          shards give the block. Smaller ones, and dag-pb nodes (every validator walks trees): k = 1, a shard is the
+ *          block; it lies at the first 2f+1 (a small raw block, f > 0) or at all n, and the others keep the manifest
+ *          only.
  * Thread:  no state. Errors: what isn't well-formed is refused by returning false; outputs are untouched then.
  */
 #ifndef CHAPPE_WIRE_MANIFEST_H
@@ -44,14 +45,14 @@ CH_MUST_CHECK bool ch_manifest_read(const uint8_t *bytes, size_t length, unsigne
 /* Its address: H("chappe/manifest/1" 0 | bytes). */
 void ch_manifest_digest(const struct ch_manifest *m, uint8_t digest[CH_HASH_BYTES]);
 
-/* Rendezvous hashing: validators ascending by H("chappe/place/1" 0 | CID | key). Writes the first CH_SHARDS_MAX, or all,
- * into `holder` (indices into `keys`): holder[i] keeps shard i. Returns how many. Who joins or leaves a committee moves
- * only its own shards. */
+/* Rendezvous hashing: validators ascending by H("chappe/place/1" 0 | CID | key). Writes the first CH_SHARDS_MAX, or
+ * all, into `holder` (indices into `keys`): holder[i] keeps shard i. Returns how many. Who joins or leaves a committee
+ * moves only its own shards. */
 unsigned ch_placement(const struct ch_cid *cid, const uint8_t (*keys)[CH_HASH_BYTES], unsigned validators,
                       uint16_t holder[CH_SHARDS_MAX]);
 
-/* What a validator signs, domain "chappe/sig/shard/1": what is mine by this manifest is on my disk. 36 CID | u32 length of the
- * block | 32 digest. The length too: who has no part of a block has no manifest that says it. */
+/* What a validator signs, domain "chappe/sig/shard/1": what is mine by this manifest is on my disk. 36 CID | u32 length
+ * of the block | 32 digest. The length too: who has no part of a block has no manifest that says it. */
 #define CH_SHARD_MESSAGE_BYTES (CH_CID_BYTES + 4 + CH_HASH_BYTES)
 void ch_shard_message(const struct ch_cid *cid, uint32_t length, const uint8_t manifest[CH_HASH_BYTES],
                       uint8_t message[CH_SHARD_MESSAGE_BYTES]);
@@ -69,7 +70,8 @@ struct ch_stored {
     uint8_t signature[CH_SHARDS_MAX][64];
 };
 size_t ch_stored_write(const struct ch_stored *s, uint8_t *to);
-/* Reads one and moves on; the form alone: whoever reads it checks that there are enough signatures and that they hold. */
+/* Reads one and moves on; the form alone: whoever reads it checks that there are enough signatures and that they
+ * hold. */
 CH_MUST_CHECK bool ch_stored_read(struct ch_reader *r, unsigned validators, struct ch_stored *s);
 
 #endif

@@ -5,7 +5,8 @@
  *   32 handle, zero-padded. The row is the certificate.
  * Relation row, 96 bytes: 32 smaller key | 32 larger key | u64 since ms | u64 log index of the request |
  *   u64 log index of the accept | u8 state | u8 by | 6 zero.
- * Log entry, 64 bytes: u64 position | u64 commit index | u64 commit time ms | u64 inbox sequence | 32 inbox head. With the
+ * Log entry, 64 bytes: u64 position | u64 commit index | u64 commit time ms | u64 inbox sequence | 32 inbox head. With
+ * the
  *   tx_id in place of the position, these are the bytes of a leaf of the log tree.
  *
  * Thread: no state. Errors: false for bytes that are not canonical.

@@ -55,7 +55,8 @@ enum ch_tx_kind {
 
 const char *ch_tx_kind_name(uint16_t kind);
 
-/* A transaction's fields; pointers go into its bytes (parse) or to the caller's (encode). What a kind lacks is NULL, 0. */
+/* A transaction's fields; pointers go into its bytes (parse) or to the caller's (encode). What a kind lacks is NULL,
+ * 0. */
 struct ch_tx {
     const uint8_t *bytes;
     uint16_t length;
@@ -77,7 +78,8 @@ struct ch_tx {
     uint8_t handle_length;
 };
 
-/* The length that the transaction at the start of `bytes` says it has; 0 when none can have it, or `available` is less. */
+/* The length that the transaction at the start of `bytes` says it has; 0 when none can have it, or `available` is
+ * less. */
 uint16_t ch_tx_length(const uint8_t *bytes, size_t available);
 
 /* The transaction at the start of `bytes`; `available` may be longer than it. Returns CH_STATUS_OK or _MALFORMED; `tx`

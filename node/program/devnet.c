@@ -87,7 +87,8 @@ static bool validator(const struct ch_devnet *d, const char *command, const char
     char *end;
     unsigned long value = **text >= '0' && **text <= '9' ? strtoul(*text, &end, 10) : 0;
     if (value < 1 || value > d->validators) {
-        refuse(CH_CLI_USAGE, "%s: \"%s\": there is no such validator, they go from 1 to %u", command, *text, d->validators);
+        refuse(CH_CLI_USAGE, "%s: \"%s\": there is no such validator, they go from 1 to %u", command, *text,
+               d->validators);
         return false;
     }
     *text = end;
@@ -168,7 +169,8 @@ static void print_status(const struct ch_devnet *d, bool as_json)
             snprintf(round, sizeof round, "%lld", json_integer_value(json_object_get(status, "round")));
             snprintf(commit, sizeof commit, "%lld", json_integer_value(json_object_get(status, "commit_index")));
         }
-        printf("  %-9lld  %-15s  %7s  %-11s  %9s  %9s  %.12s\n", json_integer_value(json_object_get(validator, "validator")),
+        printf("  %-9lld  %-15s  %7s  %-11s  %9s  %9s  %.12s\n",
+               json_integer_value(json_object_get(validator, "validator")),
                json_string_value(json_object_get(validator, "address")), process, state_of(validator, status), round,
                commit, root ? root : "-");
     }
@@ -187,8 +189,10 @@ static int start(const struct request *r)
     } else if (err == CH_OK && ((r->validators && r->validators != d.validators) || (r->port && r->port != d.port) ||
                                 (r->netns && !d.netns) || r->no_relation)) {
         ch_devnet_close(&d);
-        return refuse(CH_CLI_REFUSED, "start: %s is there and has %u validators, port %u and %s; other options need another "
-                                      "--folder", d.folder, d.validators, d.port, d.netns ? "--netns" : "no --netns");
+        return refuse(CH_CLI_REFUSED,
+                      "start: %s is there and has %u validators, port %u and %s; other options need another "
+                      "--folder",
+                      d.folder, d.validators, d.port, d.netns ? "--netns" : "no --netns");
     }
     if (err != CH_OK)
         return refuse_err("start", err, why);
@@ -228,7 +232,8 @@ static ch_err command_kill(const struct ch_devnet *d, const struct request *r, c
     return ch_devnet_kill_one(d, i, why);
 }
 
-static ch_err command_restart(const struct ch_devnet *d, const struct request *r, char why[CH_NODE_WHY_BYTES], int *code)
+static ch_err command_restart(const struct ch_devnet *d, const struct request *r, char why[CH_NODE_WHY_BYTES],
+                              int *code)
 {
     const char *options[3] = {NULL};
     int count = 0;
@@ -245,7 +250,8 @@ static ch_err command_restart(const struct ch_devnet *d, const struct request *r
     return err == CH_OK || err == CH_ERR_NOT_FOUND ? ch_devnet_start_one(d, i, options, why) : err;
 }
 
-static ch_err command_partition(const struct ch_devnet *d, const struct request *r, char why[CH_NODE_WHY_BYTES], int *code)
+static ch_err command_partition(const struct ch_devnet *d, const struct request *r, char why[CH_NODE_WHY_BYTES],
+                                int *code)
 {
     uint32_t group_of[CH_DEVNET_VALIDATORS_MAX + 1] = {0}, group = 1, i;
     char request[48];
@@ -358,10 +364,16 @@ int ch_command_devnet(int argc, char **argv)
         {"exec", command_exec, 1, 1 << 20, "a command", false},
     };
     static const struct option options[] = {
-        {"folder", required_argument, NULL, 'f'}, {"json", no_argument, NULL, 'j'}, {"n", required_argument, NULL, OPTION_N},
-        {"netns", no_argument, NULL, OPTION_NETNS}, {"port", required_argument, NULL, OPTION_PORT},
-        {"no-relation", no_argument, NULL, OPTION_NO_RELATION}, {"rejoin", no_argument, NULL, OPTION_REJOIN},
-        {"clock-ok", no_argument, NULL, OPTION_CLOCK_OK}, {"help", no_argument, NULL, 'h'}, {0},
+        {"folder", required_argument, NULL, 'f'},
+        {"json", no_argument, NULL, 'j'},
+        {"n", required_argument, NULL, OPTION_N},
+        {"netns", no_argument, NULL, OPTION_NETNS},
+        {"port", required_argument, NULL, OPTION_PORT},
+        {"no-relation", no_argument, NULL, OPTION_NO_RELATION},
+        {"rejoin", no_argument, NULL, OPTION_REJOIN},
+        {"clock-ok", no_argument, NULL, OPTION_CLOCK_OK},
+        {"help", no_argument, NULL, 'h'},
+        {0},
     };
     struct request r = {.folder = "devnet"};
     struct ch_devnet d;
@@ -385,7 +397,8 @@ int ch_command_devnet(int argc, char **argv)
         case OPTION_NETNS: r.starts = r.netns = true; break;
         case OPTION_PORT:
             if (!number(optarg, &r.port) || r.port < 1 || r.port > 65535 - CH_DEVNET_VALIDATORS_MAX)
-                return refuse(CH_CLI_USAGE, "start: --port %s is not from 1 to %u", optarg, 65535 - CH_DEVNET_VALIDATORS_MAX);
+                return refuse(CH_CLI_USAGE, "start: --port %s is not from 1 to %u", optarg,
+                              65535 - CH_DEVNET_VALIDATORS_MAX);
             r.starts = true;
             break;
         case OPTION_NO_RELATION: r.starts = r.no_relation = true; break;

@@ -73,8 +73,10 @@ static const char run_help[] =
     "clock, nothing is signed without it. --rejoin is for a validator whose disk was lost (init it again, with its old keys and\n"
     "genesis): it asks the others for its last block before it signs anything.\n";
 
-static const char status_help[] = "usage: chappe status --folder DIR [--json]\n\nAsks the validator that runs in DIR.\n";
-static const char stop_help[] = "usage: chappe stop --folder DIR\n\nStops the validator that runs in DIR and waits for its end.\n";
+static const char status_help[] =
+    "usage: chappe status --folder DIR [--json]\n\nAsks the validator that runs in DIR.\n";
+static const char stop_help[] =
+    "usage: chappe stop --folder DIR\n\nStops the validator that runs in DIR and waits for its end.\n";
 
 static int fail(int code, const char *text)
 {
@@ -107,18 +109,44 @@ static bool number(const char *text, uint64_t *value)
 
 static int command_init(int argc, char **argv)
 {
-    enum { NAME = 256, GENESIS, ADDRESS, PORT, PROFILE, INTERFACE, REGISTRAR, HOSE_PORT, HOSE_ALLOW, HTTP_PORT, WINDOW_BACK,
-           WINDOW_IDS, NO_RELATION, SMALL, PASSPHRASE, PLAIN };
+    enum {
+        NAME = 256,
+        GENESIS,
+        ADDRESS,
+        PORT,
+        PROFILE,
+        INTERFACE,
+        REGISTRAR,
+        HOSE_PORT,
+        HOSE_ALLOW,
+        HTTP_PORT,
+        WINDOW_BACK,
+        WINDOW_IDS,
+        NO_RELATION,
+        SMALL,
+        PASSPHRASE,
+        PLAIN
+    };
     static const struct option options[] = {
-        {"folder", required_argument, NULL, 'f'}, {"name", required_argument, NULL, NAME},
-        {"address", required_argument, NULL, ADDRESS}, {"port", required_argument, NULL, PORT},
-        {"profile", required_argument, NULL, PROFILE}, {"interface", required_argument, NULL, INTERFACE},
-        {"registrar", required_argument, NULL, REGISTRAR}, {"genesis", required_argument, NULL, GENESIS}, {"hose-port", required_argument, NULL, HOSE_PORT},
-        {"hose-allow", required_argument, NULL, HOSE_ALLOW}, {"http-port", required_argument, NULL, HTTP_PORT},
-        {"window-back", required_argument, NULL, WINDOW_BACK}, {"window-ids", required_argument, NULL, WINDOW_IDS},
-        {"no-relation", no_argument, NULL, NO_RELATION}, {"small", no_argument, NULL, SMALL},
-        {"passphrase-file", required_argument, NULL, PASSPHRASE}, {"plain-keys", no_argument, NULL, PLAIN},
-        {"help", no_argument, NULL, 'h'}, {0},
+        {"folder", required_argument, NULL, 'f'},
+        {"name", required_argument, NULL, NAME},
+        {"address", required_argument, NULL, ADDRESS},
+        {"port", required_argument, NULL, PORT},
+        {"profile", required_argument, NULL, PROFILE},
+        {"interface", required_argument, NULL, INTERFACE},
+        {"registrar", required_argument, NULL, REGISTRAR},
+        {"genesis", required_argument, NULL, GENESIS},
+        {"hose-port", required_argument, NULL, HOSE_PORT},
+        {"hose-allow", required_argument, NULL, HOSE_ALLOW},
+        {"http-port", required_argument, NULL, HTTP_PORT},
+        {"window-back", required_argument, NULL, WINDOW_BACK},
+        {"window-ids", required_argument, NULL, WINDOW_IDS},
+        {"no-relation", no_argument, NULL, NO_RELATION},
+        {"small", no_argument, NULL, SMALL},
+        {"passphrase-file", required_argument, NULL, PASSPHRASE},
+        {"plain-keys", no_argument, NULL, PLAIN},
+        {"help", no_argument, NULL, 'h'},
+        {0},
     };
     static struct ch_node_init init;
     char where[CH_GENESIS_ADDRESS_BYTES_MAX + 1], why[CH_NODE_WHY_BYTES];
@@ -144,7 +172,8 @@ static int command_init(int argc, char **argv)
         case PROFILE: snprintf(init.config.network_profile, CH_CONFIG_TEXT_BYTES_MAX, "%s", optarg); break;
         case INTERFACE: snprintf(init.config.network_interface, CH_CONFIG_TEXT_BYTES_MAX, "%s", optarg); break;
         case REGISTRAR:
-            good &= g->registrar_count < CH_REGISTRARS_MAX && ch_hex_read(optarg, g->registrars[g->registrar_count], 32);
+            good &=
+                g->registrar_count < CH_REGISTRARS_MAX && ch_hex_read(optarg, g->registrars[g->registrar_count], 32);
             g->registrar_count += good;
             break;
         case HOSE_PORT: good &= number(optarg, &init.config.network_hose_port); break;
@@ -169,7 +198,8 @@ static int command_init(int argc, char **argv)
     init.genesis.limits.window_back_ms = window_seconds * 1000;
     if (genesis_file && ch_genesis_file_load(genesis_file, &init.genesis, why, sizeof why) != CH_OK)
         return fail(EXIT_USAGE, why);
-    snprintf(where, sizeof where, "%.40s:%llu", init.config.network_address, (unsigned long long)init.config.network_port);
+    snprintf(where, sizeof where, "%.40s:%llu", init.config.network_address,
+             (unsigned long long)init.config.network_port);
     init.address = where;
     uint8_t chain_id[CH_HASH_BYTES];
     ch_err err = ch_node_init(&init, chain_id, why);
@@ -325,7 +355,8 @@ static int command_status(int argc, char **argv)
         printf("chain         %s %s\n", json_string_value(json_object_get(s, "chain")),
                json_string_value(json_object_get(s, "chain_id")));
         printf("validator     %s, pid %lld, up %lld s\n", json_string_value(json_object_get(s, "validator")),
-               json_integer_value(json_object_get(s, "pid")), json_integer_value(json_object_get(s, "uptime_ms")) / 1000);
+               json_integer_value(json_object_get(s, "pid")),
+               json_integer_value(json_object_get(s, "uptime_ms")) / 1000);
         printf("state         %s%s%s\n", json_is_true(json_object_get(s, "ready")) ? "ready" : "starting",
                json_is_false(json_object_get(s, "link")) ? ", link down" : "",
                json_is_true(json_object_get(s, "disk_low")) ? ", disk full: reads only" : "");

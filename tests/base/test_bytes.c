@@ -64,7 +64,8 @@ static void hex_reads_back_what_it_wrote(void **state)
 
 static void hex_that_is_not_all_digits_or_of_another_length_is_refused(void **state)
 {
-    static const char *const bad[] = {"", "0", "001fabf", "001fabff0", "001fab f", " 01fabff", "0x1fabff", "+01fabff", "001fabfg"};
+    static const char *const bad[] = {"",         "0",        "001fabf",  "001fabff0", "001fab f",
+                                      " 01fabff", "0x1fabff", "+01fabff", "001fabfg"};
     uint8_t bytes[4];
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char *text = strdup(bad[i]); /* so that a read beyond its end is found */

@@ -232,7 +232,8 @@ static void on_submit(struct fake_node *n, uint64_t conn, const struct ch_frame_
         return;
     }
     ch_hash(tx.bytes, tx.length, receipt.tx_id);
-    int refuse = atomic_exchange(&n->faults.refuse_status, 0), refuse_frame = atomic_exchange(&n->faults.refuse_frame, 0);
+    int refuse = atomic_exchange(&n->faults.refuse_status, 0),
+        refuse_frame = atomic_exchange(&n->faults.refuse_frame, 0);
     if (refuse_frame) {
         send_receipt(n, conn, h->request, &(struct ch_receipt){.status = (uint16_t)refuse_frame}, false);
         return;

@@ -1,5 +1,6 @@
-/* The directed vectors T01-T22 of docs/consensus.md 18, block by block through the machine's own structures. Four authors of
- * unit stake A, B, C, D; `X r` is X's block of round r; leader(r) = A, B, C, D, A .. unless said otherwise. */
+/* The directed vectors T01-T22 of docs/consensus.md 18, block by block through the machine's own structures. Four
+ * authors of unit stake A, B, C, D; `X r` is X's block of round r; leader(r) = A, B, C, D, A .. unless said
+ * otherwise. */
 #include "consensus/core_impl.h"
 #include "tests/test.h"
 

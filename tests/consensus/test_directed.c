@@ -286,9 +286,9 @@ static bool jump_newcomer(uint32_t round, uint16_t node)
     return round > 1 && in_h(round, node) && !in_h(round - 1, node);
 }
 
-/* All that is known of rounds below `round`, to a node that is to sign it. A newcomer hears of `round` too, but not that
- * anybody supports the leader before, so that it signs no further; and the newest first, so that it learns of several
- * rounds' quorums at once. */
+/* All that is known of rounds below `round`, to a node that is to sign it. A newcomer hears of `round` too, but not
+ * that anybody supports the leader before, so that it signs no further; and the newest first, so that it learns of
+ * several rounds' quorums at once. */
 static void jump_tell(struct cluster *c, struct jump *j, uint16_t node, uint32_t round)
 {
     const bool newcomer = jump_newcomer(round, node);
@@ -693,8 +693,10 @@ static void votes_of_more_than_f_for_another_commit_halt(void **state)
 
 #define MANY 100 /* validators, and leaders a round: a round makes so many commits */
 
-/* Gives the machine a block of `author` that votes for all commits of a round, 1 .. MANY in round 1. Counts proofs kept. */
-static unsigned vote_for_a_round(struct ch_core *core, const struct ch_committee *committee, uint16_t author, uint32_t round)
+/* Gives the machine a block of `author` that votes for all commits of a round, 1 .. MANY in round 1. Counts proofs
+ * kept. */
+static unsigned vote_for_a_round(struct ch_core *core, const struct ch_committee *committee, uint16_t author,
+                                 uint32_t round)
 {
     static uint8_t header[72 + (CH_REF_BYTES + CH_BLOCK_VOTE_BYTES) * MANY + 64], votes[CH_BLOCK_VOTE_BYTES * MANY];
     static uint64_t now_us;

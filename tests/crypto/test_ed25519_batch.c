@@ -213,7 +213,8 @@ static void errors_made_to_cancel_are_caught(void **state)
         }
 }
 
-/* After a batch of bad ones a sample tells: no equation is spent on the next one that is bad, and one that is good ends it. */
+/* After a batch of bad ones a sample tells: no equation is spent on the next one that is bad, and one that is good ends
+ * it. */
 static void a_poisoned_batch_after_another_is_checked_one_by_one(void **state)
 {
     enum { COUNT = 300 };
@@ -227,7 +228,8 @@ static void a_poisoned_batch_after_another_is_checked_one_by_one(void **state)
         static const struct {
             bool bad;
             uint64_t batches, batches_failed; /* after it */
-        } steps[] = {{false, 1, 0}, {true, 2, 1}, {true, 2, 1}, {true, 2, 1}, {false, 3, 1}, {false, 4, 1}, {true, 5, 2}};
+        } steps[] = {{false, 1, 0}, {true, 2, 1},  {true, 2, 1}, {true, 2, 1},
+                     {false, 3, 1}, {false, 4, 1}, {true, 5, 2}};
         for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
             copy_good(COUNT, i);
             for (size_t at = 0; steps[i].bad && at < COUNT; at++)
@@ -314,7 +316,8 @@ static void a_cache_of_any_size_changes_no_verdict(void **state)
     }
 }
 
-/* Good keys, and keys and commitments with a part of small order: what is kept of them after a while changes nothing. */
+/* Good keys, and keys and commitments with a part of small order: what is kept of them after a while changes
+ * nothing. */
 static void keys_that_come_back_often_change_no_verdict(void **state)
 {
     enum { DIFFERENT = 64, COUNT = 256, ROUNDS = 8 };

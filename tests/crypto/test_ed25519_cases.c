@@ -210,8 +210,8 @@ static void check_draw(const struct checker *c, const struct ed25519_case *const
         assert_true(ch_ed25519_counters(c->verifier).batches > batches);
 }
 
-/* In a short run half of the draws go without the cache, half with it. A sanitizer sees at each place what it will see: more
- * coefficients there are for the run without it. */
+/* In a short run half of the draws go without the cache, half with it. A sanitizer sees at each place what it will see:
+ * more coefficients there are for the run without it. */
 static void check_draws(const struct ed25519_case *const *cases, size_t n, size_t draws, size_t first)
 {
 #ifdef __SANITIZE_ADDRESS__

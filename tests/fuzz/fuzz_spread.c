@@ -1,6 +1,6 @@
-/* Frames of another validator about objects, one after the other: nothing that it sends reaches an assert or makes a question
- * of ours believed. Input: u8 type (0x30 + low bits) | u8 number of an asked question, high bit: the disk is done |
- * u16 length | body, again and again. */
+/* Frames of another validator about objects, one after the other: nothing that it sends reaches an assert or makes a
+ * question of ours believed. Input: u8 type (0x30 + low bits) | u8 number of an asked question, high bit: the disk is
+ * done | u16 length | body, again and again. */
 #include "node/spread.h"
 
 #include <stdlib.h>
@@ -33,8 +33,8 @@ static ch_err drop(void *context, enum ch_spread_kind kind, const uint8_t *name)
     return CH_ERR_NOT_FOUND;
 }
 
-static ch_err list(void *context, enum ch_spread_kind kind, uint64_t *cursor, uint8_t (*names)[CH_HASH_BYTES], size_t max,
-                   size_t *count, bool *end)
+static ch_err list(void *context, enum ch_spread_kind kind, uint64_t *cursor, uint8_t (*names)[CH_HASH_BYTES],
+                   size_t max, size_t *count, bool *end)
 {
     *count = max < 3 ? max : 3;
     memset(names, 1, *count * CH_HASH_BYTES);

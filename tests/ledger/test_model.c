@@ -1,5 +1,6 @@
-/* Random transactions against a model that a reader can check against docs/protocol.md, section 11, line by line: the same statuses, receipts
- * and rows; the same input twice, in memory or on disk, with or without restarts, gives the same digest. */
+/* Random transactions against a model that a reader can check against docs/protocol.md, section 11, line by line: the
+ * same statuses, receipts and rows; the same input twice, in memory or on disk, with or without restarts, gives the
+ * same digest. */
 #include "tests/ledger/chain.h"
 
 #define PEOPLE      10

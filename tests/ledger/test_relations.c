@@ -1,5 +1,6 @@
 /* Every cell of the relation table, from every state that reads as its row, at the last moment before a limit and at
- * the limit, for both orders of the two keys. The expectations are the table of docs/protocol.md, section 11, written out again. */
+ * the limit, for both orders of the two keys. The expectations are the table of docs/protocol.md, section 11, written
+ * out again. */
 #include "tests/ledger/chain.h"
 
 #define S 0 /* the sender of the transaction under test, and the peer */

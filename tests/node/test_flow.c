@@ -1,4 +1,5 @@
-/* A payload's bytes, whoever made them, as transactions: where one ends is its own length's to say, and nothing else's. */
+/* A payload's bytes, whoever made them, as transactions: where one ends is its own length's to say, and nothing
+ * else's. */
 #include "node/flow.h"
 #include "tests/test.h"
 

@@ -127,8 +127,10 @@ static void committee_that_lacks_our_key_is_refused_until_it_is_named(void **sta
     assert_int_equal(ch_node_init(&init, chain_id, why), CH_ERR_INVALID);
     const char *key = strstr(why, "validator.key is ");
     assert_non_null(key);
-    snprintf(text, sizeof text, "name: demo\nvalidators:\n  - key: %s\n    address: 192.0.2.1:4740\n"
-                                "  - key: %.64s\n    address: 192.0.2.2:4740\n", other, key + strlen("validator.key is "));
+    snprintf(text, sizeof text,
+             "name: demo\nvalidators:\n  - key: %s\n    address: 192.0.2.1:4740\n"
+             "  - key: %.64s\n    address: 192.0.2.2:4740\n",
+             other, key + strlen("validator.key is "));
     assert_ok(parse(text));
     init.genesis = genesis;
     assert_ok(ch_node_init(&init, chain_id, why));

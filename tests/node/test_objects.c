@@ -141,7 +141,8 @@ static void give_shard(struct world *w, const struct ch_request *asked)
     uint8_t block[BLOCK_BYTES];
     struct ch_cid cid;
     uint64_t number = 0;
-    for (block_of(number, block, &cid); memcmp(cid.bytes, asked->body, CH_CID_BYTES) != 0; block_of(++number, block, &cid))
+    for (block_of(number, block, &cid); memcmp(cid.bytes, asked->body, CH_CID_BYTES) != 0;
+         block_of(++number, block, &cid))
         ;
     ch_store16(body, CH_STATUS_OK);
     ch_store64(body + 2, w->since_ms);
@@ -353,7 +354,8 @@ static void without_a_certificate_that_holds_no_message_is_let_in(void **state)
     assert_false(is_stored(&w, 1));
     assert_int_equal(records(&w), 2);
     live(&w, 2); /* counters are shown now and then */
-    assert_true(atomic_load(&w.node->object_lies[1]) + atomic_load(&w.node->metrics.serve_block_frames_malformed_total) == 7);
+    assert_true(
+        atomic_load(&w.node->object_lies[1]) + atomic_load(&w.node->metrics.serve_block_frames_malformed_total) == 7);
     certify(&w, 1, (const uint16_t[]){0, 1, 2}, 3, -1);
     assert_true(is_stored(&w, 1));
     assert_int_equal(records(&w), 3);
@@ -379,8 +381,8 @@ static void put_again_waits_anew(void **state)
     finish(&w);
 }
 
-/* An upload that takes half an hour, with a restart in the middle: what came first is stored to the end, here, and the others
- * hear in time that it waits on. */
+/* An upload that takes half an hour, with a restart in the middle: what came first is stored to the end, here, and the
+ * others hear in time that it waits on. */
 static void long_upload_keeps_its_first_blocks(void **state)
 {
     struct world w;

@@ -144,7 +144,8 @@ static void subtree_in_many_places_is_read_once_a_walk(void **state)
     finish(&w);
 }
 
-/* A large tree that thousands of messages name: what was found whole is not read again, nor told, until something is lost. */
+/* A large tree that thousands of messages name: what was found whole is not read again, nor told, until something is
+ * lost. */
 static void tree_that_is_named_again_is_not_read_again(void **state)
 {
     struct world w;

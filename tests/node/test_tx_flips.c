@@ -10,13 +10,15 @@ static struct ch_sign_key sender, registrar, other;
 static struct ch_tx_prefixes prefixes;
 static struct ch_ed25519 *verifier;
 
-static const uint16_t kinds[] = {CH_TX_REGISTER,    CH_TX_ROTATE_SEAL_KEY, CH_TX_REVOKE,         CH_TX_BIND_REQUEST, CH_TX_BIND_ACCEPT,
-                                 CH_TX_BIND_REFUSE, CH_TX_UNBIND_REQUEST,  CH_TX_UNBIND_CONFIRM, CH_TX_MESSAGE};
+static const uint16_t kinds[] = {CH_TX_REGISTER,       CH_TX_ROTATE_SEAL_KEY, CH_TX_REVOKE,
+                                 CH_TX_BIND_REQUEST,   CH_TX_BIND_ACCEPT,     CH_TX_BIND_REFUSE,
+                                 CH_TX_UNBIND_REQUEST, CH_TX_UNBIND_CONFIRM,  CH_TX_MESSAGE};
 
 /* Signed as its sender and, where it is asked for, the registrar would; returns the length. */
 static size_t make(uint16_t kind, uint8_t *out)
 {
-    static uint8_t seal_key[32] = {9}, commitment[32] = {1}, location[36] = {0x01, 0x55, 0x12, 0x20, 7}, text[40] = "sealed";
+    static uint8_t seal_key[32] = {9}, commitment[32] = {1}, location[36] = {0x01, 0x55, 0x12, 0x20, 7},
+                   text[40] = "sealed";
     uint8_t approval[CH_SIGNATURE_BYTES] = {0}, message[CH_APPROVAL_MESSAGE_BYTES_MAX];
     struct ch_tx tx = {
         .kind = kind,
@@ -38,7 +40,8 @@ static size_t make(uint16_t kind, uint8_t *out)
         .inline_bytes = text,
         .inline_length = sizeof text,
     };
-    ch_sign(&registrar, prefixes.approve, prefixes.approve_length, message, ch_tx_approval_message(&tx, message), approval);
+    ch_sign(&registrar, prefixes.approve, prefixes.approve_length, message, ch_tx_approval_message(&tx, message),
+            approval);
     size_t length = ch_tx_encode(&tx, out);
     assert_true(length > CH_TX_SIGNED_OFFSET);
     ch_sign(&sender, prefixes.tx, prefixes.tx_length, out + CH_TX_SIGNED_OFFSET, length - CH_TX_SIGNED_OFFSET, out);

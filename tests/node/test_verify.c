@@ -39,8 +39,12 @@ static int begin(void **state)
     atomic_store(&node->commit_ms, now_ms);
     ch_tx_prefixes_init(&prefixes, node->chain_id);
     scratch_make(folder);
-    assert_ok(ch_state_open(&(struct ch_state_options){.folder = folder, .map_bytes = 64u << 20, .accounts_cached = 1024,
-                                                       .relations_cached = 1024, .batch_records = 256}, &node->state));
+    assert_ok(ch_state_open(&(struct ch_state_options){.folder = folder,
+                                                       .map_bytes = 64u << 20,
+                                                       .accounts_cached = 1024,
+                                                       .relations_cached = 1024,
+                                                       .batch_records = 256},
+                            &node->state));
     assert_ok(ch_state_begin(node->state));
     struct ch_account row = {.status = CH_ACCOUNT_ACTIVE, .handle_length = 5, .handle = "alice"};
     memcpy(row.key, account.public_key, CH_KEY_BYTES);
@@ -51,7 +55,8 @@ static int begin(void **state)
     const struct ch_object_options objects = {
         .master_key = master_key, .segment_bytes = 16u * 65536, .batch_bytes = 2u * 65536};
     assert_ok(ch_object_open(node->objects_io, "obj", &objects, &node->objects));
-    struct ch_ring *const rings[] = {&node->to_verify, &node->to_suspect, &node->to_order, &node->to_hash, &node->to_serve};
+    struct ch_ring *const rings[] = {&node->to_verify, &node->to_suspect, &node->to_order, &node->to_hash,
+                                     &node->to_serve};
     static const char *const names[] = {"to_verify", "to_suspect", "to_order", "to_hash", "to_serve"};
     for (size_t i = 0; i < 5; i++) {
         assert_ok(ch_ring_open(rings[i], names[i], REQUESTS, false));
@@ -205,7 +210,8 @@ static void ask_to_put(struct ch_request *request, const uint8_t key[CH_KEY_BYTE
     cid.bytes[CH_CID_BYTES - 1] ^= wrong;
     memcpy(request->body, cid.bytes, CH_CID_BYTES);
     memcpy(request->peer_key, key, CH_KEY_BYTES);
-    request->header = (struct ch_frame_header){.type = CH_FRAME_PUT_OBJECT, .length = (uint32_t)(CH_CID_BYTES + length)};
+    request->header =
+        (struct ch_frame_header){.type = CH_FRAME_PUT_OBJECT, .length = (uint32_t)(CH_CID_BYTES + length)};
     assert_true(ch_ring_push_one(&node->to_hash, request));
 }
 

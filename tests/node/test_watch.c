@@ -80,7 +80,8 @@ static void full_table_makes_room_for_a_new_watch(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(watch_is_found_by_account_and_by_request_until_removed, open_table, close_table),
+        cmocka_unit_test_setup_teardown(watch_is_found_by_account_and_by_request_until_removed, open_table,
+                                        close_table),
         cmocka_unit_test_setup_teardown(ninth_watch_of_an_account_replaces_its_first, open_table, close_table),
         cmocka_unit_test_setup_teardown(full_table_makes_room_for_a_new_watch, open_table, close_table),
     };

@@ -9,7 +9,8 @@ static uint64_t seed_of(unsigned test, unsigned round)
 }
 
 /* A certificate that validators sign, as many as it needs, for a manifest of a block of such a length. */
-static struct ch_stored certify(const struct world *w, const struct ch_cid *cid, uint32_t length, const struct ch_manifest *m)
+static struct ch_stored certify(const struct world *w, const struct ch_cid *cid, uint32_t length,
+                                const struct ch_manifest *m)
 {
     uint8_t message[CH_SHARD_MESSAGE_BYTES], prefix[CH_SIGN_PREFIX_BYTES_MAX];
     uint16_t holder[CH_SHARDS_MAX];
@@ -30,7 +31,8 @@ static struct ch_stored certify(const struct world *w, const struct ch_cid *cid,
 static void tell_stored(struct world *w, unsigned from, unsigned to, const struct ch_stored *c)
 {
     uint8_t body[CH_STORED_BYTES_MAX];
-    const struct ch_frame_header header = {.type = CH_FRAME_OBJECT_STORED, .length = (uint32_t)ch_stored_write(c, body)};
+    const struct ch_frame_header header = {.type = CH_FRAME_OBJECT_STORED,
+                                           .length = (uint32_t)ch_stored_write(c, body)};
     assert_true(ch_spread_frame(w->node[to].spread, (uint16_t)from, &header, body));
 }
 
@@ -131,8 +133,8 @@ static void listed_certificate_is_proven_though_another_is_here(void **state)
     }
 }
 
-/* One names a manifest of its own before anybody else answers, the others are asked in vain so that one question is always
- * open: those who name the right one are more than there are liars. */
+/* One names a manifest of its own before anybody else answers, the others are asked in vain so that one question is
+ * always open: those who name the right one are more than there are liars. */
 static void liars_who_take_turns_to_stay_silent_stop_no_read(void **state)
 {
     for (unsigned round = 0; round < 12; round++) {
@@ -159,8 +161,8 @@ static void liars_who_take_turns_to_stay_silent_stop_no_read(void **state)
     }
 }
 
-/* A liar's certificates, of blocks that the others have signed for and can't be restored, don't stand in the way of what
- * the others list. */
+/* A liar's certificates, of blocks that the others have signed for and can't be restored, don't stand in the way of
+ * what the others list. */
 static void certificates_that_lead_nowhere_leave_room_for_lists(void **state)
 {
     for (unsigned round = 0; round < 3; round++) {
@@ -194,14 +196,16 @@ static void certificates_that_lead_nowhere_leave_room_for_lists(void **state)
             step(&w);
             whole = true;
             for (unsigned b = 0; b < w.blocks; b++)
-                whole &= ch_spread_is_stored(&w.node[3].spread->setup.store, &w.block[b].cid, (uint32_t)w.block[b].length);
+                whole &=
+                    ch_spread_is_stored(&w.node[3].spread->setup.store, &w.block[b].cid, (uint32_t)w.block[b].length);
         }
         assert_true(whole);
         world_close(&w);
     }
 }
 
-/* Each holder a manifest of its own, all of the same liar and before the coder's in order: what has a certificate goes first. */
+/* Each holder a manifest of its own, all of the same liar and before the coder's in order: what has a certificate goes
+ * first. */
 static void liar_that_hands_each_another_manifest_stops_no_read(void **state)
 {
     static uint8_t body[CH_FRAME_BODY_BYTES_MAX], shards[CH_SHARDS_ALL_BYTES_MAX];
@@ -251,8 +255,8 @@ static uint32_t answer_by(const struct ch_manifest *m, const uint8_t *shards, un
     return (uint32_t)(12 + length + m->shard_bytes);
 }
 
-/* Two liars of seven, and an honest one that has a part by their manifest alone, always answer before the three that have the
- * right one. The reader does not turn to and fro between the two until its time is over. */
+/* Two liars of seven, and an honest one that has a part by their manifest alone, always answer before the three that
+ * have the right one. The reader does not turn to and fro between the two until its time is over. */
 static void liars_that_answer_first_each_time_stop_no_read(void **state)
 {
     static uint8_t body[CH_FRAME_BODY_BYTES_MAX], right[CH_SHARDS_ALL_BYTES_MAX], wrong[CH_SHARDS_ALL_BYTES_MAX],

@@ -449,7 +449,8 @@ static void unnamed_block_that_is_dropped_stays_gone(void **state)
 }
 
 /* Its manifest is found without a certificate after it was closed, and so it is to be spread anew: no longer once it is
- * dropped, be it that this waits for its time or that too few could be reached. Who names it or puts it gets it back. */
+ * dropped, be it that this waits for its time or that too few could be reached. Who names it or puts it gets it
+ * back. */
 static void dropped_block_is_not_spread_anew(void **state)
 {
     uint64_t tried = 0;
@@ -491,8 +492,8 @@ static void dropped_block_is_not_spread_anew(void **state)
     assert_true(tried > 0);
 }
 
-/* Where a node of a tree was put or asked for it is kept whole, by those too who keep no part of it; that they are closed and
- * started again loses track of none. */
+/* Where a node of a tree was put or asked for it is kept whole, by those too who keep no part of it; that they are
+ * closed and started again loses track of none. */
 static void closed_block_is_found_and_dropped_after_a_restart(void **state)
 {
     const unsigned wide[] = {4, 33, 40};
@@ -541,7 +542,8 @@ static void closed_block_is_found_and_dropped_after_a_restart(void **state)
     }
 }
 
-/* Bytes that are at once a block of their own and a part of another one: who drops the one loses nothing of the other. */
+/* Bytes that are at once a block of their own and a part of another one: who drops the one loses nothing of the
+ * other. */
 static void dropped_block_takes_nothing_of_another_with_it(void **state)
 {
     for (unsigned round = 0; round < SIZES; round++) {
@@ -607,7 +609,8 @@ static void closed_block_that_is_named_after_all_gets_a_certificate_anew(void **
     }
 }
 
-/* A validator that could not follow a message's tree learns from the others that a block is named; who was gone gets it. */
+/* A validator that could not follow a message's tree learns from the others that a block is named; who was gone gets
+ * it. */
 static void name_is_learnt_from_the_lists_of_others(void **state)
 {
     for (unsigned round = 0; round < rounds() * SIZES; round++) {
@@ -684,7 +687,8 @@ static void repair_that_is_interrupted_leaves_nothing_out(void **state)
     }
 }
 
-/* An older copy of its disk is put back: what it signed for since it restores, and the marks on it are as old as the rest. */
+/* An older copy of its disk is put back: what it signed for since it restores, and the marks on it are as old as the
+ * rest. */
 static void older_copy_of_a_disk_becomes_whole(void **state)
 {
     for (unsigned round = 0; round < rounds() * SIZES; round++) {
@@ -814,8 +818,8 @@ static void list_is_gone_through_by_one_at_a_time(void **state)
     world_close(&w);
 }
 
-/* What was stored long ago and is restored now is old, whatever f liars say, and never older than it is. A certificate that is
- * learnt later is as old as what it is of. */
+/* What was stored long ago and is restored now is old, whatever f liars say, and never older than it is. A certificate
+ * that is learnt later is as old as what it is of. */
 static void restored_parts_are_as_old_as_the_block(void **state)
 {
     for (unsigned round = 0; round < rounds() * SIZES; round++) {

@@ -1,5 +1,5 @@
-/* tests/object_sim/world.h - a committee's spread machines in virtual time: a network that delays, drops and reorders, disks
- * that forget what is not durable, and validators that lie. The same seed, the same run. */
+/* tests/object_sim/world.h - a committee's spread machines in virtual time: a network that delays, drops and reorders,
+ * disks that forget what is not durable, and validators that lie. The same seed, the same run. */
 #ifndef CHAPPE_TESTS_OBJECT_SIM_WORLD_H
 #define CHAPPE_TESTS_OBJECT_SIM_WORLD_H
 

@@ -97,7 +97,8 @@ static void leave_out(const struct sim *sim, struct parents *p, uint16_t author)
     p->stake -= sim->committee.stake[author];
 }
 
-/* The minimal certificate (T28): no certificate for the leader of round - 2, and support for that of round - 1 or not. */
+/* The minimal certificate (T28): no certificate for the leader of round - 2, and support for that of round - 1 or
+ * not. */
 static void starve_certificates(const struct sim *sim, const struct sim_node *node, struct parents *p, uint32_t round,
                                 bool supports)
 {
@@ -224,7 +225,8 @@ static const struct sim_block *baseless(struct sim *sim, struct sim_node *node, 
 {
     struct ch_ref refs[SIM_NODES_MAX];
     uint16_t count = 0;
-    refs[count++] = round > 1 ? unknown_ref(sim, round - 1, node->index) : ch_committee_genesis_ref(&sim->committee, node->index);
+    refs[count++] =
+        round > 1 ? unknown_ref(sim, round - 1, node->index) : ch_committee_genesis_ref(&sim->committee, node->index);
     for (uint16_t a = 0; a < sim->n; a++)
         if (a != node->index)
             refs[count++] = round > 1 ? unknown_ref(sim, round - 1, a) : ch_committee_genesis_ref(&sim->committee, a);
@@ -236,7 +238,8 @@ static void spam(struct sim *sim, struct sim_node *node, uint32_t round)
     const uint32_t epoch = sim->committee.epoch;
     const uint16_t to = (uint16_t)sim_below(sim, sim->n);
     if (does(sim, node, SIM_STRATEGY_BIT_FAR_FUTURE, 100))
-        push(sim, node, to, baseless(sim, node, epoch, round + 3 + (uint32_t)sim_below(sim, sim_chance(sim, 500) ? 60 : 2000)), 0);
+        push(sim, node, to,
+             baseless(sim, node, epoch, round + 3 + (uint32_t)sim_below(sim, sim_chance(sim, 500) ? 60 : 2000)), 0);
     for (unsigned i = 0; i < 4 && does(sim, node, SIM_STRATEGY_BIT_OLD_ROUNDS, 300); i++)
         push(sim, node, to, baseless(sim, node, epoch, 1 + (uint32_t)sim_below(sim, round)), 0);
     if (does(sim, node, SIM_STRATEGY_BIT_NEXT_EPOCH, 200))
@@ -300,8 +303,8 @@ static const struct sim_block *answer(struct sim *sim, const struct sim_node *no
 {
     if (does(sim, node, SIM_STRATEGY_BIT_WRONG_FETCH, 500)) {
         struct ch_ref other;
-        if (sent_ref(sim, ref->round > 1 && sim_chance(sim, 500) ? ref->round - 1 : ref->round, (uint16_t)sim_below(sim, sim->n),
-                     &other) &&
+        if (sent_ref(sim, ref->round > 1 && sim_chance(sim, 500) ? ref->round - 1 : ref->round,
+                     (uint16_t)sim_below(sim, sim->n), &other) &&
             other.round)
             return sim_block_find(sim, &other);
     }
@@ -338,7 +341,9 @@ static void answer_who_am_i(struct sim *sim, struct sim_node *node, const struct
     size_t length = CH_HASH_BYTES + CH_BLOCK_SIGNATURE_BYTES;
     const struct sim_block *block = node->byz_count ? sim_block_find(sim, &node->byz_last[0]) : NULL;
     if (does(sim, node, SIM_STRATEGY_BIT_FALSE_I_AM, 800))
-        block = sim_chance(sim, 200) ? NULL : baseless(sim, node, sim->committee.epoch, 1 + (uint32_t)sim_below(sim, 2 * quorum_round(sim) + 100));
+        block = sim_chance(sim, 200) ? NULL
+                                     : baseless(sim, node, sim->committee.epoch,
+                                                1 + (uint32_t)sim_below(sim, 2 * quorum_round(sim) + 100));
     memcpy(out, body->bytes, CH_HASH_BYTES);
     memcpy(message, body->bytes, CH_HASH_BYTES);
     if (block) {

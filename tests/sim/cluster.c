@@ -130,7 +130,8 @@ static void choose_byzantine(struct sim *sim)
         stake += sim->committee.stake[node->index];
         node->honest = false;
         node->running = true;
-        node->strategy = (unsigned)sim_below(sim, 1u << SIM_STRATEGIES) & (unsigned)sim_below(sim, 1u << SIM_STRATEGIES);
+        node->strategy =
+            (unsigned)sim_below(sim, 1u << SIM_STRATEGIES) & (unsigned)sim_below(sim, 1u << SIM_STRATEGIES);
         if (sim_chance(sim, 800))
             node->strategy &= ~(unsigned)BYZ_SILENT;
         if (sim->forgets)
@@ -338,25 +339,30 @@ static void check_storm(struct sim *sim)
 
 static void describe(const struct sim *sim)
 {
-    fprintf(stderr, "  n %u stake %u f %u, L %llu, gc %llu, faults 0x%x, delay %u us, drop %u, at %.3f s, %llu events, %zu commits%s\n",
-            sim->n, sim->committee.stake_total, sim->committee.fault_stake,
-            (unsigned long long)sim->committee.params.leaders_per_round,
-            (unsigned long long)sim->committee.params.gc_depth, sim->faults, sim->delay_us, sim->drop,
-            (double)sim->now_us / SIM_SECOND, (unsigned long long)sim->events, sim->commit_count,
-            sim->healed ? ", healed" : "");
+    fprintf(
+        stderr,
+        "  n %u stake %u f %u, L %llu, gc %llu, faults 0x%x, delay %u us, drop %u, at %.3f s, %llu events, %zu commits%s\n",
+        sim->n, sim->committee.stake_total, sim->committee.fault_stake,
+        (unsigned long long)sim->committee.params.leaders_per_round, (unsigned long long)sim->committee.params.gc_depth,
+        sim->faults, sim->delay_us, sim->drop, (double)sim->now_us / SIM_SECOND, (unsigned long long)sim->events,
+        sim->commit_count, sim->healed ? ", healed" : "");
     for (uint16_t i = 0; i < sim->n; i++) {
         const struct sim_node *node = &sim->nodes[i];
         struct ch_core_status s = {0};
         if (node->core)
             ch_core_status(node->core, &s);
-        fprintf(stderr,
-                "  %2u %s strategy 0x%x life %u: P %u quorum %u D %u gc %u commit %llu quorum %llu applied %llu leader %u "
-                "blocks %u suspended %u missing %u unsynced %u%s%s%s\n",
-                i, !node->honest ? "byzantine" : node->running ? "honest" : "down", node->strategy, node->life, s.round,
-                s.quorum_round, s.decided_round, s.gc_round, (unsigned long long)s.commit_index,
-                (unsigned long long)s.quorum_index, (unsigned long long)node->applied, s.leader_round, s.blocks,
-                s.suspended, s.missing, s.unsynced, s.lagging ? " lagging" : "", s.signing ? "" : " not signing",
-                node->amnesiac ? " amnesiac" : "");
+        fprintf(
+            stderr,
+            "  %2u %s strategy 0x%x life %u: P %u quorum %u D %u gc %u commit %llu quorum %llu applied %llu leader %u "
+            "blocks %u suspended %u missing %u unsynced %u%s%s%s\n",
+            i,
+            !node->honest   ? "byzantine"
+            : node->running ? "honest"
+                            : "down",
+            node->strategy, node->life, s.round, s.quorum_round, s.decided_round, s.gc_round,
+            (unsigned long long)s.commit_index, (unsigned long long)s.quorum_index, (unsigned long long)node->applied,
+            s.leader_round, s.blocks, s.suspended, s.missing, s.unsynced, s.lagging ? " lagging" : "",
+            s.signing ? "" : " not signing", node->amnesiac ? " amnesiac" : "");
     }
 }
 

@@ -93,19 +93,22 @@ static ch_err replay(void *context, const struct ch_wal_record *record)
     if (record->type == CH_RECORD_EPOCH_START)
         return CH_OK;
     const struct sim_record *known = &node->log[r->count];
-    const struct sim_payload *payload = r->count < node->log_count && known->handle ? sim_payload(r->sim, known->handle) : NULL;
+    const struct sim_payload *payload =
+        r->count < node->log_count && known->handle ? sim_payload(r->sim, known->handle) : NULL;
     const size_t length = r->count < node->log_count ? known->length + (payload ? payload->length : 0) : 0;
     if (r->count == node->log_count || record->type != known->type || record->length != length ||
         memcmp(record->body, known->bytes, known->length) != 0 ||
         (payload && memcmp(record->body + known->length, payload->bytes, payload->length) != 0)) {
-        sim_fail(r->sim, "W1: the log of node %u gives back another record %zu than was appended", node->index, r->count);
+        sim_fail(r->sim, "W1: the log of node %u gives back another record %zu than was appended", node->index,
+                 r->count);
         return CH_ERR_CORRUPT;
     }
     node->log[r->count].position = record->position;
     return sim_replayed(r->sim, node, r->count++);
 }
 
-ch_err sim_disk_open(struct sim *sim, struct sim_node *node, bool accept_damage, struct ch_guard *guard, bool *has_guard)
+ch_err sim_disk_open(struct sim *sim, struct sim_node *node, bool accept_damage, struct ch_guard *guard,
+                     bool *has_guard)
 {
     struct sim_disk *d = node->disk;
     struct replay context = {sim, node, 0};
@@ -122,7 +125,8 @@ ch_err sim_disk_open(struct sim *sim, struct sim_node *node, bool accept_damage,
     if (context.count > node->durable)
         sim->seen.tails_survived++;
     if (context.count < node->durable && !accept_damage && !d->old && !d->rotten)
-        sim_fail(sim, "W1: the log of node %u has %zu records, %zu were durable", node->index, context.count, node->durable);
+        sim_fail(sim, "W1: the log of node %u has %zu records, %zu were durable", node->index, context.count,
+                 node->durable);
     sim_log_cut(sim, node, context.count);
     d->failed = CH_OK;
     d->guard_count = d->guard_done = 0;
@@ -138,10 +142,12 @@ ch_err sim_disk_append(struct sim *sim, struct sim_node *node, const struct ch_c
     struct ch_bytes payload = {NULL, 0};
     uint64_t synced;
     if (a->append.handle)
-        payload = (struct ch_bytes){sim_payload(sim, a->append.handle)->bytes, sim_payload(sim, a->append.handle)->length};
+        payload =
+            (struct ch_bytes){sim_payload(sim, a->append.handle)->bytes, sim_payload(sim, a->append.handle)->length};
     ch_err err;
     files_use(node);
-    while ((err = ch_log_append(d->log, a->append.lsn, a->append.type, a->append.head, payload, position)) == CH_ERR_FULL)
+    while ((err = ch_log_append(d->log, a->append.lsn, a->append.type, a->append.head, payload, position)) ==
+           CH_ERR_FULL)
         if ((err = ch_log_poll(d->log, &synced)) != CH_OK)
             break;
     return err;
@@ -294,8 +300,8 @@ void sim_disk_crash(struct sim *sim, struct sim_node *node)
     struct sim_disk *d = node->disk;
     struct ch_sim_disk *left;
     const uint64_t seed = ch_prng_next(&sim->prng);
-    /* The process alone is gone, or the power. After a failed sync it is the power: what a cache still shows then can be
-     * lost although it was read and synced once more. */
+    /* The process alone is gone, or the power. After a failed sync it is the power: what a cache still shows then can
+     * be lost although it was read and synced once more. */
     if (!d->fails && sim_chance(sim, 400))
         must(ch_sim_disk_after_kill(d->files, seed, &left));
     else

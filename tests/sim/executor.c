@@ -1,5 +1,5 @@
-/* A node's ledger: the real rules over rows in memory, or over the real state in LMDB. It remembers less than it applied
- * (W5): after a crash it is at the last commit that it made durable, and gets the others again. I10, I11. */
+/* A node's ledger: the real rules over rows in memory, or over the real state in LMDB. It remembers less than it
+ * applied (W5): after a crash it is at the last commit that it made durable, and gets the others again. I10, I11. */
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -41,7 +41,8 @@ static void copy_rows(struct memory_rows *to, const struct memory_rows *from, ui
     memcpy(to->relations, from->relations, from->relation_count * sizeof *to->relations);
     memcpy(to->log + log_from, from->log + log_from, (from->log_size - log_from) * sizeof *to->log);
     memcpy(to->ids + log_from, from->ids + log_from, (from->log_size - log_from) * sizeof *to->ids);
-    memcpy(to->recipients + log_from, from->recipients + log_from, (from->log_size - log_from) * sizeof *to->recipients);
+    memcpy(to->recipients + log_from, from->recipients + log_from,
+           (from->log_size - log_from) * sizeof *to->recipients);
 }
 
 static void remove_state(struct sim_executor *x)
@@ -177,13 +178,15 @@ static void hash_rows(struct sim_executor *x, const struct ch_ledger_rows *rows,
             struct ch_relation row;
             if (rows->relation(rows->context, one, other, &serial, &row) != CH_OK)
                 continue;
-            const uint64_t values[] = {serial, row.state, row.by, row.since_ms, row.request_log_index, row.accept_log_index};
+            const uint64_t values[] = {
+                serial, row.state, row.by, row.since_ms, row.request_log_index, row.accept_log_index};
             ch_hash_add(h, values, sizeof values);
         }
 }
 
 /* I10: the state after a commit, log root and receipts included, is everybody's. */
-static void compare_state(struct sim *sim, struct sim_node *node, uint64_t index, const struct ch_receipt *receipts, size_t count)
+static void compare_state(struct sim *sim, struct sim_node *node, uint64_t index, const struct ch_receipt *receipts,
+                          size_t count)
 {
     struct sim_executor *x = node->executor;
     uint8_t bytes[CH_LEDGER_HEAD_BYTES], receipt[CH_RECEIPT_BYTES], digest[CH_HASH_BYTES];
@@ -202,12 +205,14 @@ static void compare_state(struct sim *sim, struct sim_node *node, uint64_t index
     ch_hash_end(&h, digest);
     struct sim_commit *commit = &sim->commits[index - 1];
     if (commit->applied && memcmp(commit->state, digest, sizeof digest) != 0)
-        sim_fail(sim, "I10: node %u has another state after commit %llu than others", node->index, (unsigned long long)index);
+        sim_fail(sim, "I10: node %u has another state after commit %llu than others", node->index,
+                 (unsigned long long)index);
     commit->applied = true;
     memcpy(commit->state, digest, sizeof digest);
 }
 
-static void note(struct sim *sim, struct sim_executor *x, const struct ch_ledger_item *item, const struct ch_receipt *receipt)
+static void note(struct sim *sim, struct sim_executor *x, const struct ch_ledger_item *item,
+                 const struct ch_receipt *receipt)
 {
     if (receipt->status != CH_STATUS_OK) {
         sim->seen.transactions_refused++;
@@ -232,10 +237,12 @@ void sim_executor_apply(struct sim *sim, struct sim_node *node, const struct ch_
     struct ch_ledger_item *items = sim_alloc((count + 1) * sizeof *items);
     struct ch_receipt *receipts = sim_alloc((count + 1) * sizeof *receipts);
     for (uint32_t i = 0; i < a->deliver.block_count; i++) {
-        const struct sim_payload *p = a->deliver.blocks[i].handle ? sim_payload(sim, a->deliver.blocks[i].handle) : NULL;
+        const struct sim_payload *p =
+            a->deliver.blocks[i].handle ? sim_payload(sim, a->deliver.blocks[i].handle) : NULL;
         for (uint32_t k = 0; p && k < p->count; k++) {
             const struct sim_payload_tx *t = &p->txs[k];
-            items[at++] = (struct ch_ledger_item){t->parsed ? &t->tx : NULL, t->id, a->deliver.index, t->signature_ok, t->approval_ok};
+            items[at++] = (struct ch_ledger_item){t->parsed ? &t->tx : NULL, t->id, a->deliver.index, t->signature_ok,
+                                                  t->approval_ok};
         }
     }
     if (x->state && !x->in_batch) {

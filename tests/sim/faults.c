@@ -27,7 +27,8 @@ static void partition(struct sim *sim)
             sim->cut[i][j] = side[i] != side[j];
 }
 
-/* One quorum of honest others must be there to answer, and only one node a seed forgets (11.2: more need a new epoch). */
+/* One quorum of honest others must be there to answer, and only one node a seed forgets (11.2: more need a new
+ * epoch). */
 bool sim_may_forget(const struct sim *sim, const struct sim_node *node)
 {
     uint64_t stake = 0;

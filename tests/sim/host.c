@@ -1,5 +1,5 @@
-/* An honest node around its machine: its log, its payloads, its ledger, its crashes. Checks what the machine asks for: I5,
- * I7, I8, I9, I11. */
+/* An honest node around its machine: its log, its payloads, its ledger, its crashes. Checks what the machine asks for:
+ * I5, I7, I8, I9, I11. */
 #include "tests/sim/sim.h"
 
 static struct ch_core_now now_of(const struct sim *sim, const struct sim_node *node)
@@ -37,8 +37,8 @@ static void check_own_block(struct sim *sim, struct sim_node *node, const struct
     if (b->round <= node->signed_round)
         sim_fail(sim, "I5: node %u signs round %u after round %u", node->index, b->round, node->signed_round);
     if (b->round > node->round_at_sign + 1 && b->round > node->decided_at_sign + 3) /* I7 */
-        sim_fail(sim, "I7: node %u jumps from round %u to %u with %u decided", node->index, node->round_at_sign, b->round,
-                 node->decided_at_sign);
+        sim_fail(sim, "I7: node %u jumps from round %u to %u with %u decided", node->index, node->round_at_sign,
+                 b->round, node->decided_at_sign);
     node->signed_round = b->round;
 }
 
@@ -64,8 +64,8 @@ static bool append(struct sim *sim, struct sim_node *node, const struct ch_core_
     memcpy(r->bytes, a->append.head.data, r->length);
     if (r->type != CH_RECORD_BLOCK && r->type != CH_RECORD_OWN_BLOCK)
         return true;
-    if (ch_block_parse(&sim->committee, r->bytes, r->length, &b) != CH_BLOCK_OK || b.payload_length != a->append.payload_length ||
-        (b.payload_length != 0) != (r->handle != 0)) {
+    if (ch_block_parse(&sim->committee, r->bytes, r->length, &b) != CH_BLOCK_OK ||
+        b.payload_length != a->append.payload_length || (b.payload_length != 0) != (r->handle != 0)) {
         sim_fail(sim, "I8: node %u appends a block that is not valid", node->index);
         return true;
     }
@@ -78,7 +78,8 @@ static bool append(struct sim *sim, struct sim_node *node, const struct ch_core_
 }
 
 /* PAYLOAD_OK or PAYLOAD_BAD for a payload that is expected; false: it isn't. */
-static bool payload_here(struct sim *sim, struct sim_node *node, uint16_t from, const struct ch_ref *ref, uint64_t handle)
+static bool payload_here(struct sim *sim, struct sim_node *node, uint16_t from, const struct ch_ref *ref,
+                         uint64_t handle)
 {
     for (size_t i = 0; i < node->expected_count; i++) {
         if (memcmp(&node->expected[i].ref, ref, sizeof *ref) != 0)
@@ -333,7 +334,8 @@ static ch_err open_and_replay(struct sim *sim, struct sim_node *node, bool rejoi
     if (err == CH_OK)
         err = sim_disk_open(sim, node, rejoin, &guard, &has_guard);
     if (err == CH_OK && !rejoin && !sim_disk_spoilt(node) && guard.round < node->guard.round)
-        sim_fail(sim, "W2: the guard of node %u stands at round %u, %u was durable", node->index, guard.round, node->guard.round);
+        sim_fail(sim, "W2: the guard of node %u stands at round %u, %u was durable", node->index, guard.round,
+                 node->guard.round);
     if (err == CH_OK)
         err = ch_core_start(node->core, &now, has_guard ? &guard : NULL, node->applied);
     return err;
@@ -421,7 +423,8 @@ void sim_node_crash(struct sim *sim, struct sim_node *node)
             sim_tell(sim, &sim->nodes[peer], sim->now_us,
                      &(struct ch_core_event){.type = CH_EVENT_PEER_DOWN, .peer = node->index});
     struct sim_event *e = sim_event_of(node, SIM_RESTART);
-    sim_queue_push(&sim->queue, sim->now_us + 10 * SIM_MS + sim_below(sim, sim_chance(sim, 300) ? 20 * SIM_SECOND : SIM_SECOND), e);
+    sim_queue_push(&sim->queue,
+                   sim->now_us + 10 * SIM_MS + sim_below(sim, sim_chance(sim, 300) ? 20 * SIM_SECOND : SIM_SECOND), e);
 }
 
 void sim_log_cut(struct sim *sim, struct sim_node *node, size_t count)

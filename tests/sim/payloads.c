@@ -43,9 +43,11 @@ static size_t compose(struct sim *sim, uint8_t out[CH_TX_BYTES_MAX], uint64_t ti
     for (unsigned i = 0; i < sizeof bytes; i++)
         bytes[i] = (uint8_t)sim_below(sim, 256);
     const uint16_t kind = kind_of(sim);
-    const unsigned person = kind == CH_TX_REGISTER ? sim->person_next++ % SIM_PEOPLE : (unsigned)sim_below(sim, SIM_PEOPLE);
+    const unsigned person =
+        kind == CH_TX_REGISTER ? sim->person_next++ % SIM_PEOPLE : (unsigned)sim_below(sim, SIM_PEOPLE);
     const unsigned peer = (unsigned)sim_below(sim, SIM_PEOPLE);
-    struct ch_tx tx = {.kind = kind, .salt = (uint32_t)sim->tx_count, .timestamp_ms = timestamp_ms, .sender = sim_person(person)};
+    struct ch_tx tx = {
+        .kind = kind, .salt = (uint32_t)sim->tx_count, .timestamp_ms = timestamp_ms, .sender = sim_person(person)};
     if (kind == CH_TX_REGISTER) {
         snprintf(handle, sizeof handle, "person.%u", person);
         tx.seal_key = sim_person(peer);

@@ -16,7 +16,8 @@ static bool history_durable(const struct sim_node *node, const struct sim_record
     ch_block_view(record->bytes, (uint32_t)record->length, &b);
     for (unsigned i = 0; i < b.ancestor_count; i++) {
         const struct ch_ref ref = ch_block_ancestor(&b, i);
-        const struct sim_record *ancestor = ref.round + 1 == b.round && ref.round > 0 ? durable_block(node, &ref) : record;
+        const struct sim_record *ancestor =
+            ref.round + 1 == b.round && ref.round > 0 ? durable_block(node, &ref) : record;
         if (!ancestor || ancestor > record)
             return false;
     }
@@ -78,7 +79,8 @@ static void check_sent(struct sim *sim, struct sim_node *node, enum ch_message_t
     }
 }
 
-void sim_node_send(struct sim *sim, struct sim_node *node, uint16_t to, enum ch_message_type type, struct ch_bytes bytes)
+void sim_node_send(struct sim *sim, struct sim_node *node, uint16_t to, enum ch_message_type type,
+                   struct ch_bytes bytes)
 {
     check_sent(sim, node, type, bytes);
     struct sim_body *body = sim_body(node->index, type, bytes.data, bytes.length);

@@ -62,9 +62,18 @@ static bool may_be_zero(const char *name)
 
 static bool rare(const char *name)
 {
-    static const char *const names[] = {"equivocating_leaders_committed", "weak_links_dropped", "disks_full", "rot_found",
-                                        "backups_refused", "damaged_rejoined", "dropped_uncommitted", "fault CRASH_ALL",
-                                        "fault OLD_BACKUP", "fault BIT_ROT", "strategy FALSE_I_AM", "strategy FALSE_COMMITS"};
+    static const char *const names[] = {"equivocating_leaders_committed",
+                                        "weak_links_dropped",
+                                        "disks_full",
+                                        "rot_found",
+                                        "backups_refused",
+                                        "damaged_rejoined",
+                                        "dropped_uncommitted",
+                                        "fault CRASH_ALL",
+                                        "fault OLD_BACKUP",
+                                        "fault BIT_ROT",
+                                        "strategy FALSE_I_AM",
+                                        "strategy FALSE_COMMITS"};
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i], name) == 0)
             return true;
@@ -172,10 +181,11 @@ int main(int argc, char **argv)
             fflush(stdout);
         }
     }
-    printf("%llu seeds from %llu, each twice: %llu failed; %llu events, %llu rounds, %llu commits, %.0f s of virtual time\n",
-           (unsigned long long)done, (unsigned long long)first, (unsigned long long)failures,
-           (unsigned long long)total.events, (unsigned long long)total.rounds, (unsigned long long)total.commits,
-           (double)total.virtual_us / SIM_SECOND);
+    printf(
+        "%llu seeds from %llu, each twice: %llu failed; %llu events, %llu rounds, %llu commits, %.0f s of virtual time\n",
+        (unsigned long long)done, (unsigned long long)first, (unsigned long long)failures,
+        (unsigned long long)total.events, (unsigned long long)total.rounds, (unsigned long long)total.commits,
+        (double)total.virtual_us / SIM_SECOND);
     const bool all = single || sometimes(&totals, done);
     return failures || !all;
 }

@@ -1,6 +1,6 @@
-/* tests/sim/sim.h - whole clusters of the real consensus machine, ledger and log in one process (docs/consensus.md 19, 20,
- * 22): one queue of events, one seeded PRNG, simulated network, disks and clocks, Byzantine validators, invariants after
- * each event.
+/* tests/sim/sim.h - whole clusters of the real consensus machine, ledger and log in one process (docs/consensus.md 19,
+ * 20, 22): one queue of events, one seeded PRNG, simulated network, disks and clocks, Byzantine validators, invariants
+ * after each event.
  *
  * queue.c      what happens next
  * chain.c      what all honest nodes must agree on, and the checks against it
@@ -366,7 +366,8 @@ const uint8_t *sim_person(unsigned number);
 /* An empty disk and log; `fresh`: and the guard of round 0, as `chappe init` makes it. */
 void sim_disk_create(struct sim *sim, struct sim_node *node, bool fresh);
 /* Opens log and guard; each record goes to sim_replayed. */
-ch_err sim_disk_open(struct sim *sim, struct sim_node *node, bool accept_damage, struct ch_guard *guard, bool *has_guard);
+ch_err sim_disk_open(struct sim *sim, struct sim_node *node, bool accept_damage, struct ch_guard *guard,
+                     bool *has_guard);
 ch_err sim_disk_append(struct sim *sim, struct sim_node *node, const struct ch_core_action *action, uint64_t *position);
 void sim_disk_sync(struct sim *sim, struct sim_node *node, const struct ch_core_action *action);
 /* Lets the disk go on. CH_OK: *synced is how far SYNCED is true. */
@@ -407,7 +408,8 @@ void sim_log_cut(struct sim *sim, struct sim_node *node, size_t count);
 ch_err sim_replayed(struct sim *sim, struct sim_node *node, size_t k);
 
 /* serve.c */
-void sim_node_send(struct sim *sim, struct sim_node *node, uint16_t to, enum ch_message_type type, struct ch_bytes bytes);
+void sim_node_send(struct sim *sim, struct sim_node *node, uint16_t to, enum ch_message_type type,
+                   struct ch_bytes bytes);
 void sim_serve_blocks(struct sim *sim, struct sim_node *node, uint16_t to, struct ch_bytes body);
 void sim_serve_payload(struct sim *sim, struct sim_node *node, uint16_t to, struct ch_bytes body);
 void sim_serve_commits(struct sim *sim, struct sim_node *node, uint16_t to, uint64_t from, uint64_t last);

@@ -1,5 +1,5 @@
-/* tests/store/state_life.h - a made-up life of a state that anybody can repeat: commit number i does the same rows whoever
- * applies it. Every fourth record is a message to nobody (a kind without a recipient). */
+/* tests/store/state_life.h - a made-up life of a state that anybody can repeat: commit number i does the same rows
+ * whoever applies it. Every fourth record is a message to nobody (a kind without a recipient). */
 #ifndef CHAPPE_TESTS_STORE_STATE_LIFE_H
 #define CHAPPE_TESTS_STORE_STATE_LIFE_H
 

@@ -1,5 +1,5 @@
-/* Bytes on the disk that somebody has changed and not only the disk: their checksums are right. What is not protected by a
- * key may say anything; it costs blocks, which are put again, and nothing else. */
+/* Bytes on the disk that somebody has changed and not only the disk: their checksums are right. What is not protected
+ * by a key may say anything; it costs blocks, which are put again, and nothing else. */
 #include "store/crc32c_impl.h"
 #include "store/object_impl.h"
 #include "tests/store/object_faults.h"
@@ -256,7 +256,8 @@ static void file_that_is_torn_or_another_one_is_lived_with(void **state)
                      run ? number[ch_prng_below(&g, runs)] : 1 + (uint32_t)ch_prng_below(&g, 3));
         size_t length;
         uint8_t *bytes = bytes_of(d.io, path[0], &length);
-        uint64_t way = ch_prng_below(&g, 4), to = way == 2 ? length + ch_prng_below(&g, 100000) : ch_prng_below(&g, length);
+        uint64_t way = ch_prng_below(&g, 4),
+                 to = way == 2 ? length + ch_prng_below(&g, 100000) : ch_prng_below(&g, length);
         if (ch_prng_below(&g, 2))
             to = to / CH_IO_BLOCK_BYTES * CH_IO_BLOCK_BYTES;
         assert_ok(ch_io_open(d.io, path[way == 3], CH_IO_WRITE, &file));
@@ -281,7 +282,8 @@ static void file_that_is_torn_or_another_one_is_lived_with(void **state)
     finish(&w);
 }
 
-/* A sector that the disk refuses to read, now and for ever, in any file: found while the store is open or at its start. */
+/* A sector that the disk refuses to read, now and for ever, in any file: found while the store is open or at its
+ * start. */
 static void sector_that_cannot_be_read_costs_the_blocks_in_it(void **state)
 {
     struct ch_prng g;

@@ -171,7 +171,8 @@ static void flipped_bit_of_a_run_costs_no_block(void **state)
         assert_ok(ch_sim_disk_after_power_loss(w.disk, ch_prng_next(&g), &d.disk));
         assert_ok(ch_sim_io_open(d.disk, &d.io));
         uint8_t *bytes = bytes_of_run(&d, number[ch_prng_below(&g, runs)], &length);
-        uint64_t at = ch_prng_below(&g, 2) ? length - 1 - ch_prng_below(&g, CH_IO_BLOCK_BYTES) : ch_prng_below(&g, length);
+        uint64_t at =
+            ch_prng_below(&g, 2) ? length - 1 - ch_prng_below(&g, CH_IO_BLOCK_BYTES) : ch_prng_below(&g, length);
         bytes[at] ^= (uint8_t)(1u << ch_prng_below(&g, 8));
         open_world(&d);
         check_all(&d, 600);

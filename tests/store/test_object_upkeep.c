@@ -52,7 +52,8 @@ static void open_with_few_runs(struct world *w)
     assert_ok(ch_object_reader_open(w->store, &w->reader));
 }
 
-/* A name's old bytes are dropped, and new ones put; the segment with the drop goes away while those are on their way. */
+/* A name's old bytes are dropped, and new ones put; the segment with the drop goes away while those are on their
+ * way. */
 static void drop_is_kept_until_what_was_put_after_it_is_durable(void **state)
 {
     struct ch_prng g;

@@ -309,7 +309,8 @@ static void any_call_that_fails_loses_nothing_promised(void **state)
             world_end(&w);
             ch_sim_disk_fail_at(disk, 0, CH_ERR_IO);
             struct promise promise = w.promise;
-            assert_ok((call & 1 ? ch_sim_disk_after_power_loss : ch_sim_disk_after_kill)(disk, ch_prng_next(&g), &left));
+            assert_ok(
+                (call & 1 ? ch_sim_disk_after_power_loss : ch_sim_disk_after_kill)(disk, ch_prng_next(&g), &left));
             leave_folder(0, 0);
             check_after_failure(left, &promise, &g);
             ch_sim_disk_close(left);

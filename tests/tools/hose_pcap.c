@@ -1,8 +1,8 @@
 /* tests/tools/hose_pcap - makes capture files of fire hose datagrams, for tcpreplay to send.
  *
  * One file registers accounts, the other sends messages among them, some of them bad in ways that are counted: the last
- * line says how many of each kind there are. All from a seed, but for the time. Chain: any whose registrar key is given;
- * messages go to their own sender, so no relation is needed.
+ * line says how many of each kind there are. All from a seed, but for the time. Chain: any whose registrar key is
+ * given; messages go to their own sender, so no relation is needed.
  */
 #include "base/prng.h"
 #include "base/time.h"

@@ -112,9 +112,9 @@ static bool garbage(struct ch_client *client)
 /* What a client may ask, with any bytes for its body. */
 static bool questions(struct ch_client *client)
 {
-    static const uint16_t types[] = {CH_FRAME_SUBMIT,      CH_FRAME_GET_ACCOUNT, CH_FRAME_GET_HANDLE,
-                                     CH_FRAME_GET_INBOX,   CH_FRAME_WATCH_INBOX, CH_FRAME_GET_RECORD,  CH_FRAME_GET_RELATIONS,
-                                     CH_FRAME_PUT_OBJECT,  CH_FRAME_GET_OBJECT,  CH_FRAME_HAS_OBJECT};
+    static const uint16_t types[] = {
+        CH_FRAME_SUBMIT,     CH_FRAME_GET_ACCOUNT,   CH_FRAME_GET_HANDLE, CH_FRAME_GET_INBOX,  CH_FRAME_WATCH_INBOX,
+        CH_FRAME_GET_RECORD, CH_FRAME_GET_RELATIONS, CH_FRAME_PUT_OBJECT, CH_FRAME_GET_OBJECT, CH_FRAME_HAS_OBJECT};
     const uint16_t type = types[ch_prng_below(&prng, sizeof types / sizeof *types)];
     size_t length = ch_prng_below(&prng, 64) ? ch_prng_below(&prng, 80) : ch_prng_below(&prng, sizeof body + 1);
     for (size_t i = 0; i < length && i < 4096; i++)

@@ -1,9 +1,9 @@
 /* tests/tools/submit_load - a client that hands in transactions as fast as a node takes them, or at a rate.
  *
- * Registers an account of its own (it holds the registrar's key), signs all messages beforehand, sends them to itself in
- * SUBMIT frames, and prints one line of JSON: what became of each transaction, how long the final receipts took, and
- * how the connection ended. Bad signatures are sent where asked for, and the same transactions to a second node after the
- * first has answered all of them.
+ * Registers an account of its own (it holds the registrar's key), signs all messages beforehand, sends them to itself
+ * in SUBMIT frames, and prints one line of JSON: what became of each transaction, how long the final receipts took, and
+ * how the connection ended. Bad signatures are sent where asked for, and the same transactions to a second node after
+ * the first has answered all of them.
  */
 #include "base/merkle.h"
 #include "base/time.h"
@@ -253,12 +253,34 @@ static bool number(const char *text, uint64_t smallest, uint64_t largest, uint64
 
 static bool parse(int argc, char **argv)
 {
-    enum { NODE = 256, GENESIS, REGISTRAR, HANDLE, AGAIN, MESSAGES, PER_FRAME, IN_FLIGHT, BAD_EVERY, RATE, INLINE, SIGNED };
+    enum {
+        NODE = 256,
+        GENESIS,
+        REGISTRAR,
+        HANDLE,
+        AGAIN,
+        MESSAGES,
+        PER_FRAME,
+        IN_FLIGHT,
+        BAD_EVERY,
+        RATE,
+        INLINE,
+        SIGNED
+    };
     static const struct option options[] = {
-        {"node", 1, NULL, NODE}, {"genesis", 1, NULL, GENESIS}, {"registrar", 1, NULL, REGISTRAR},
-        {"handle", 1, NULL, HANDLE}, {"again", 1, NULL, AGAIN}, {"messages", 1, NULL, MESSAGES}, {"per-frame", 1, NULL, PER_FRAME},
-        {"in-flight", 1, NULL, IN_FLIGHT}, {"bad-every", 1, NULL, BAD_EVERY}, {"rate", 1, NULL, RATE},
-        {"inline", 1, NULL, INLINE}, {"signed", 1, NULL, SIGNED}, {0},
+        {"node", 1, NULL, NODE},
+        {"genesis", 1, NULL, GENESIS},
+        {"registrar", 1, NULL, REGISTRAR},
+        {"handle", 1, NULL, HANDLE},
+        {"again", 1, NULL, AGAIN},
+        {"messages", 1, NULL, MESSAGES},
+        {"per-frame", 1, NULL, PER_FRAME},
+        {"in-flight", 1, NULL, IN_FLIGHT},
+        {"bad-every", 1, NULL, BAD_EVERY},
+        {"rate", 1, NULL, RATE},
+        {"inline", 1, NULL, INLINE},
+        {"signed", 1, NULL, SIGNED},
+        {0},
     };
     bool good = true;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
@@ -336,8 +358,8 @@ int main(int argc, char **argv)
     printf("{\"sent\": %llu, \"unanswered\": %llu", (unsigned long long)next, (unsigned long long)unanswered);
     print_statuses("early", early);
     print_statuses("final", final);
-    printf(", \"proofs\": %llu, \"seconds\": %.3f, \"final_p50_ms\": %.3f, \"final_p99_ms\": %.3f", (unsigned long long)proofs, seconds, percentile_ms(50),
-           percentile_ms(99));
+    printf(", \"proofs\": %llu, \"seconds\": %.3f, \"final_p50_ms\": %.3f, \"final_p99_ms\": %.3f",
+           (unsigned long long)proofs, seconds, percentile_ms(50), percentile_ms(99));
     if (closed)
         printf(", \"closed_with\": %llu", (unsigned long long)client->closed.code);
     printf("}\n");
