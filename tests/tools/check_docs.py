@@ -25,7 +25,7 @@ def expect(table, row, doc):
         missing.append(f"docs/{doc} lacks: {row}")
 
 
-metrics = items("node/metrics.h", r'X\((\w+), (\w+), "([^"]*)"\)')
+metrics = items("node/metrics.h", r'X\((\w+), (\w+),[\s\\]*"([^"]*)"\)')
 for stage, name, what in metrics:
     expect(operations, f"| {stage}_{name} | {what} |", "operations.md")
 names = {f"{stage}_{name}" for stage, name, what in metrics}
