@@ -70,8 +70,7 @@ static enum share share_of(const struct missing *one)
                                    : SHARE_LISTED;
 }
 
-/* So many more can be queued. */
-static unsigned room_of(const struct ch_spread *s, enum share share)
+static unsigned free_of(const struct ch_spread *s, enum share share)
 {
     unsigned count = 0;
     for (unsigned i = 0; i < s->missing_count; i++)
@@ -79,12 +78,24 @@ static unsigned room_of(const struct ch_spread *s, enum share share)
     return shares[share] - count;
 }
 
-static bool queue(struct ch_spread *s, const struct missing *one)
+/* So many more can be queued: what is under way has its place when it is to be tried again. */
+static unsigned room_of(const struct ch_spread *s, enum share share)
 {
-    if (!room_of(s, share_of(one)))
+    unsigned free = free_of(s, share);
+    return free > CH_SPREAD_RESTORES ? free - CH_SPREAD_RESTORES : 0;
+}
+
+static bool queue_again(struct ch_spread *s, const struct missing *one)
+{
+    if (!free_of(s, share_of(one)))
         return false;
     s->missing[s->missing_count++] = *one;
     return true;
+}
+
+static bool queue(struct ch_spread *s, const struct missing *one)
+{
+    return room_of(s, share_of(one)) && queue_again(s, one);
 }
 
 void repair_told(struct ch_spread *s, uint16_t from, const struct ch_stored *stored)
@@ -472,7 +483,7 @@ void repair_ended(struct ch_spread *s, const struct task *t)
                                   .listed_at = t->listed_at,
                                   .not_before_ns = s->now_ns + CH_SPREAD_REPAIR_AGAIN_NS,
                                   .tries = tries};
-    if (tries >= REPAIR_TRIES || !queue(s, &again))
+    if (tries >= REPAIR_TRIES || !queue_again(s, &again))
         s->stats.blocks_given_up++;
 }
 

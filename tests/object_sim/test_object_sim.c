@@ -687,6 +687,36 @@ static void repair_that_is_interrupted_leaves_nothing_out(void **state)
     }
 }
 
+/* Too few are there just when a list fills the queue: what was under way has its place in it all the same. */
+static void list_that_fills_the_queue_leaves_room_for_what_is_tried_again(void **state)
+{
+    for (unsigned round = 0; round < 4 * rounds(); round++) {
+        static struct world w;
+        world_open(&w, seed_of(43, round), 4);
+        unsigned node = some_honest(&w);
+        stop(&w, node, true);
+        put_some(&w, 150);
+        w.drop_of_1000 = 100; /* slowly: as much is under way as may be */
+        start(&w, node);
+        const struct ch_spread *s = w.node[node].spread;
+        const uint64_t began_ns = w.now_ns;
+        for (unsigned most = 0; most < CH_SPREAD_LIST_MAX / 2 || s->missing_count > CH_SPREAD_LIST_MAX / 2;) {
+            step(&w);
+            most = s->missing_count > most ? s->missing_count : most;
+            assert_true(w.now_ns - began_ns < 240000 * MS);
+        }
+        for (unsigned i = 1; i <= w.f + 1; i++) /* the list comes from the one that is left */
+            stop(&w, (node + i) % w.n, false);
+        run_ms(&w, 30000 + below(&w, 60000));
+        for (unsigned i = 1; i <= w.f + 1; i++)
+            start(&w, (node + i) % w.n);
+        w.drop_of_1000 = 0;
+        await_whole(&w, node);
+        assert_int_equal(stats_of(&w, node).blocks_given_up, 0);
+        world_close(&w);
+    }
+}
+
 /* An older copy of its disk is put back: what it signed for since it restores, and the marks on it are as old as the
  * rest. */
 static void older_copy_of_a_disk_becomes_whole(void **state)
@@ -882,6 +912,7 @@ int main(void)
         cmocka_unit_test(name_is_learnt_from_the_lists_of_others),
         cmocka_unit_test(repair_goes_on_after_a_restart),
         cmocka_unit_test(repair_that_is_interrupted_leaves_nothing_out),
+        cmocka_unit_test(list_that_fills_the_queue_leaves_room_for_what_is_tried_again),
         cmocka_unit_test(older_copy_of_a_disk_becomes_whole),
         cmocka_unit_test(replaced_disk_begins_another_list),
         cmocka_unit_test(list_is_gone_through_by_one_at_a_time),

@@ -11,7 +11,7 @@
 #pragma GCC diagnostic ignored "-Wunused-function" /* not every test asks everything of it */
 
 #define NODES_MAX  40
-#define BLOCKS_MAX 64
+#define BLOCKS_MAX 256
 #define MS         UINT64_C(1000000)
 
 enum fault {
