@@ -236,6 +236,22 @@ static size_t disk_bytes(const struct place *place)
     return RECORD_HEADER_BYTES + (size_t)place->length + TAG_BYTES;
 }
 
+static bool is_of(const struct record *record, const uint8_t digest[CH_HASH_BYTES], const struct place *place)
+{
+    return record->kind == RECORD_BLOCK && record->segment == place->segment && record->length == place->length &&
+           memcmp(ch_cid_digest(&record->cid), digest, CH_HASH_BYTES) == 0;
+}
+
+/* The header alone. CH_ERR_CORRUPT: what lies there is not what the index says. */
+static ch_err read_header(struct ch_object_reader *r, struct reader_file *f, const uint8_t digest[CH_HASH_BYTES],
+                          const struct place *place, struct record *record)
+{
+    ch_err err = read_bytes(r, f->file, RECORD_HEADER_BYTES, (uint64_t)place->unit * UNIT_BYTES);
+    if (err == CH_OK && !(object_record_read(r->buffer, record) && is_of(record, digest, place)))
+        err = CH_ERR_CORRUPT;
+    return err;
+}
+
 /* Opens the disk_bytes of a record, which lies in the buffer or is being read there; CH_ERR_CORRUPT when anything in it
  * isn't as it was written. */
 static ch_err open_record(struct ch_object_reader *r, struct reader_file *f, const uint8_t digest[CH_HASH_BYTES],
@@ -245,8 +261,7 @@ static ch_err open_record(struct ch_object_reader *r, struct reader_file *f, con
     ch_err err = await(r, lead);
     if (err != CH_OK)
         return err;
-    if (!object_record_read(bytes, record) || record->kind != RECORD_BLOCK || record->segment != place->segment ||
-        record->length != place->length || memcmp(ch_cid_digest(&record->cid), digest, CH_HASH_BYTES) != 0)
+    if (!object_record_read(bytes, record) || !is_of(record, digest, place))
         return CH_ERR_CORRUPT;
     if (f->incarnation != record->incarnation) {
         object_key_derive(r->crypt, r->store->master_key, &f->slot, record->incarnation, f->key);
@@ -293,9 +308,11 @@ ch_err object_read_at(struct ch_object_reader *r, const uint8_t digest[CH_HASH_B
 {
     struct reader_file *f;
     size_t lead;
-    if (place->length > capacity)
-        return CH_ERR_FULL;
     ch_err err = file_of(r, place->segment, &f);
+    if (err == CH_OK && place->length > capacity) { /* or only the index says so */
+        err = read_header(r, f, digest, place, record);
+        return err == CH_OK ? CH_ERR_FULL : err;
+    }
     if (err == CH_OK)
         err = start_record(r, f, place, &lead);
     if (err != CH_OK)
@@ -407,10 +424,7 @@ ch_err ch_object_tag(struct ch_object_reader *r, const struct ch_cid *cid, struc
         err = file_of(r, place.segment, &f);
     }
     if (err == CH_OK)
-        err = read_bytes(r, f->file, RECORD_HEADER_BYTES, (uint64_t)place.unit * UNIT_BYTES);
-    if (err == CH_OK && (!object_record_read(r->buffer, &record) ||
-                         memcmp(ch_cid_digest(&record.cid), ch_cid_digest(cid), CH_HASH_BYTES) != 0))
-        err = CH_ERR_CORRUPT;
+        err = read_header(r, f, ch_cid_digest(cid), &place, &record);
     if (err == CH_OK) {
         *tag = record.tag;
         *length = place.length;

@@ -206,6 +206,42 @@ static void run_that_lies_costs_no_more_than_blocks_that_are_put_again(void **st
     finish(&w);
 }
 
+/* More than a reader has room for: the record itself says otherwise. */
+static void length_in_a_run_that_lies_is_damage(void **state)
+{
+    struct world w;
+    uint32_t number[64];
+    make(&w, test_seed());
+    close_world(&w);
+    for (size_t i = runs_of(&w, number, 64); i-- > 0;) {
+        size_t length;
+        uint8_t *bytes = file_of(&w, number[i], "run", &length);
+        uint32_t pages = ch_load32(bytes + length - CH_IO_BLOCK_BYTES + 12);
+        for (uint8_t *page = bytes; page < bytes + (size_t)pages * CH_IO_BLOCK_BYTES; page += CH_IO_BLOCK_BYTES) {
+            uint8_t *at = page + PAGE_HEADER_BYTES;
+            for (unsigned k = 0; k < page[4]; k++, at += PLACE_BYTES)
+                if (ch_load32(at + 20) <= LENGTH_MAX) /* not dropped */
+                    ch_store32(at + 20, LENGTH_MAX + 1);
+            ch_store32(page, crc32c(page + 4, CH_IO_BLOCK_BYTES - 4));
+        }
+    }
+    open_world(&w);
+    unsigned damaged = 0;
+    for (uint64_t i = 0; i < BLOCKS; i++) {
+        ch_err err = get(&w, i);
+        assert_true(err == CH_OK || err == CH_ERR_NOT_FOUND || err == CH_ERR_CORRUPT);
+        damaged += err == CH_ERR_CORRUPT;
+    }
+    assert_true(damaged > 0);
+    for (uint64_t i = 0; i < BLOCKS; i++)
+        if (get(&w, i) != CH_OK)
+            assert_ok(put(&w, i));
+    assert_ok(settle(&w));
+    for (uint64_t i = 0; i < BLOCKS; i++)
+        assert_ok(get(&w, i));
+    finish(&w);
+}
+
 static void record_that_lies_is_not_believed(void **state)
 {
     struct ch_prng g;
@@ -438,6 +474,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(run_that_lies_costs_no_more_than_blocks_that_are_put_again),
+        cmocka_unit_test(length_in_a_run_that_lies_is_damage),
         cmocka_unit_test(record_that_lies_is_not_believed),
         cmocka_unit_test(file_that_is_torn_or_another_one_is_lived_with),
         cmocka_unit_test(sector_that_cannot_be_read_costs_the_blocks_in_it),
