@@ -485,7 +485,8 @@ ch_err object_footer_load(struct ch_object_store *store, struct ch_file *file, u
 /* The entries of a sealed segment; a damaged footer is made again. CH_ERR_CORRUPT: it could not be, now or before. */
 ch_err object_entries(struct ch_object_store *store, struct object_segment *segment, struct entry **entries,
                       uint32_t *count);
-/* Reads and opens the block at a place (not the index's word for it: compaction). */
+/* Reads and opens the block at a place (not the index's word for it: compaction). CH_ERR_FULL: it has more than
+ * `capacity` bytes. CH_ERR_CORRUPT: something else lies there, or only the place says that it is so long. */
 ch_err object_read_at(struct ch_object_reader *reader, const uint8_t digest[CH_HASH_BYTES], const struct place *place,
                       struct record *record, void *to, size_t capacity);
 

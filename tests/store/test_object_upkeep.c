@@ -221,22 +221,6 @@ static void ignore_gone(void *context, const struct ch_object_tag *tag, size_t l
 {
 }
 
-static void put_aged(struct world *w, uint64_t number, uint64_t put_ms)
-{
-    uint8_t block[LENGTH_MAX];
-    struct ch_cid cid;
-    struct ch_cid_block checked;
-    ch_err err;
-    size_t length = block_of(number, block);
-    const struct ch_object_tag tag = {.owner = 1, .put_ms = put_ms};
-    ch_cid_of(CH_CID_RAW, block, length, &cid);
-    assert_true(ch_cid_check(&cid, block, length, &checked));
-    w->known[number] = ASKED;
-    while ((err = ch_object_put_for(w->store, &checked, &tag, number)) == CH_ERR_FULL)
-        assert_ok(poll(w));
-    assert_ok(err);
-}
-
 /* Of a store into which little comes: what has expired, and its segment gone, takes no memory. */
 static void expired_blocks_of_destroyed_segments_are_forgotten(void **state)
 {
